@@ -1,0 +1,199 @@
+"""Owns work that falls due: rows with a time on the account's clock, claimed by any number of workers, fair per account."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from logging import Logger
+from uuid import UUID
+
+from libs.clock import WallClock
+from libs.postgres import Connection, Database
+
+BEFORE_ALL = UUID(int=0)
+LONGEST_BACK_OFF = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Due:
+    """One claimed row: `reference` names what the work is about, `attempts` counts claims, this one included."""
+
+    account: UUID
+    kind: str
+    reference: UUID
+    due_at: datetime
+    attempts: int
+
+
+Handler = Callable[[Due], Awaitable[None]]
+"""Does the work and, in its own tenant transaction, calls `finish` or `schedule`. Must bear running twice."""
+
+
+async def schedule(conn: Connection, account: UUID, kind: str, reference: UUID, due_at: datetime) -> None:
+    """Makes work due at `due_at` on the account's clock, or moves it there; commits with the caller's transaction."""
+    await conn.execute(
+        """
+        INSERT INTO due (account_id, kind, reference, due_at) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (account_id, kind, reference)
+        DO UPDATE SET due_at = excluded.due_at, attempts = 0, leased_until = NULL
+        """,
+        account,
+        kind,
+        reference,
+        due_at,
+    )
+
+
+async def schedule_many(conn: Connection, account: UUID, kind: str, references: list[UUID], due_at: datetime) -> None:
+    """Makes much work of one kind due at once, in one statement."""
+    await conn.execute(
+        """
+        INSERT INTO due (account_id, kind, reference, due_at) SELECT $1, $2, reference, $4 FROM unnest($3::uuid[]) reference
+        ON CONFLICT (account_id, kind, reference)
+        DO UPDATE SET due_at = excluded.due_at, attempts = 0, leased_until = NULL
+        """,
+        account,
+        kind,
+        references,
+        due_at,
+    )
+
+
+async def cancel(conn: Connection, account: UUID, kind: str, reference: UUID) -> None:
+    """Takes work off the queue, whenever it was due."""
+    await conn.execute("DELETE FROM due WHERE account_id = $1 AND kind = $2 AND reference = $3", account, kind, reference)
+
+
+async def finish(conn: Connection, item: Due) -> None:
+    """Takes the claimed row off the queue, unless it was scheduled anew in the meantime."""
+    await conn.execute(
+        "DELETE FROM due WHERE account_id = $1 AND kind = $2 AND reference = $3 AND due_at = $4",
+        item.account,
+        item.kind,
+        item.reference,
+        item.due_at,
+    )
+
+
+async def waiting(database: Database, clock_now: datetime, account: UUID) -> int:
+    """Counts the account's rows that are due at `clock_now`, the account's time."""
+    async with database.transaction("due_waiting") as conn:
+        count = await conn.fetchval("SELECT count(*) FROM due WHERE account_id = $1 AND due_at <= $2", account, clock_now)
+    return int(count)
+
+
+class DueWorker:
+    """Claims due rows in turns over the accounts and hands them to the handler of their kind."""
+
+    def __init__(
+        self,
+        jobs: Database,
+        clock: WallClock,
+        handlers: Mapping[str, Handler],
+        logger: Logger,
+        *,
+        lease_seconds: int = 60,
+        concurrency: int = 8,
+        per_account: int = 4,
+        poll_seconds: float = 0.25,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._jobs = jobs
+        self._clock = clock
+        self._handlers = dict(handlers)
+        self._logger = logger
+        self._lease = timedelta(seconds=lease_seconds)
+        self._concurrency = concurrency
+        self._per_account = per_account
+        self._poll_seconds = poll_seconds
+        self._jitter = jitter
+        self._awake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Looks for due work now instead of at the next poll."""
+        self._awake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set, then lets what is under way end."""
+        cursor = BEFORE_ALL
+        while not stop.is_set():
+            self._awake.clear()
+            items, cursor = await self.claim(cursor)
+            if items:
+                await asyncio.gather(*(self._handle(item) for item in items))
+            elif cursor == BEFORE_ALL:
+                await self._rest(stop)
+
+    async def claim(self, cursor: UUID) -> tuple[list[Due], UUID]:
+        """Leases up to `concurrency` due rows of accounts after `cursor`, a few an account; answers them with the next
+        cursor (BEFORE_ALL once all accounts had their turn)."""
+        now = self._clock.wall()
+        async with self._jobs.transaction("claim_due") as conn:
+            rows = await conn.fetch(
+                """
+                WITH RECURSIVE account AS (
+                    (SELECT account_id FROM due WHERE account_id > $2 ORDER BY account_id LIMIT 1)
+                    UNION ALL
+                    SELECT (SELECT due.account_id FROM due WHERE due.account_id > account.account_id
+                            ORDER BY due.account_id LIMIT 1)
+                    FROM account WHERE account.account_id IS NOT NULL
+                ),
+                ripe AS (
+                    SELECT account.account_id, taken.kind, taken.reference
+                    FROM account
+                    LEFT JOIN account_clock USING (account_id)
+                    CROSS JOIN LATERAL (
+                        SELECT due.kind, due.reference FROM due
+                        WHERE due.account_id = account.account_id
+                          AND due.kind = ANY($5)
+                          AND due.due_at <= $1 + make_interval(secs => coalesce(account_clock.offset_seconds, 0))
+                          AND (due.leased_until IS NULL OR due.leased_until <= $1)
+                        ORDER BY due.due_at LIMIT $4
+                        FOR UPDATE SKIP LOCKED
+                    ) AS taken
+                    WHERE account.account_id IS NOT NULL
+                    LIMIT $6
+                )
+                UPDATE due SET leased_until = $3, attempts = due.attempts + 1
+                FROM ripe
+                WHERE due.account_id = ripe.account_id AND due.kind = ripe.kind AND due.reference = ripe.reference
+                RETURNING due.account_id, due.kind, due.reference, due.due_at, due.attempts
+                """,
+                now,
+                cursor,
+                now + self._lease,
+                self._per_account,
+                list(self._handlers),
+                self._concurrency,
+            )
+        items = [Due(row["account_id"], row["kind"], row["reference"], row["due_at"], row["attempts"]) for row in rows]
+        full = len(items) == self._concurrency
+        return items, max(item.account for item in items) if full else BEFORE_ALL
+
+    async def _handle(self, item: Due) -> None:
+        try:
+            await self._handlers[item.kind](item)
+        except Exception:  # noqa: BLE001 - one bad row must not stop the others; the lease brings it back
+            self._logger.exception("due work failed", extra={"kind": item.kind, "attempts": item.attempts})
+            await self._back_off(item)
+
+    async def _back_off(self, item: Due) -> None:
+        """Leaves the row leased for longer each time, with jitter, so that a failing vendor is not hammered."""
+        seconds = min(2.0**item.attempts, LONGEST_BACK_OFF.total_seconds()) * (0.5 + self._jitter() / 2)
+        async with self._jobs.transaction("back_off_due") as conn:
+            await conn.execute(
+                "UPDATE due SET leased_until = $5 WHERE account_id = $1 AND kind = $2 AND reference = $3 AND due_at = $4",
+                item.account,
+                item.kind,
+                item.reference,
+                item.due_at,
+                self._clock.wall() + timedelta(seconds=seconds),
+            )
+
+    async def _rest(self, stop: asyncio.Event) -> None:
+        """Sleeps until the next poll, a wake-up or the end."""
+        sleepers = [asyncio.ensure_future(self._awake.wait()), asyncio.ensure_future(stop.wait())]
+        await asyncio.wait(sleepers, timeout=self._poll_seconds, return_when=asyncio.FIRST_COMPLETED)
+        for sleeper in sleepers:
+            sleeper.cancel()
