@@ -1,0 +1,162 @@
+"""Owns the consumer's tables: last sequence of each aggregate, dead letters, how far each producer was swept."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from gatefold.events.v1 import envelope_pb2
+
+from libs.postgres import Connection
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """An event that its handler could not take, and that waits to be replayed."""
+
+    id: UUID
+    producer: str
+    type: str
+    error: str
+    attempts: int
+    failed_at: datetime
+
+
+async def lock_position(conn: Connection, account: UUID, producer: str, envelope: envelope_pb2.Envelope) -> int:
+    """Returns the last sequence taken of the envelope's aggregate, and keeps other replicas off it until the end."""
+    aggregate = (account, producer, envelope.aggregate_type, envelope.aggregate_id)
+    last = await _locked(conn, *aggregate)
+    if last is None:
+        await conn.execute(
+            "INSERT INTO consumer_position (account_id, producer, aggregate_type, aggregate_id, sequence)"
+            " VALUES ($1, $2, $3, $4, 0) ON CONFLICT DO NOTHING",
+            *aggregate,
+        )
+        last = await _locked(conn, *aggregate)
+    assert last is not None
+    return last
+
+
+async def set_position(conn: Connection, account: UUID, producer: str, envelope: envelope_pb2.Envelope) -> None:
+    """Stores that the envelope was the last one taken of its aggregate."""
+    await conn.execute(
+        "UPDATE consumer_position SET sequence = $5"
+        " WHERE account_id = $1 AND producer = $2 AND aggregate_type = $3 AND aggregate_id = $4",
+        account,
+        producer,
+        envelope.aggregate_type,
+        envelope.aggregate_id,
+        envelope.sequence,
+    )
+
+
+async def positions(
+    conn: Connection, account: UUID, producer: str, aggregates: Sequence[tuple[str, str]]
+) -> Mapping[tuple[str, str], int]:
+    """Returns the last sequences taken of the aggregates (type, id) that any event was taken of."""
+    rows = await conn.fetch(
+        "SELECT position.aggregate_type, position.aggregate_id, position.sequence"
+        " FROM unnest($3::text[], $4::text[]) AS wanted (aggregate_type, aggregate_id)"
+        " JOIN consumer_position AS position USING (aggregate_type, aggregate_id)"
+        " WHERE position.account_id = $1 AND position.producer = $2",
+        account,
+        producer,
+        [kind for kind, _ in aggregates],
+        [identifier for _, identifier in aggregates],
+    )
+    return {(row["aggregate_type"], row["aggregate_id"]): row["sequence"] for row in rows}
+
+
+async def any_erased(conn: Connection, account: UUID, subjects: Sequence[UUID]) -> bool:
+    """Answers whether one of the subjects has been erased here."""
+    if not subjects:
+        return False
+    erased: bool = await conn.fetchval(
+        "SELECT EXISTS (SELECT FROM erased_subject WHERE account_id = $1 AND subject_id = ANY($2::uuid[]))",
+        account,
+        subjects,
+    )
+    return erased
+
+
+async def bury(
+    conn: Connection,
+    account: UUID,
+    producer: str,
+    event_id: UUID,
+    envelope: envelope_pb2.Envelope,
+    *,
+    error: str,
+    attempts: int,
+    at: datetime,
+) -> None:
+    """Keeps an event that its handler could not take."""
+    await conn.execute(
+        "INSERT INTO dead_letter"
+        " (account_id, id, producer, aggregate_type, aggregate_id, sequence, type, envelope, error, attempts,"
+        " failed_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
+        account,
+        event_id,
+        producer,
+        envelope.aggregate_type,
+        envelope.aggregate_id,
+        envelope.sequence,
+        envelope.type,
+        envelope.SerializeToString(),
+        error,
+        attempts,
+        at,
+    )
+
+
+async def dead_letters(conn: Connection, account: UUID, limit: int) -> list[DeadLetter]:
+    """Returns the account's dead letters that wait, oldest first."""
+    rows = await conn.fetch(
+        "SELECT id, producer, type, error, attempts, failed_at FROM dead_letter"
+        " WHERE account_id = $1 ORDER BY failed_at, id LIMIT $2",
+        account,
+        limit,
+    )
+    return [DeadLetter(*row) for row in rows]
+
+
+async def lock_dead_letter(conn: Connection, account: UUID, event_id: UUID) -> bytes | None:
+    """Returns and locks the envelope of a dead letter that waits."""
+    envelope: bytes | None = await conn.fetchval(
+        "SELECT envelope FROM dead_letter WHERE account_id = $1 AND id = $2 FOR UPDATE",
+        account,
+        event_id,
+    )
+    return envelope
+
+
+async def delete_dead_letter(conn: Connection, account: UUID, event_id: UUID) -> None:
+    """Forgets a dead letter that was taken after all."""
+    await conn.execute("DELETE FROM dead_letter WHERE account_id = $1 AND id = $2", account, event_id)
+
+
+async def cursor(conn: Connection, producer: str) -> str:
+    """Returns how far the producer was swept; empty for not at all."""
+    return await conn.fetchval("SELECT cursor FROM consumer_cursor WHERE producer = $1", producer) or ""
+
+
+async def set_cursor(conn: Connection, producer: str, reached: str) -> None:
+    """Stores how far the producer was swept."""
+    await conn.execute(
+        "INSERT INTO consumer_cursor (producer, cursor) VALUES ($1, $2)"
+        " ON CONFLICT (producer) DO UPDATE SET cursor = excluded.cursor",
+        producer,
+        reached,
+    )
+
+
+async def _locked(conn: Connection, account: UUID, producer: str, kind: str, identifier: str) -> int | None:
+    last: int | None = await conn.fetchval(
+        "SELECT sequence FROM consumer_position"
+        " WHERE account_id = $1 AND producer = $2 AND aggregate_type = $3 AND aggregate_id = $4 FOR UPDATE",
+        account,
+        producer,
+        kind,
+        identifier,
+    )
+    return last
