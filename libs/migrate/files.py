@@ -93,7 +93,7 @@ def _read_file(component: Component, path: Path) -> Migration:
         component=component.name,
         number=int(named["number"]),
         name=named["name"],
-        kind=kind,
+        kind="contract" if kind == "contract" else "expand",
         min_compatible_code=int(code),
         sql=sql,
         # Line ends may be changed by a checkout without changing what the file does.
