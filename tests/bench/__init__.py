@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks: ratios from interleaved runs on one machine."""

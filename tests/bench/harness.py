@@ -1,0 +1,119 @@
+"""Measures ways of doing the same thing side by side: interleaved runs, medians, ratios."""
+
+import asyncio
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+Operation = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One comparison: `ratio` is our rate over the other's, medians of `runs`."""
+
+    case: str
+    ratio: float
+    goal: float | None
+    higher_is_better: bool
+    against: str
+    runs: int
+    concurrency: int
+    tenants: int
+    machine: str
+    ours_per_second: float
+    against_per_second: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the stated goal was reached; a case without a goal reports only."""
+        if self.goal is None:
+            return True
+        return self.ratio >= self.goal if self.higher_is_better else self.ratio <= self.goal
+
+
+class Bench:
+    """Collects results and writes each to its file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results: list[Result] = []
+
+    async def compare(
+        self,
+        case: str,
+        ours: Operation,
+        against: Operation,
+        *,
+        named: str,
+        concurrency: int = 1,
+        tenants: int = 1,
+        goal: float | None = None,
+        runs: int = 5,
+        seconds: float = 1.0,
+    ) -> Result:
+        """Runs both in turns, `concurrency` at a time, and keeps the ratio of their median rates."""
+        for warm in (ours, against):
+            await rate(warm, concurrency, seconds / 4)
+        rates: tuple[list[float], list[float]] = ([], [])
+        for run in range(runs):
+            # The order changes each time, so that drift of the machine falls on both alike.
+            order = (0, 1) if run % 2 == 0 else (1, 0)
+            for which in order:
+                rates[which].append(await rate((ours, against)[which], concurrency, seconds))
+        medians = [statistics.median(series) for series in rates]
+        result = Result(
+            case=case,
+            ratio=round(medians[0] / medians[1], 3),
+            goal=goal,
+            higher_is_better=True,
+            against=named,
+            runs=runs,
+            concurrency=concurrency,
+            tenants=tenants,
+            machine=f"{platform.machine()} × {os.cpu_count()}, Python {platform.python_version()}",
+            ours_per_second=round(medians[0], 1),
+            against_per_second=round(medians[1], 1),
+        )
+        self.keep(result)
+        return result
+
+    def keep(self, result: Result) -> None:
+        """Writes a result to its file and remembers it for the table."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{result.case}.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+        self.results.append(result)
+        sys.stdout.write(f"{result.case}: {result.ratio} × {result.against}\n")
+        sys.stdout.flush()
+
+    def table(self) -> str:
+        """All results of this run, a line each."""
+        head = f"{'case':<40} {'ours/s':>12} {'against/s':>12} {'ratio':>8} {'goal':>6}  against\n"
+        lines = [
+            f"{item.case:<40} {item.ours_per_second:>12,.0f} {item.against_per_second:>12,.0f} {item.ratio:>8} "
+            f"{item.goal if item.goal is not None else '–':>6}  {item.against}{'' if item.met else '  MISSED'}\n"
+            for item in self.results
+        ]
+        return head + "".join(lines)
+
+
+async def rate(operation: Operation, concurrency: int, seconds: float) -> float:
+    """Operations a second with `concurrency` of them under way."""
+    done = 0
+    began = time.perf_counter()
+    until = began + seconds
+
+    async def loop() -> None:
+        nonlocal done
+        while time.perf_counter() < until:
+            await operation()
+            done += 1
+
+    await asyncio.gather(*(loop() for _ in range(concurrency)))
+    return done / (time.perf_counter() - began)
