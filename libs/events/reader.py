@@ -170,9 +170,9 @@ class StreamReader:
 
     async def _keep_own(self, key: str) -> None:
         """Renews the claim on what this member still works on, so that nobody else takes it over."""
-        own = [entry for stream, entry in self._held if stream == key]
+        own: list[Any] = [entry for stream, entry in self._held if stream == key]
         if own:
-            await self._redis.xclaim(key, self._group, self._name, min_idle_time=0, message_ids=tuple(own), justid=True)
+            await self._redis.xclaim(key, self._group, self._name, min_idle_time=0, message_ids=own, justid=True)
 
     async def _take_over(self, key: str) -> None:
         start: Any = "0-0"

@@ -2,11 +2,12 @@
 
 from libs.vault.cipher import Cipher, DamagedError, KeyDestroyed
 from libs.vault.provider import FileKeyProvider, KeyProvider, ProviderError, create_key_file
-from libs.vault.vault import BlindIndexer, Vault, VaultConfig
+from libs.vault.vault import PURPOSES, BlindIndexer, Vault, VaultConfig
 
 SubjectCipher = Cipher
 
 __all__ = [
+    "PURPOSES",
     "BlindIndexer",
     "Cipher",
     "DamagedError",

@@ -4,7 +4,7 @@ import hmac
 import os
 import struct
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -198,10 +198,10 @@ class Vault:
         """Returns the 16-byte look-up value of `value`; different for each account and kind (such as `email`)."""
         return (await self.indexer(account)).index(kind, value)
 
-    async def sign(self, account: UUID, purpose: str, message: bytes) -> bytes:
-        """Returns an HMAC-SHA-256 of the message under a key of the account and purpose; it outlives key rotation."""
-        held = await self._account(account, create=True)
-        return hmac.digest(_derive(held.index_key, f"sign/{purpose}"), message, "sha256")
+    async def signer(self, account: UUID, purpose: str) -> Callable[[bytes], bytes]:
+        """Returns what makes HMAC-SHA-256 signatures under a key of the account and purpose; it outlives rotations."""
+        key = _derive((await self._account(account, create=True)).index_key, f"sign/{purpose}")
+        return lambda message: hmac.digest(key, message, "sha256")
 
     async def rotate_account_key(self, account: UUID) -> int:
         """Makes a new version of the account key; answers it. `rewrap` then moves the subject keys over."""
