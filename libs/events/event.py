@@ -20,6 +20,7 @@ PREFIXES: Mapping[str, str] = MappingProxyType(
         "account": "acct",
         "api_key": "key",
         "checkout": "chk",
+        "entitlement": "subj",
         "import": "imp",
         "invoice": "inv",
         "ledger_entry": "le",

@@ -1,0 +1,1 @@
+"""Rules of the subscriber service: plain data and the standard library."""

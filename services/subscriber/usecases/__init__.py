@@ -1,0 +1,1 @@
+"""What the subscriber service does, one method an RPC."""
