@@ -147,7 +147,7 @@ class DueWorker:
                         SELECT due.kind, due.reference FROM due
                         WHERE due.account_id = account.account_id
                           AND due.kind = ANY($5)
-                          AND due.due_at <= $1 + make_interval(secs => coalesce(account_clock.offset_seconds, 0))
+                          AND due.due_at <= $1::timestamptz + make_interval(secs => coalesce(account_clock.offset_seconds, 0))
                           AND (due.leased_until IS NULL OR due.leased_until <= $1)
                         ORDER BY due.due_at LIMIT $4
                         FOR UPDATE SKIP LOCKED

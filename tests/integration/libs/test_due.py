@@ -1,0 +1,158 @@
+"""Due work on a real database: fair over accounts, on each account's clock, never lost and never taken twice."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from libs import due
+from libs.clock import FixedClock
+from libs.due import BEFORE_ALL, Due, DueWorker
+from libs.ids import IdMaker
+from libs.postgres import Database
+from tests.conftest import ServiceDb
+from tests.support.stores import ServiceDatabase
+
+KIND = "renewal"
+
+
+@pytest.fixture
+async def databases(service_db: ServiceDb) -> ServiceDatabase:
+    opened = await service_db("notify")
+    async with opened.app.transaction("empty") as conn:
+        await conn.execute("DELETE FROM due")
+        await conn.execute("DELETE FROM account_clock")
+    return opened
+
+
+def worker(
+    jobs: Database, clock: FixedClock, handler: Callable[[Due], Awaitable[None]] | None = None, **options: int
+) -> DueWorker:
+    async def nothing(item: Due) -> None:
+        return None
+
+    return DueWorker(jobs, clock, {KIND: handler or nothing}, logging.getLogger("test"), jitter=lambda: 1.0, **options)
+
+
+async def schedule(app: Database, account: UUID, clock: FixedClock, count: int = 1, after: timedelta = timedelta()) -> None:
+    async with app.transaction("schedule") as conn:
+        for number in range(count):
+            await due.schedule(conn, account, KIND, UUID(int=number + 1), clock.wall() + after)
+
+
+async def test_nothing_is_taken_before_its_time(databases: ServiceDatabase, clock: FixedClock, ids: IdMaker) -> None:
+    await schedule(databases.app, ids.new(), clock, after=timedelta(seconds=1))
+    assert await worker(databases.jobs, clock).claim(BEFORE_ALL) == ([], BEFORE_ALL)
+    clock.advance(timedelta(seconds=1))
+    items, _ = await worker(databases.jobs, clock).claim(BEFORE_ALL)
+    assert [item.attempts for item in items] == [1]
+
+
+async def test_a_test_accounts_clock_decides_for_its_own_work_only(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker
+) -> None:
+    ahead, level = ids.new(), ids.new()
+    for account in (ahead, level):
+        await schedule(databases.app, account, clock, after=timedelta(days=30))
+    async with databases.app.transaction("offset") as conn:
+        await conn.execute("INSERT INTO account_clock (account_id, offset_seconds) VALUES ($1, $2)", ahead, 30 * 86_400)
+    items, _ = await worker(databases.jobs, clock).claim(BEFORE_ALL)
+    assert [item.account for item in items] == [ahead]
+
+
+async def test_a_thousand_rows_of_one_account_do_not_keep_another_waiting(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker
+) -> None:
+    busy, quiet = ids.new(), ids.new()
+    await schedule(databases.app, busy, clock, count=1000)
+    await schedule(databases.app, quiet, clock)
+    items, _ = await worker(databases.jobs, clock, concurrency=8, per_account=4).claim(BEFORE_ALL)
+    assert [item.account for item in items].count(quiet) == 1
+    assert [item.account for item in items].count(busy) == 4
+
+
+async def test_every_account_has_its_turn_before_the_first_has_another(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker
+) -> None:
+    accounts = [ids.new() for _ in range(10)]
+    for account in accounts:
+        await schedule(databases.app, account, clock, count=5)
+    taker = worker(databases.jobs, clock, concurrency=2, per_account=1)
+    seen, cursor = [], BEFORE_ALL
+    for _ in range(5):
+        items, cursor = await taker.claim(cursor)
+        seen += [item.account for item in items]
+    assert sorted(seen) == sorted(accounts)
+
+
+async def test_two_workers_never_take_the_same_row(databases: ServiceDatabase, clock: FixedClock, ids: IdMaker) -> None:
+    await schedule(databases.app, ids.new(), clock, count=40)
+    takers = [worker(databases.jobs, clock, concurrency=8, per_account=8) for _ in range(4)]
+    claims = await asyncio.gather(*(taker.claim(BEFORE_ALL) for taker in takers for _ in range(2)))
+    taken = [item.reference for items, _ in claims for item in items]
+    assert len(taken) == len(set(taken))
+
+
+async def test_a_row_whose_worker_died_comes_back_when_its_lease_ends(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker
+) -> None:
+    await schedule(databases.app, ids.new(), clock)
+    taker = worker(databases.jobs, clock, lease_seconds=60)
+    assert len((await taker.claim(BEFORE_ALL))[0]) == 1
+    assert (await taker.claim(BEFORE_ALL))[0] == []
+    clock.advance(timedelta(seconds=60))
+    assert [item.attempts for item in (await taker.claim(BEFORE_ALL))[0]] == [2]
+
+
+async def test_a_row_scheduled_anew_while_it_was_worked_on_is_kept(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker
+) -> None:
+    account = ids.new()
+    await schedule(databases.app, account, clock)
+    (item,), _ = await worker(databases.jobs, clock).claim(BEFORE_ALL)
+    await schedule(databases.app, account, clock, after=timedelta(hours=1))
+    async with databases.app.tenant(account, "finish") as conn:
+        await due.finish(conn, item)
+    assert await due.waiting(databases.jobs, clock.wall() + timedelta(hours=1), account) == 1
+
+
+async def test_a_failing_row_backs_off_and_leaves_the_others_alone(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker
+) -> None:
+    bad, good = ids.new(), ids.new()
+    for account in (bad, good):
+        await schedule(databases.app, account, clock)
+    stop = asyncio.Event()
+    done: list[UUID] = []
+
+    async def handler(item: Due) -> None:
+        done.append(item.account)
+        if item.account == bad:
+            raise RuntimeError("vendor away")
+        async with databases.app.tenant(item.account, "finish") as conn:
+            await due.finish(conn, item)
+        stop.set()
+
+    await asyncio.wait_for(worker(databases.jobs, clock, handler).run(stop), 20)
+    assert sorted(done) == sorted([bad, good])
+    assert (await worker(databases.jobs, clock).claim(BEFORE_ALL))[0] == []
+    clock.advance(timedelta(seconds=2))
+    assert [item.account for item in (await worker(databases.jobs, clock).claim(BEFORE_ALL))[0]] == [bad]
+
+
+async def test_a_wake_up_is_answered_at_once(databases: ServiceDatabase, clock: FixedClock, ids: IdMaker) -> None:
+    stop = asyncio.Event()
+
+    async def handler(item: Due) -> None:
+        async with databases.app.tenant(item.account, "finish") as conn:
+            await due.finish(conn, item)
+        stop.set()
+
+    sleeper = DueWorker(databases.jobs, clock, {KIND: handler}, logging.getLogger("test"), poll_seconds=3600)
+    running = asyncio.create_task(sleeper.run(stop))
+    await schedule(databases.app, ids.new(), clock)
+    sleeper.wake()
+    await asyncio.wait_for(running, 20)
