@@ -9,7 +9,7 @@ from uuid import UUID
 from gatefold.clock.v1.clock_pb2_grpc import add_ClockServiceServicer_to_server
 from gatefold.events.v1.event_pb2_grpc import add_EventServiceServicer_to_server
 from gatefold.privacy.v1.subject_data_pb2_grpc import add_SubjectDataServicer_to_server
-from libs import due, migrate, outbox, privacy, redis_client
+from libs import due, migrate, outbox, redis_client
 from libs.caller import CallerConfig, CallerSigner, CallerVerifier
 from libs.clock import ClockServicer, OffsetRefresher, Waiting
 from libs.due import DueWorker
@@ -55,6 +55,7 @@ class Service:
         self._process = process
         self._settings = settings
         self._waiting: dict[str, Waiting] = {}
+        self._checks: list[Callable[[], Awaitable[None]]] = []
         self.name = process.service
         self.app = app
         self.jobs = jobs
@@ -163,17 +164,18 @@ class Service:
         self._waiting["events"] = consumer.lag
         return consumer
 
-    def holds_personal_data(self, tables: Sequence[SubjectTable], *, owns_profile_key: bool = False) -> None:
-        """Serves the privacy port over the service's marked tables."""
+    def holds_personal_data(self, tables: Sequence[SubjectTable], *, owns_keys: bool = False) -> None:
+        """Serves the privacy port over the service's marked tables; who owns the keys destroys them at an erasure."""
         servicer = SubjectDataServicer(
-            self.name, self.app, self.vault, tables, clock=self.clock, owns_profile_key=owns_profile_key
+            self.name, self.app, self.vault, tables, clock=self.clock, owns_keys=owns_keys
         )
+        self._checks.append(servicer.check)
         self.server.add(add_SubjectDataServicer_to_server, servicer)
 
     async def serve(self) -> None:
-        """Refuses unmarked columns, starts the relay and the accounts' clocks, and then the server."""
-        async with self.app.transaction("check_marks", read_only=True) as conn:
-            await privacy.refuse_unmarked_columns(conn)
+        """Refuses personal data that is not accounted for, starts the relay and the clocks, and then the server."""
+        for check in self._checks:
+            await check()
         refresher = OffsetRefresher(self.clock, self._read_offsets)
         await refresher.refresh()
         self.background("offsets", refresher.run)
