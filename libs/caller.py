@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -290,15 +290,15 @@ def _claims(caller: Caller) -> dict[str, Any]:
     if caller.scopes:
         claims["scopes"] = sorted(caller.scopes)
     if caller.auth_time is not None:
-        claims["auth_time"] = caller.auth_time.timestamp()
+        claims["auth_time"] = caller.auth_time.isoformat()
     return claims
 
 
 def _caller(claims: Mapping[str, Any]) -> Caller:
     values: dict[str, Any] = {name: claims[name] for name in _TEXTS if name in claims}
-    values.update({name: UUID(claims[name]) for name in _UUIDS if name in claims})
+    values.update({name: UUID(str(claims[name])) for name in _UUIDS if name in claims})
     if "auth_time" in claims:
-        values["auth_time"] = datetime.fromtimestamp(claims["auth_time"], UTC)
+        values["auth_time"] = datetime.fromisoformat(claims["auth_time"])
     return Caller(
         kind=CallerKind(claims["kind"]),
         actor=claims["actor"],

@@ -1,6 +1,7 @@
 """Owns time: the wall clock, each account's own clock, and how a test account's clock is moved."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -74,6 +75,7 @@ class FixedClock(SystemClock):
         self._at = at
 
 
+# libs/account_clock.AccountClocks has both.
 ReadOffsets = Callable[[], Awaitable[Mapping[UUID, timedelta]]]
 StoreOffset = Callable[[UUID, timedelta], Awaitable[None]]
 Waiting = Callable[[UUID], Awaitable[int]]
@@ -116,7 +118,8 @@ class ClockServicer(clock_pb2_grpc.ClockServiceServicer):
     async def Advance(self, request: clock_pb2.AdvanceRequest, context: object) -> clock_pb2.AdvanceResponse:
         """Stores the offset; refuses live accounts and going backwards."""
         account = self._test_account()
-        offset = request.offset.ToTimedelta()
+        # Kept in whole seconds; rounded up, so that what was asked for has come.
+        offset = timedelta(seconds=math.ceil(request.offset.ToTimedelta().total_seconds()))
         # Another replica may have moved the clock since the last refresh.
         await self._refresher.refresh()
         if offset < self._clock.offset(account):

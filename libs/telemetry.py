@@ -168,7 +168,7 @@ class JsonFormatter(logging.Formatter):
             line["trace_id"] = trace.format_trace_id(span.trace_id)
         for key, value in vars(record).items():
             if key not in _STANDARD_KEYS:
-                line[key] = redact(key, value)
+                line[f"extra_{key}" if key in line else key] = redact(key, value)
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = scrub("".join(traceback.format_exception(record.exc_info[1])))
         return orjson.dumps(line, default=str).decode()
