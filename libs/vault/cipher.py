@@ -44,20 +44,21 @@ class Cipher:
     `field:` mark: never reuse one. A cipher holds unwrapped keys: ask the vault for it each time and do not keep it.
     """
 
-    __slots__ = ("_account", "_current", "_keys", "_randomness", "_version")
+    __slots__ = ("_account", "_current", "_header", "_keys", "_randomness", "_version")
 
     def __init__(self, account: UUID, keys: Mapping[int, AESGCM], randomness: Randomness) -> None:
         self._account = account.bytes
         self._keys = keys
         self._version = max(keys)
-        self._current = keys[self._version]
+        self._current = keys[self._version].encrypt
+        self._header = _HEADER.pack(FORMAT, self._version)
         self._randomness = randomness
 
     def seal(self, table: int, field: int, row: UUID, plaintext: bytes) -> bytes:
         """Returns the ciphertext, `OVERHEAD_BYTES` longer than the plaintext."""
         nonce = self._randomness(NONCE_BYTES)
         place = _PLACE.pack(self._account, table, field, row.bytes, self._version)
-        return _HEADER.pack(FORMAT, self._version) + nonce + self._current.encrypt(nonce, plaintext, place)
+        return self._header + nonce + self._current(nonce, plaintext, place)
 
     def open(self, table: int, field: int, row: UUID, sealed: bytes) -> bytes:
         """Returns the plaintext; raises DamagedError, or KeyDestroyed where an erasure has emptied the value."""

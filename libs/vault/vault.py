@@ -70,7 +70,8 @@ class BlindIndexer:
         """Returns 16 bytes: HMAC-SHA-256 over the kind and the value in NFKC, case-folded, without outer spaces."""
         # Folding can undo the composition (U+0345 and its like), so the form is made again after it.
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).casefold()).strip()
-        return hmac.digest(self._key, f"{kind}\0{folded}".encode(), "sha256")[:INDEX_BYTES]
+        # The length keeps kind and value apart whatever they contain.
+        return hmac.digest(self._key, f"{len(kind)}:{kind}{folded}".encode(), "sha256")[:INDEX_BYTES]
 
 
 class Vault:
