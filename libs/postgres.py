@@ -226,7 +226,7 @@ class Database:
                     await self._commit(connection, label, read_only)
                     outcome = "commit"
                 except BaseException as error:
-                    lost = connection.is_closed()
+                    lost = _lost(connection)
                     await _roll_back(connection)
                     translated = _translate(error, lost, read_only)
                     if translated is None:
@@ -307,7 +307,7 @@ def _begin(read_only: bool) -> str:
 
 async def _roll_back(connection: PooledConnection) -> None:
     """Leaves the connection idle, or destroyed where that cannot be had."""
-    if connection.is_closed():
+    if _lost(connection):
         return
     try:
         # After a cancellation this also waits until the server has stopped the running statement.
@@ -320,6 +320,13 @@ async def _roll_back(connection: PooledConnection) -> None:
         _destroy(connection)
         raise
     _destroy(connection)
+
+
+def _lost(connection: PooledConnection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool takes a broken connection back by itself
+        return True
 
 
 def _destroy(connection: PooledConnection) -> None:

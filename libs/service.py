@@ -16,6 +16,7 @@ from libs.due import DueWorker
 from libs.events import Consumer, Event, EventServicer
 from libs.grpc_client import Channels, GrpcConfig
 from libs.grpc_server import AddServicer, GrpcServer
+from libs.idempotency import Purger
 from libs.outbox import Relay
 from libs.postgres import Connection, Database, PostgresConfig
 from libs.privacy import SubjectDataServicer, SubjectTable
@@ -180,6 +181,7 @@ class Service:
         await refresher.refresh()
         self.background("offsets", refresher.run)
         self.background("relay", self.relay.run)
+        self.background("idempotency", Purger(self.jobs, self.clock).run)
 
         async def unpublished(account: UUID) -> int:
             self.relay.wake()
