@@ -74,23 +74,25 @@ class TestPostgres:
             await self.empty_database(template, service)
             await migrate.apply_components(self.dsn(template, f"{service}_owner"), chosen)
             self._templates.add(template)
-        return await self._copy(template, service)
+        name = await self._copy(template, service)
+        # A copy has everything but the template's own grants.
+        await self.empty_database(name, service)
+        return name
 
     async def keys_database(self, services: Sequence[str]) -> str:
         """Makes a keys database and returns its name."""
         template = "template_keys"
         if template not in self._templates:
             await migrate.create_database(self.server.dsn(), template)
-            roles = ("keys_owner", "keys_backup", *(f"{service}_keys" for service in services))
-            await migrate.bootstrap_keys(
-                self.server.dsn(database=template), services, dict.fromkeys(roles, _PASSWORD.reveal())
-            )
+            await self._bootstrap_keys(template, services)
             await migrate.apply_keys(self.dsn(template, "keys_owner"))
             self._templates.add(template)
-        return await self._copy(template, "keys")
+        name = await self._copy(template, "keys")
+        await self._bootstrap_keys(name, services)
+        return name
 
     async def empty_database(self, name: str, service: str) -> Secret:
-        """Makes a database with the service's roles and an empty schema; returns the owner's DSN."""
+        """Makes a database with the service's roles, grants and an empty schema; returns the owner's DSN."""
         await migrate.create_database(self.server.dsn(), name)
         passwords = dict.fromkeys(migrate.roles_of(service), _PASSWORD.reveal())
         await migrate.bootstrap(self.server.dsn(database=name), service, passwords)
@@ -109,6 +111,11 @@ class TestPostgres:
             )
 
         return ServiceDatabase(await as_role("app"), await as_role("jobs"), self.dsn(database, f"{service}_owner"))
+
+    async def _bootstrap_keys(self, database: str, services: Sequence[str]) -> None:
+        roles = ("keys_owner", "keys_backup", *(f"{service}_keys" for service in services))
+        passwords = dict.fromkeys(roles, _PASSWORD.reveal())
+        await migrate.bootstrap_keys(self.server.dsn(database=database), services, passwords)
 
     async def _copy(self, template: str, service: str) -> str:
         self._made += 1
