@@ -1,0 +1,1 @@
+"""Owns the gateway: the public HTTP edge."""

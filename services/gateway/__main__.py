@@ -1,0 +1,78 @@
+"""Owns the gateway's composition: configuration in, a served edge out."""
+
+import sys
+import time
+from collections.abc import Mapping
+
+from libs import config, process, redis_client
+from libs.caller import CallerSigner
+from libs.grpc_client import Channels
+from libs.process import Process
+from services.gateway.clients import Backends
+from services.gateway.config import GatewayConfig
+from services.gateway.http.address import ClientAddress
+from services.gateway.http.api_keys import ApiKeys
+from services.gateway.http.app import App, Edge, operations
+from services.gateway.http.authentication import Authentication
+from services.gateway.http.authorisation import Authorisation
+from services.gateway.http.contracts import Contracts
+from services.gateway.http.cors import Cors
+from services.gateway.http.hardening import Bodies
+from services.gateway.http.headers import StandardHeaders
+from services.gateway.http.limits import Limits, LocalLimiter, Quotas, RateStore
+from services.gateway.http.openapi import document
+from services.gateway.http.pages import Pages
+from services.gateway.http.problems import Problems
+from services.gateway.http.routes import Routes
+from services.gateway.http.server import HttpServer
+from services.gateway.http.tokens import KeySet, Tokens
+
+
+async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
+    """Builds the edge and starts listening."""
+    settings = config.load(GatewayConfig, environ)
+    contracts = Contracts.load(settings.descriptors)
+    store = redis_client.connect(settings.redis)
+    process.on_drain(store.aclose)
+    signer = CallerSigner("gateway", settings.caller.keys(), process.clock)
+    channels = Channels("gateway", settings.grpc, signer, telemetry=process.telemetry, kill_points=process.kill_points)
+    process.on_drain(channels.close)
+    backends = Backends(channels)
+    keys = KeySet(backends.key_set, monotonic=time.monotonic)
+    process.ready(keys.loaded, "key_set")
+    limiter = RateStore(
+        store,
+        LocalLimiter(time.monotonic),
+        seconds=settings.rate_store_seconds,
+        monotonic=time.monotonic,
+        telemetry=process.telemetry,
+    )
+    edge = Edge(
+        telemetry=process.telemetry,
+        ids=process.ids,
+        problems=Problems(settings.problem_base),
+        headers=StandardHeaders(settings.hsts_seconds),
+        address=ClientAddress(settings.trusted_proxies),
+        pages=Pages(document(contracts), settings.problem_page),
+        routes=Routes(contracts.endpoints),
+        operations=operations(contracts, backends.call),
+        authentication=Authentication(
+            ApiKeys(backends.resolve_api_key, settings.key_pepper, monotonic=time.monotonic),
+            Tokens(keys, issuer=settings.issuer, clock=process.clock),
+        ),
+        limits=Limits(Quotas(settings.quotas()), limiter),
+        authorisation=Authorisation(process.clock, closed=process.config.closed_mode),
+        cors=Cors(backends.accounts_of_origin, monotonic=time.monotonic),
+        bodies=Bodies(settings.body_bytes, settings.body_seconds),
+    )
+    server = HttpServer(App(edge), settings.http_listen, drain_seconds=process.config.drain_seconds)
+    await process.serve(server)
+
+
+def main(environ: Mapping[str, str] | None = None) -> int:
+    """Runs the gateway and returns its exit code."""
+    return process.run("gateway", compose, environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

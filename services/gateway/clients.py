@@ -1,0 +1,85 @@
+"""Owns the calls that the gateway makes itself: whose key, which signing keys, whose origin."""
+
+import importlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from gatefold.auth.v1 import api_key_pb2, api_key_pb2_grpc, session_pb2, session_pb2_grpc
+from gatefold.subscriber.v1 import site_pb2, site_pb2_grpc
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from libs import caller, ids
+from libs.errors import GatefoldError, Kind
+from libs.grpc_client import Channels
+
+LOOKUP_SECONDS = 2.0
+
+Call = Callable[[Message, float], Awaitable[Message]]
+"""Calls an RPC with a message and a deadline in seconds, as whoever `libs.caller.acting` says."""
+
+
+class Backends:
+    """The services behind the gateway."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+        self._keys: Any = api_key_pb2_grpc.ApiKeyServiceStub(channels.channel("auth"))
+        self._sessions: Any = session_pb2_grpc.SessionServiceStub(channels.channel("auth"))
+        self._sites: Any = site_pb2_grpc.SiteServiceStub(channels.channel("subscriber"))
+
+    def call(self, peer: str, method: MethodDescriptor) -> Call:
+        """Returns what calls an RPC of a peer."""
+        service = method.containing_service
+        # The channel looks the method's policy up among the imported contracts.
+        importlib.import_module(f"{service.file.name.removesuffix('.proto').replace('/', '.')}_pb2")
+        invoke = self._channels.channel(peer).unary_unary(
+            f"/{service.full_name}/{method.name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+            _registered_method=True,
+        )
+
+        async def call(message: Message, seconds: float) -> Message:
+            answer: Message = await invoke(message, timeout=seconds)
+            return answer
+
+        return call
+
+    async def resolve_api_key(self, hashed: bytes, request_id: str) -> api_key_pb2.ResolveApiKeyResponse | None:
+        """Returns whose key a hash belongs to; None for an unknown or ended one."""
+        with caller.acting(_self(request_id)):
+            try:
+                answer: api_key_pb2.ResolveApiKeyResponse = await self._keys.ResolveApiKey(
+                    api_key_pb2.ResolveApiKeyRequest(hash=hashed), timeout=LOOKUP_SECONDS
+                )
+            except GatefoldError as error:
+                if error.kind is Kind.NOT_FOUND:
+                    return None
+                raise
+        return answer
+
+    async def key_set(self, request_id: str) -> list[dict[str, str]]:
+        """Returns the public keys that access tokens are signed with, as JWKs."""
+        with caller.acting(_self(request_id)):
+            answer: session_pb2.KeySet = await self._sessions.GetKeySet(
+                session_pb2.GetKeySetRequest(), timeout=LOOKUP_SECONDS
+            )
+        return [
+            {"kty": key.kty, "crv": key.crv, "x": key.x, "y": key.y, "kid": key.kid, "use": key.use, "alg": key.alg}
+            for key in answer.keys
+        ]
+
+    async def accounts_of_origin(self, origin: str, request_id: str) -> frozenset[UUID]:
+        """Returns the accounts that have a browser origin as a site."""
+        with caller.acting(_self(request_id)):
+            answer: site_pb2.ResolveOriginResponse = await self._sites.ResolveOrigin(
+                site_pb2.ResolveOriginRequest(origin=origin), timeout=LOOKUP_SECONDS
+            )
+        return frozenset(ids.decode("acct", account) for account in answer.account_ids)
+
+
+def _self(request_id: str) -> caller.Caller:
+    return caller.service_caller("gateway", None, request_id=request_id)

@@ -1,0 +1,1 @@
+"""Owns everything between a client's HTTP request and the gRPC call behind it."""

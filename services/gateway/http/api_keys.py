@@ -1,0 +1,82 @@
+"""Owns API keys at the edge: their form, their checksum, and whose they are."""
+
+import hmac
+import re
+import zlib
+from collections.abc import Awaitable, Callable
+
+from gatefold.auth.v1 import api_key_pb2
+
+from libs import errors, ids
+from libs.caller import Caller, CallerKind
+from libs.config import Secret
+from services.gateway.http.caches import Cache, Monotonic
+
+CACHE_SECONDS = 0.9
+"""How long a key is believed after it was looked up: an ended key works for less than a second more."""
+
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_FORM = re.compile(r"gf(?:sk|pk)_(?:live|test)_[0-9A-Za-z]{49}")
+_CHECKSUM_LENGTH = 6
+_MOST_KEYS = 10_000
+
+Resolve = Callable[[bytes, str], Awaitable[api_key_pb2.ResolveApiKeyResponse | None]]
+
+
+class ApiKeys:
+    """Tells whose an API key is."""
+
+    def __init__(self, resolve: Resolve, pepper: Secret, *, monotonic: Monotonic) -> None:
+        self._resolve = resolve
+        self._pepper = pepper.reveal().encode()
+        self._known: Cache[bytes, Caller | None] = Cache(seconds=CACHE_SECONDS, most=_MOST_KEYS, monotonic=monotonic)
+
+    async def caller(self, key: str, request_id: str) -> Caller:
+        """Returns whom a key stands for; raises `unauthenticated("api_key_invalid")`.
+
+        A key with a wrong form or checksum is refused without asking anybody.
+        """
+        if _FORM.fullmatch(key) is None or checksum(key[:-_CHECKSUM_LENGTH]) != key[-_CHECKSUM_LENGTH:]:
+            raise _invalid()
+        hashed = hmac.digest(self._pepper, key.encode(), "sha256")
+
+        async def ask() -> Caller | None:
+            found = await self._resolve(hashed, request_id)
+            return None if found is None else _caller(found, key)
+
+        caller = await self._known.get(hashed, ask)
+        if caller is None:
+            raise _invalid()
+        return caller
+
+
+def checksum(text: str) -> str:
+    """Returns the six characters that end a key: CRC-32 of what stands before them, in base 62, padded with zeros."""
+    number = zlib.crc32(text.encode())
+    digits = ""
+    for _ in range(_CHECKSUM_LENGTH):
+        number, digit = divmod(number, 62)
+        digits = _ALPHABET[digit] + digits
+    return digits
+
+
+def _caller(found: api_key_pb2.ResolveApiKeyResponse, key: str) -> Caller | None:
+    kind = {
+        api_key_pb2.API_KEY_KIND_SECRET: CallerKind.SECRET_KEY,
+        api_key_pb2.API_KEY_KIND_PUBLISHABLE: CallerKind.PUBLISHABLE_KEY,
+    }.get(found.api_key.kind)
+    written = CallerKind.SECRET_KEY if key.startswith("gfsk_") else CallerKind.PUBLISHABLE_KEY
+    # What a key says of itself must be what it was made as: the checks before this went by what it says.
+    if kind is not written or found.api_key.live != key[5:].startswith("live_"):
+        return None
+    return Caller(
+        kind=kind,
+        actor=found.api_key.id,
+        account=ids.decode("acct", found.account_id),
+        live=found.api_key.live,
+        scopes=frozenset(found.api_key.scopes),
+    )
+
+
+def _invalid() -> errors.GatefoldError:
+    return errors.unauthenticated("api_key_invalid", "This is no valid API key.", metadata={"error": "invalid_token"})

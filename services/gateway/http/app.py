@@ -1,0 +1,230 @@
+"""Owns the order in which a request is dealt with, from its first byte to its answer."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+from gatefold.edge.v1 import policy_pb2
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from opentelemetry.trace import SpanKind
+
+from libs import caller as callers
+from libs import deadline, errors
+from libs.errors import GatefoldError, Kind
+from libs.ids import IdSource
+from libs.telemetry import Telemetry
+from services.gateway.clients import Call
+from services.gateway.http import hardening, idempotency
+from services.gateway.http.address import ClientAddress
+from services.gateway.http.authentication import Authentication
+from services.gateway.http.authorisation import Authorisation
+from services.gateway.http.codecs import RequestCodecs, ResponseCodecs
+from services.gateway.http.contracts import Contracts, Endpoint
+from services.gateway.http.cors import Cors
+from services.gateway.http.exchange import Exchange, request_id_of
+from services.gateway.http.hardening import Bodies
+from services.gateway.http.headers import StandardHeaders
+from services.gateway.http.limits import Limits
+from services.gateway.http.pages import Pages
+from services.gateway.http.problems import Problems
+from services.gateway.http.routes import Routes
+from services.gateway.http.transcoding import Transcoder
+
+DEADLINE_SECONDS: Mapping[int, float] = {
+    policy_pb2.RATE_CLASS_READ: 5.0,
+    policy_pb2.RATE_CLASS_WRITE: 15.0,
+    policy_pb2.RATE_CLASS_STRICT: 15.0,
+    policy_pb2.RATE_CLASS_BULK: 60.0,
+    policy_pb2.RATE_CLASS_WEBHOOK: 15.0,
+}
+"""How long a service may take, by rate class."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An endpoint, ready to be served."""
+
+    endpoint: Endpoint
+    transcoder: Transcoder
+    call: Call
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Everything a request meets, in the order of DESIGN section 5."""
+
+    telemetry: Telemetry
+    ids: IdSource
+    problems: Problems
+    headers: StandardHeaders
+    address: ClientAddress
+    pages: Pages
+    routes: Routes
+    operations: Mapping[str, Operation]
+    """By RPC."""
+    authentication: Authentication
+    limits: Limits
+    authorisation: Authorisation
+    cors: Cors
+    bodies: Bodies
+
+
+def operations(contracts: Contracts, connect: Callable[[str, MethodDescriptor], Call]) -> dict[str, Operation]:
+    """Returns all endpoints, ready to be served, by RPC; raises UnsupportedMessageError."""
+    requests, responses = RequestCodecs(), ResponseCodecs()
+    return {
+        endpoint.rpc: Operation(
+            endpoint, Transcoder(endpoint, requests, responses), connect(endpoint.peer, endpoint.method)
+        )
+        for endpoint in contracts.endpoints
+    }
+
+
+class App:
+    """Answers requests; every error becomes a problem here, and nowhere else."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._log = edge.telemetry.logger("http")
+        self._seconds = edge.telemetry.histogram(
+            "gateway_http_seconds",
+            "Time to answer a request by route, method and status",
+            ("route", "method", "status"),
+        )
+        self._refused = edge.telemetry.counter(
+            "gateway_problems", "Requests answered with a problem, by its reason", ("reason",)
+        )
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Returns the answer to a request."""
+        exchange = self._exchange(request)
+        try:
+            response = await self._answer(exchange)
+        except GatefoldError as error:
+            response = await self._problem(exchange, error)
+        except Exception:  # noqa: BLE001 — the one place where a fault of ours becomes an answer
+            self._log.exception("a request failed", extra={"request_id": exchange.request_id, "route": exchange.route})
+            failure = errors.internal("internal_error", "Something failed on our side.")
+            response = await self._problem(exchange, failure)
+        return self._finish(exchange, response)
+
+    def unreadable(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Returns the answer to what is no HTTP request, or one with headers beyond their limits."""
+        exchange = self._exchange(request)
+        error = errors.malformed("request_malformed", "This is no HTTP request that can be read here.")
+        response = self._edge.problems.response(error, exchange.request_id)
+        self._refused.labels(error.reason).inc()
+        response.force_close()
+        return self._finish(exchange, response)
+
+    def _exchange(self, request: web.BaseRequest) -> Exchange:
+        path, _, query = request.raw_path.partition("?")
+        peer = None if request.transport is None else request.transport.get_extra_info("peername")
+        return Exchange(
+            request=request,
+            request_id=request_id_of(request) or self._edge.ids.new().hex,
+            began=time.monotonic(),
+            path=path,
+            query=query,
+            address=self._edge.address.of(peer, request.headers.getall("X-Forwarded-For", [])),
+            origin=request.headers.get("Origin"),
+        )
+
+    async def _answer(self, exchange: Exchange) -> web.Response:
+        edge, request = self._edge, exchange.request
+        hardening.check(exchange)
+        page = edge.pages.find(exchange.path)
+        if page is not None:
+            return page.response(request)
+        match = edge.routes.find(exchange.path)
+        if request.method == "OPTIONS":
+            await edge.limits.count_preflight(exchange)
+            return await edge.cors.preflight(exchange, match)
+        endpoint = match.endpoint(request.method)
+        exchange.endpoint, exchange.values = endpoint, match.values
+        with edge.telemetry.tracer.start_as_current_span(
+            f"{endpoint.verb} {endpoint.template}",
+            # A client's own trace is not joined: its sampling would decide ours.
+            kind=SpanKind.SERVER,
+            attributes={"http.route": endpoint.template, "gatefold.request_id": exchange.request_id},
+        ):
+            return await self._serve(exchange, edge.operations[endpoint.rpc])
+
+    async def _serve(self, exchange: Exchange, operation: Operation) -> web.Response:
+        edge, endpoint = self._edge, operation.endpoint
+        edge.bodies.check(exchange.request, endpoint)
+        exchange.idempotency_key = idempotency.key_of(exchange, endpoint)
+        caller = exchange.caller = await self._authenticate(exchange, endpoint)
+        await edge.limits.admit(exchange, caller, endpoint)
+        edge.authorisation.authorise(caller, endpoint)
+        await edge.cors.admit(exchange, caller)
+        body = await edge.bodies.read(exchange.request, endpoint)
+        message = operation.transcoder.request(
+            exchange.values, exchange.query, exchange.request.headers, exchange.header("Content-Type"), body
+        )
+        answer = await self._call(caller, operation, message)
+        written, media_type = operation.transcoder.response(answer)
+        return web.Response(
+            body=written, status=endpoint.success_status, headers={"Content-Type": media_type, **_caching(endpoint)}
+        )
+
+    async def _authenticate(self, exchange: Exchange, endpoint: Endpoint) -> callers.Caller:
+        try:
+            return await self._edge.authentication.caller(exchange, endpoint)
+        except GatefoldError as error:
+            if error.kind is Kind.UNAUTHENTICATED:
+                # Guessing keys and tokens ends here: beyond the limit the guess is not even judged aloud.
+                await self._edge.limits.count_failed_authentication(exchange)
+            raise
+
+    async def _call(self, caller: callers.Caller, operation: Operation, message: Message) -> Message:
+        seconds = DEADLINE_SECONDS[operation.endpoint.policy.message.rate]
+        with callers.acting(caller), deadline.within(seconds):
+            return await operation.call(message, seconds)
+
+    async def _problem(self, exchange: Exchange, error: GatefoldError) -> web.Response:
+        self._refused.labels(error.reason).inc()
+        self._edge.cors.reveal(exchange)
+        response = self._edge.problems.response(error, exchange.request_id)
+        if exchange.request.body_exists and not exchange.request.content.is_eof():
+            # What is left of the body is not read, so nothing more can be asked on this connection.
+            response.force_close()
+        return response
+
+    def _finish(self, exchange: Exchange, response: web.Response) -> web.Response:
+        own = {**exchange.headers, **response.headers}
+        own.setdefault("Vary", "Origin")
+        response.headers.update(self._edge.headers.of(exchange.request_id, own))
+        elapsed = time.monotonic() - exchange.began
+        verb = exchange.request.method if exchange.endpoint else "-"
+        self._seconds.labels(exchange.route, verb, str(response.status)).observe(elapsed)
+        if response.status >= 500:
+            self._log.warning("answered", extra=_line(exchange, response.status, elapsed))
+        elif self._log.isEnabledFor(_DEBUG):
+            self._log.debug("answered", extra=_line(exchange, response.status, elapsed))
+        return response
+
+
+_DEBUG = 10
+
+
+def _line(exchange: Exchange, status: int, elapsed: float) -> dict[str, object]:
+    caller = exchange.caller
+    return {
+        "request_id": exchange.request_id,
+        "route": exchange.route,
+        "method": exchange.request.method,
+        "status": status,
+        "milliseconds": round(elapsed * 1000, 1),
+        "caller": caller.kind.name.lower() if caller else None,
+        "account": str(caller.account) if caller and caller.account else None,
+    }
+
+
+def _caching(endpoint: Endpoint) -> Mapping[str, str]:
+    # What anybody may read without a credential is the same for all; everything else is never stored.
+    if endpoint.anonymous_only and endpoint.policy.safe:
+        return {"Cache-Control": "public, max-age=60"}
+    return {}

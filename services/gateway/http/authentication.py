@@ -1,0 +1,59 @@
+"""Owns finding out who sent a request: nobody, an API key's account, or the holder of an access token."""
+
+import dataclasses
+
+from libs import errors
+from libs.caller import Caller, CallerKind
+from services.gateway.http import hardening
+from services.gateway.http.api_keys import ApiKeys
+from services.gateway.http.contracts import Endpoint
+from services.gateway.http.exchange import USER_AGENT_LENGTH, Exchange
+from services.gateway.http.tokens import Tokens
+
+_ANONYMOUS = Caller(kind=CallerKind.ANONYMOUS, actor="anonymous")
+
+
+class Authentication:
+    """Turns the Authorization header (RFC 6750 section 2.1) into a caller."""
+
+    def __init__(self, api_keys: ApiKeys, tokens: Tokens) -> None:
+        self._api_keys = api_keys
+        self._tokens = tokens
+
+    async def caller(self, exchange: Exchange, endpoint: Endpoint) -> Caller:
+        """Returns the caller, with the request's own particulars.
+
+        Where anybody may call, a credential is not looked at, so that a token which has ended does not keep its
+        holder from refreshing it. Raises `unauthenticated` with reason `credential_malformed`, `api_key_invalid`,
+        `token_invalid` or `token_expired`, and `forbidden("secret_key_exposed")` for a secret key from a browser.
+        """
+        sent = exchange.request.headers.getall("Authorization", [])
+        credential = _credential(sent) if sent else ""
+        if credential.startswith("gfsk_") and exchange.request.headers.get("Origin") is not None:
+            raise hardening.exposed()
+        if not credential or endpoint.anonymous_only:
+            found = _ANONYMOUS
+        elif credential.startswith(("gfsk_", "gfpk_")):
+            found = await self._api_keys.caller(credential, exchange.request_id)
+        else:
+            found = await self._tokens.caller(credential, exchange.request_id)
+        return dataclasses.replace(
+            found,
+            request_id=exchange.request_id,
+            idempotency_key=exchange.idempotency_key,
+            address=exchange.address or None,
+            user_agent=exchange.header("User-Agent")[:USER_AGENT_LENGTH] or None,
+            origin=exchange.origin,
+        )
+
+
+def _credential(sent: list[str]) -> str:
+    scheme, _, credential = sent[0].partition(" ")
+    credential = credential.strip()
+    if len(sent) > 1 or scheme.lower() != "bearer" or not credential or not credential.isascii():
+        raise errors.unauthenticated(
+            "credential_malformed",
+            "Send one Authorization header: Bearer, a space, and the key or token.",
+            metadata={"error": "invalid_request"},
+        )
+    return credential

@@ -1,0 +1,52 @@
+"""Owns what is known of one request while it is on its way through the edge."""
+
+import re
+from dataclasses import dataclass, field
+
+from aiohttp.web import BaseRequest
+
+from libs.caller import Caller
+from services.gateway.http.contracts import Endpoint
+
+USER_AGENT_LENGTH = 300
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request, and the headers its answer has so far."""
+
+    request: BaseRequest
+    request_id: str
+    began: float
+    """By the monotonic clock."""
+    path: str
+    """As it was sent, without the query."""
+    query: str
+    address: str
+    """Of the client; empty when it cannot be known."""
+    origin: str | None
+    endpoint: Endpoint | None = None
+    values: tuple[str, ...] = ()
+    """Texts of the path's variables."""
+    idempotency_key: str | None = None
+    caller: Caller | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def header(self, name: str) -> str:
+        """Returns a request header, empty when it is absent; never with bytes that are no UTF-8."""
+        text: str = self.request.headers.get(name, "")
+        return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8", "replace")
+
+    @property
+    def route(self) -> str:
+        """The template of the path, for metrics and logs: a path itself may hold personal data."""
+        return self.endpoint.template if self.endpoint else "-"
+
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def request_id_of(request: BaseRequest) -> str | None:
+    """Returns the client's own request id, if it is one that logs and headers can carry."""
+    sent = request.headers.get("X-Request-Id")
+    return sent if sent and _REQUEST_ID.fullmatch(sent) else None

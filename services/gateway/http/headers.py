@@ -1,0 +1,39 @@
+"""Owns the headers that every answer carries."""
+
+from collections.abc import Mapping
+
+from services.gateway.http.hardening import VERSION
+
+API_CSP = "default-src 'none'; frame-ancestors 'none'"
+PAGE_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class StandardHeaders:
+    """Adds what browsers and clients are told with every answer."""
+
+    def __init__(self, hsts_seconds: int) -> None:
+        self._fixed: dict[str, str] = {
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Gatefold-Version": VERSION,
+            # In place of the server software's name and version.
+            "Server": "gatefold",
+        }
+        if hsts_seconds > 0:
+            self._fixed["Strict-Transport-Security"] = f"max-age={hsts_seconds}; includeSubDomains"
+
+    def of(self, request_id: str, own: Mapping[str, str]) -> dict[str, str]:
+        """Returns all headers of an answer; what the answer says itself goes before the standard.
+
+        Answers are never stored and pages load nothing unless they say otherwise.
+        """
+        return {
+            **self._fixed,
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": API_CSP,
+            "X-Request-Id": request_id,
+            **own,
+        }

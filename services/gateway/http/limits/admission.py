@@ -1,0 +1,48 @@
+"""Owns holding a request against its limits."""
+
+from typing import Protocol
+
+from libs import errors
+from libs.caller import Caller
+from services.gateway.http.contracts import RATE_CLASSES, Endpoint
+from services.gateway.http.exchange import Exchange
+from services.gateway.http.limits.decision import Decision
+from services.gateway.http.limits.quotas import Limit, Quotas
+
+_FAILED_AUTHENTICATION = "strict"
+_PREFLIGHT = "read"
+
+
+class Decider(Protocol):
+    """Whatever decides on limits."""
+
+    async def decide(self, limits: list[Limit], cost: int) -> Decision: ...
+
+
+class Limits:
+    """Lets a request through or refuses it, and says so in its headers."""
+
+    def __init__(self, quotas: Quotas, store: Decider) -> None:
+        self._quotas = quotas
+        self._store = store
+
+    async def admit(self, exchange: Exchange, caller: Caller, endpoint: Endpoint) -> None:
+        """Counts a request of a known caller; raises `too_many("rate_limited")`."""
+        message = endpoint.policy.message
+        limits = self._quotas.of(RATE_CLASSES[message.rate], caller, exchange.address)
+        await self._count(exchange, limits, message.cost or 1)
+
+    async def count_failed_authentication(self, exchange: Exchange) -> None:
+        """Counts a credential that was no good against its sender's address; raises `too_many("rate_limited")`."""
+        await self._count(exchange, [self._quotas.of_address(_FAILED_AUTHENTICATION, exchange.address)], 1)
+
+    async def count_preflight(self, exchange: Exchange) -> None:
+        """Counts a preflight, which makes origins be looked up; raises `too_many("rate_limited")`."""
+        await self._count(exchange, [self._quotas.of_address(_PREFLIGHT, exchange.address)], 1)
+
+    async def _count(self, exchange: Exchange, limits: list[Limit], cost: int) -> None:
+        # A request that costs more than a whole quota takes the whole quota.
+        decision = await self._store.decide(limits, min(cost, *(limit.amount for limit in limits)))
+        exchange.headers.update(decision.headers())
+        if not decision.admitted:
+            raise errors.too_many("rate_limited", "This was asked too often.", max(1, decision.retry_after_seconds))

@@ -1,0 +1,67 @@
+"""Owns problem details (RFC 9457): the one place where errors become HTTP answers."""
+
+import math
+from collections.abc import Mapping
+
+import orjson
+from aiohttp import web
+
+from libs.errors import GatefoldError, Kind
+
+PROBLEM_TYPE = "application/problem+json"
+REALM = 'Bearer realm="gatefold"'
+
+# HTTP has a status of its own for what RPCs have no kind for.
+_STATUSES = {"body_timeout": 408}
+# RFC 6750 section 3.1 and RFC 9470 section 3: parameters of the challenge that errors carry in their metadata.
+_CHALLENGE = ("error", "error_description", "scope", "acr_values", "max_age")
+
+
+class Problems:
+    """Writes problems."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+
+    def response(self, error: GatefoldError, request_id: str) -> web.Response:
+        """Returns the answer for an error; its detail and violations are shown, its metadata is not."""
+        status = _STATUSES.get(error.reason, error.kind.http_status)
+        problem: dict[str, object] = {
+            "type": f"{self._base}{error.reason}",
+            "title": error.kind.title,
+            "status": status,
+            "detail": error.detail,
+            "instance": f"urn:gatefold:request:{request_id}",
+            "reason": error.reason,
+        }
+        if error.violations:
+            problem["errors"] = [
+                {"field": violation.field, "rule": violation.rule, "detail": violation.detail}
+                for violation in error.violations
+            ]
+        return web.Response(
+            body=orjson.dumps(problem),
+            status=status,
+            headers={"Content-Type": PROBLEM_TYPE, **_headers(error)},
+        )
+
+
+def _headers(error: GatefoldError) -> Mapping[str, str]:
+    headers: dict[str, str] = {}
+    if error.kind is Kind.UNAUTHENTICATED or error.reason == "scope_missing":
+        headers["WWW-Authenticate"] = _challenge(error)
+    if error.kind is Kind.METHOD_NOT_ALLOWED and "allow" in error.metadata:
+        headers["Allow"] = error.metadata["allow"]
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    elif error.kind is Kind.UNAVAILABLE:
+        headers["Retry-After"] = "1"
+    return headers
+
+
+def _challenge(error: GatefoldError) -> str:
+    parameters = dict(error.metadata)
+    if error.reason == "scope_missing":
+        parameters["error"] = "insufficient_scope"
+    given = [f'{name}="{parameters[name]}"' for name in _CHALLENGE if name in parameters]
+    return ", ".join([REALM, *given])

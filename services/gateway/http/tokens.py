@@ -1,0 +1,230 @@
+"""Owns access tokens at the edge: their signature, claims and time (RFC 9068, RFC 8725)."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import jwt
+from jwt.algorithms import ECAlgorithm
+
+from libs import errors, ids
+from libs.caller import Caller, CallerKind
+from libs.clock import WallClock
+from libs.errors import GatefoldError
+from services.gateway.http.caches import Monotonic
+
+ALGORITHM = "ES256"
+AUDIENCE = "gatefold"
+KEY_SET_SECONDS = 300.0
+"""How long a key set is used before it is fetched anew."""
+REFETCH_SECONDS = 5.0
+"""How often at most an unknown key id makes the key set be fetched."""
+
+_LONGEST_TOKEN = 4096
+_MOST_TOKENS = 10_000
+_FUTURE_SECONDS = 60
+_REQUIRED = ["exp", "iat", "iss", "aud", "sub"]
+# A header that points at keys or extensions of its own is refused whole (RFC 8725 section 3.10).
+_HEADERS = frozenset({"alg", "kid", "typ"})
+_KINDS = {
+    "STAFF": (CallerKind.STAFF, "per"),
+    "SUBSCRIBER": (CallerKind.SUBSCRIBER, "subj"),
+    "PLATFORM_OPERATOR": (CallerKind.PLATFORM_OPERATOR, "per"),
+}
+
+FetchKeySet = Callable[[str], Awaitable[list[dict[str, str]]]]
+
+
+class KeySet:
+    """The public keys of auth, fetched when they are old or a token names one that is not known."""
+
+    def __init__(self, fetch: FetchKeySet, *, monotonic: Monotonic) -> None:
+        self._fetch = fetch
+        self._monotonic = monotonic
+        self._documents: dict[str, dict[str, str]] = {}
+        self._keys: dict[str, Any] = {}
+        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._refreshing: asyncio.Task[None] | None = None
+        self.generation = 0
+        """Rises whenever the keys are others."""
+
+    async def find(self, kid: str, request_id: str) -> Any | None:
+        """Returns the key with an id; None when there is none. Raises `unavailable` only while no key set is known."""
+        now = self._monotonic()
+        wanted = kid not in self._keys or now - self._fetched_at > KEY_SET_SECONDS
+        if wanted and (not self._keys or self._refreshing or now - self._tried_at >= REFETCH_SECONDS):
+            await self._refreshed(request_id)
+        return self._keys.get(kid)
+
+    async def loaded(self) -> None:
+        """Returns once a key set is known, fetching it if need be; raises what keeps it away. For readiness."""
+        if not self._keys:
+            await self._refreshed("readiness")
+
+    async def _refreshed(self, request_id: str) -> None:
+        """Fetches the key set, once for all who want it at the same time."""
+        if self._refreshing is None:
+            self._tried_at = self._monotonic()
+            self._refreshing = asyncio.ensure_future(self._refresh(request_id))
+            self._refreshing.add_done_callback(self._done)
+        await asyncio.shield(self._refreshing)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._refreshing = None
+        if not task.cancelled():
+            task.exception()
+
+    async def _refresh(self, request_id: str) -> None:
+        try:
+            fetched = await self._fetch(request_id)
+        except GatefoldError:
+            if not self._keys:
+                raise
+            # Tokens signed with known keys stay good while auth is away.
+            return
+        documents = {document["kid"]: document for document in fetched if _usable(document)}
+        if documents != self._documents:
+            self._keys = {kid: _public_key(document) for kid, document in documents.items()}
+            self._documents = documents
+            self.generation += 1
+        self._fetched_at = self._monotonic()
+
+
+class Tokens:
+    """Tells whose an access token is; a token that was verified once is remembered until it ends."""
+
+    def __init__(self, keys: KeySet, *, issuer: str, clock: WallClock) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._clock = clock
+        self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        self._generation = keys.generation
+
+    async def caller(self, token: str, request_id: str) -> Caller:
+        """Returns whom a token stands for.
+
+        Raises `unauthenticated` with reason `token_invalid` or `token_expired`.
+        """
+        now = self._clock.wall().timestamp()
+        if self._generation != self._keys.generation:
+            self._known.clear()
+            self._generation = self._keys.generation
+        digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        known = self._known.get(digest)
+        if known is None:
+            known = await self._verify(token, now, request_id)
+            self._known[digest] = known
+            if len(self._known) > _MOST_TOKENS:
+                self._known.popitem(last=False)
+        expires, caller = known
+        if expires <= now:
+            self._known.pop(digest, None)
+            raise _refused("token_expired", "The access token has ended; refresh it.")
+        return caller
+
+    async def _verify(self, token: str, now: float, request_id: str) -> tuple[float, Caller]:
+        if len(token) > _LONGEST_TOKEN:
+            raise _invalid()
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.InvalidTokenError:
+            raise _invalid() from None
+        kid = header.get("kid")
+        if (
+            not header.keys() <= _HEADERS
+            or header.get("alg") != ALGORITHM
+            or header.get("typ") != "at+jwt"
+            or not isinstance(kid, str)
+        ):
+            raise _invalid()
+        key = await self._keys.find(kid, request_id)
+        if key is None:
+            raise _invalid()
+        try:
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                issuer=self._issuer,
+                # Times are checked below, by the clock that everything else here goes by.
+                options={"require": _REQUIRED, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+            )
+            expires, issued = _number(claims["exp"]), _number(claims["iat"])
+            not_before = _number(claims.get("nbf", issued))
+            caller = _caller(claims)
+        except (jwt.InvalidTokenError, GatefoldError, KeyError, TypeError, ValueError, OverflowError):
+            raise _invalid() from None
+        if max(issued, not_before) > now + _FUTURE_SECONDS:
+            raise _invalid()
+        return expires, caller
+
+
+def _caller(claims: Mapping[str, Any]) -> Caller:
+    """Returns the caller of verified claims; raises KeyError, TypeError, ValueError or GatefoldError for odd ones."""
+    kind, prefix = _KINDS[claims["kind"]]
+    subject = ids.decode(prefix, _text(claims["sub"]))
+    account = _account(claims)
+    if (account is None) != (kind is CallerKind.PLATFORM_OPERATOR):
+        raise ValueError("an account belongs to all but the operator")
+    auth_time = claims.get("auth_time")
+    live = claims["live"] if account else claims.get("live", True)
+    if not isinstance(live, bool):
+        raise TypeError("live is a bool")
+    return Caller(
+        kind=kind,
+        actor=claims["sub"],
+        account=account,
+        live=live,
+        scopes=frozenset(_text(claims.get("scope", "")).split()),
+        role=claims.get("role") and _text(claims["role"]),
+        subject=subject if kind is CallerKind.SUBSCRIBER else None,
+        person=None if kind is CallerKind.SUBSCRIBER else subject,
+        session=ids.decode("ses", _text(claims["sid"])) if "sid" in claims else None,
+        acr=claims.get("acr") and _text(claims["acr"]),
+        auth_time=None if auth_time is None else datetime.fromtimestamp(_number(auth_time), UTC),
+    )
+
+
+def _account(claims: Mapping[str, Any]) -> UUID | None:
+    account = claims.get("account")
+    return None if account is None else ids.decode("acct", _text(account))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is expected")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("a number is expected")
+    return float(value)
+
+
+def _usable(document: Mapping[str, str]) -> bool:
+    return (
+        document.get("kty") == "EC"
+        and document.get("crv") == "P-256"
+        and document.get("use", "sig") in ("", "sig")
+        and document.get("alg", ALGORITHM) in ("", ALGORITHM)
+        and bool(document.get("kid"))
+    )
+
+
+def _public_key(document: Mapping[str, str]) -> Any:
+    return ECAlgorithm.from_jwk({name: document[name] for name in ("kty", "crv", "x", "y")})
+
+
+def _invalid() -> GatefoldError:
+    return _refused("token_invalid", "The access token is not valid here.")
+
+
+def _refused(reason: str, detail: str) -> GatefoldError:
+    return errors.unauthenticated(reason, detail, metadata={"error": "invalid_token", "error_description": detail})

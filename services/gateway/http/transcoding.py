@@ -1,0 +1,135 @@
+"""Owns the step between one HTTP request and one message: path, query, headers and body become its fields."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from google.protobuf.message import Message
+
+from libs import errors
+from services.gateway.http.codecs import RequestCodecs, ResponseCodecs
+from services.gateway.http.codecs.json_to_proto import refused
+from services.gateway.http.codecs.shapes import Kind
+from services.gateway.http.contracts import Endpoint
+
+JSON_TYPE = "application/json"
+
+_MOST_PARAMETERS = 100
+_LONGEST_TYPE = 200
+_BOOLS: Mapping[str, object] = {"true": True, "false": False}
+
+
+class Transcoder:
+    """Reads the requests and writes the answers of one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, requests: RequestCodecs, responses: ResponseCodecs) -> None:
+        self._variables = endpoint.variables
+        self._body = endpoint.body
+        self._raw_body = endpoint.raw_body
+        self._raw_required = self._raw_body and endpoint.field(endpoint.body).required
+        self._body_names = frozenset(field.name for field in endpoint.body_fields)
+        self._query = {field.name: field for field in endpoint.query_fields}
+        self._headers = tuple((field.rule.header, field) for field in endpoint.header_fields)
+        self._parse = requests.parser(endpoint.request)
+        self._render = None if endpoint.raw_response else responses.renderer(endpoint.response)
+
+    def request(
+        self, values: tuple[str, ...], query: str, headers: Mapping[str, str], content_type: str, body: bytes
+    ) -> Message:
+        """Returns the message of a request.
+
+        `values` are the texts of the path's variables, `query` is the raw query. Raises `malformed` for what cannot
+        be read, `unsupported_media`, and `invalid("request_invalid")` with all violations.
+        """
+        violations: list[list[str]] = []
+        fields = self._read_body(content_type, body, violations)
+        if query:
+            self._read_query(query, fields, violations)
+        for name, text in zip(self._variables, values, strict=True):
+            fields[name] = text
+        for header, field in self._headers:
+            if (sent := headers.get(header)) is not None:
+                fields[field.name] = sent
+        if self._raw_required and not body:
+            violations.append([self._body, "required", "A body is required."])
+        try:
+            message = self._parse(fields)
+        except errors.GatefoldError as error:
+            if not violations:
+                raise
+            found = [[violation.field, violation.rule, violation.detail] for violation in error.violations]
+            raise refused(violations + found) from None
+        if violations:
+            raise refused(violations)
+        if self._raw_body and body:
+            raw: Any = getattr(message, self._body)
+            raw.content_type = content_type
+            raw.data = body
+        return message
+
+    def response(self, message: Any) -> tuple[bytes, str]:
+        """Returns the body of an answer and its media type."""
+        if self._render is None:
+            return message.data, message.content_type or "application/octet-stream"
+        return self._render(message), JSON_TYPE
+
+    def _read_body(self, content_type: str, body: bytes, violations: list[list[str]]) -> dict[str, object]:
+        if self._raw_body:
+            if body and not (0 < len(content_type) <= _LONGEST_TYPE and content_type.isascii()):
+                raise errors.unsupported_media("media_type_unsupported", "State the media type of the body.")
+            return {}
+        if not body:
+            return {}
+        if not self._body:
+            raise errors.malformed("body_unexpected", "This request has no body.")
+        if not is_json(content_type):
+            raise errors.unsupported_media("media_type_unsupported", f"The body must be {JSON_TYPE} in UTF-8.")
+        value = read_json(body)
+        if self._body != "*":
+            return {self._body: value}
+        if type(value) is not dict:
+            raise errors.malformed("json_malformed", "The body must be one JSON object.")
+        for name in [name for name in value if name not in self._body_names][:20]:
+            violations.append([name[:100], "unknown_field", "There is no such field in the body."])
+            del value[name]
+        return value
+
+    def _read_query(self, query: str, fields: dict[str, object], violations: list[list[str]]) -> None:
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
+        except ValueError:
+            raise errors.malformed("query_malformed", "The query cannot be read.") from None
+        for name, text in pairs:
+            field = self._query.get(name)
+            if field is None:
+                violations.append([name[:100], "unknown_field", "There is no such query parameter."])
+                continue
+            value = _BOOLS.get(text, text) if field.shape.kind is Kind.BOOL else text
+            if field.repeated:
+                items = fields.setdefault(name, [])
+                if isinstance(items, list):
+                    items.append(value)
+            elif name in fields:
+                violations.append([name, "repeated", "This can be given only once."])
+            else:
+                fields[name] = value
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a Content-Type is application/json in UTF-8."""
+    media_type, _, parameters = content_type.partition(";")
+    if media_type.strip().lower() != JSON_TYPE:
+        return False
+    parameters = parameters.strip().lower().replace('"', "")
+    return parameters in ("", "charset=utf-8")
+
+
+def read_json(body: bytes) -> object:
+    """Returns a decoded JSON text; raises `malformed("json_malformed")`. Of a name that comes twice the last counts."""
+    try:
+        value: object = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        detail = f"The body is no JSON: line {error.lineno}, column {error.colno}."
+        raise errors.malformed("json_malformed", detail) from None
+    return value
