@@ -1,0 +1,1 @@
+"""Billing's rules: standard library, libs.money and libs.errors only."""
