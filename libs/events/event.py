@@ -19,7 +19,9 @@ PREFIXES: Mapping[str, str] = MappingProxyType(
     {
         "account": "acct",
         "api_key": "key",
+        "challenge": "chal",
         "checkout": "chk",
+        "credential": "cred",
         "entitlement": "subj",
         "import": "imp",
         "invoice": "inv",

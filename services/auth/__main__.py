@@ -1,0 +1,158 @@
+"""Builds auth and runs it; `bootstrap-operator` and `rotate-signing-key` are its commands."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from uuid import UUID
+
+from gatefold.auth.v1.account_pb2_grpc import add_AccountServiceServicer_to_server
+from gatefold.auth.v1.api_key_pb2_grpc import add_ApiKeyServiceServicer_to_server
+from gatefold.auth.v1.session_pb2_grpc import add_SessionServiceServicer_to_server
+from gatefold.auth.v1.subscriber_session_pb2_grpc import add_SubscriberSessionServiceServicer_to_server
+from gatefold.auth.v1.team_pb2_grpc import add_TeamServiceServicer_to_server
+
+from libs import config, outbox, process
+from libs.account_clock import AccountClocks
+from libs.clock import SystemClock
+from libs.config import ConfigError
+from libs.errors import GatefoldError
+from libs.ids import IdMaker
+from libs.postgres import Database
+from libs.privacy import SubjectTable
+from libs.process import Process
+from libs.service import Service
+from libs.vault import Vault
+from services.auth import servicer, worker
+from services.auth.clients import PeerClock, Subjects
+from services.auth.config import BootstrapConfig, Config, RotationConfig
+from services.auth.repository import CHALLENGE_TABLE, CREDENTIAL_TABLE, SESSION_TABLE
+from services.auth.usecases.access_tokens import AccessTokens
+from services.auth.usecases.accounts import Accounts
+from services.auth.usecases.api_keys import ApiKeys
+from services.auth.usecases.challenges import Challenges
+from services.auth.usecases.expiry import Expiry
+from services.auth.usecases.facts import Facts
+from services.auth.usecases.passwords import PasswordHasher, WorkMeter
+from services.auth.usecases.registration import Registration
+from services.auth.usecases.secrets import TokenSecrets
+from services.auth.usecases.sessions import Sessions
+from services.auth.usecases.signing_keys import SigningKeys
+from services.auth.usecases.staff import People, Staff, issue_bootstrap_token
+from services.auth.usecases.team import Team
+from services.auth.usecases.test_clock import TestClock
+
+CLOCK_PEERS = ("subscriber", "billing", "notify")
+PERSONAL_TABLES = (
+    SubjectTable("session", number=SESSION_TABLE),
+    SubjectTable("challenge", number=CHALLENGE_TABLE),
+    SubjectTable("credential", number=CREDENTIAL_TABLE),
+)
+
+
+async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
+    """Opens the parts and puts them together."""
+    settings = config.load(Config, environ)
+    service = await Service.open(process, settings.service)
+    db, vault, clock, make = service.app, service.vault, service.clock, service.ids
+    secrets = TokenSecrets.derive(settings.secrets.challenge_secret.reveal())
+    hasher = _hasher(settings, process)
+    facts = Facts(clock, make, service.telemetry)
+    keys = SigningKeys(db, vault, clock, make)
+    await keys.ensure()
+
+    tokens = AccessTokens(settings.issuer, keys, clock, make)
+    sessions = Sessions(db, tokens, secrets, clock, make, facts, os.urandom, service.telemetry)
+    challenges = Challenges(db, vault, secrets, clock, make, facts, settings.public_url)
+    persons = People(db, vault, hasher, clock, make)
+    team = Team(db, vault, persons, challenges, clock, make)
+    accounts = Accounts(db, team, challenges, clock, make, facts)
+    registration = Registration(db, vault, hasher, challenges, sessions, Subjects(service.channels), clock, make, facts)
+    api_keys = ApiKeys(db, settings.secrets.key_pepper.reveal().encode(), clock, make, os.urandom)
+    peers = [PeerClock(service.channels, peer) for peer in CLOCK_PEERS]
+    test_clock = TestClock(clock, AccountClocks(db), peers, _waiting(service))
+
+    service.add(add_AccountServiceServicer_to_server, servicer.AccountServicer(accounts, test_clock))
+    service.add(add_ApiKeyServiceServicer_to_server, servicer.ApiKeyServicer(api_keys))
+    service.add(add_TeamServiceServicer_to_server, servicer.TeamServicer(team))
+    staff = Staff(db, persons, sessions, clock)
+    service.add(add_SessionServiceServicer_to_server, servicer.SessionServicer(staff, sessions, keys))
+    readers = servicer.SubscriberSessionServicer(registration, challenges)
+    service.add(add_SubscriberSessionServiceServicer_to_server, readers)
+    service.background("housekeeping", worker.Housekeeping(keys, Expiry(service.jobs, clock)).run)
+    service.holds_personal_data(PERSONAL_TABLES)
+    await service.serve()
+
+
+def _hasher(settings: Config, process: Process) -> PasswordHasher:
+    units = process.telemetry.counter("password_hash_units", "Work of password hashing: a run of cost c is 2^c.")
+    hasher = PasswordHasher(
+        settings.secrets.peppers(),
+        cost=settings.passwords.bcrypt_cost,
+        highest_cost=settings.passwords.bcrypt_highest_cost,
+        cores=os.cpu_count() or 1,
+        queue=settings.passwords.hash_queue,
+        meter=WorkMeter(units.inc),
+    )
+
+    async def close() -> None:
+        hasher.close()
+
+    process.on_drain(close)
+    return hasher
+
+
+def _waiting(service: Service) -> Callable[[UUID], Awaitable[int]]:
+    async def waiting(account: UUID) -> int:
+        service.relay.wake()
+        return await outbox.outbox_waiting(service.jobs, account)
+
+    return waiting
+
+
+async def bootstrap_operator(environ: Mapping[str, str] | None = None) -> str:
+    """Returns a new one-time token that makes an operator; for the command, and for a stack that sets itself up."""
+    settings = config.load(BootstrapConfig, environ)
+    clock = SystemClock()
+    db = await Database.open(settings.postgres.postgres_app_dsn, service="auth", role="app", pool_size=1)
+    try:
+        return await issue_bootstrap_token(db, clock, IdMaker(clock, os.urandom), os.urandom)
+    finally:
+        await db.close()
+
+
+async def rotate_signing_key(environ: Mapping[str, str] | None = None) -> str:
+    """Hands over to the next signing key now; returns what is to be told."""
+    settings = config.load(RotationConfig, environ)
+    clock = SystemClock()
+    db = await Database.open(settings.postgres.postgres_app_dsn, service="auth", role="app", pool_size=1)
+    vault = await Vault.open(settings.vault, clock)
+    try:
+        done = await SigningKeys(db, vault, clock, IdMaker(clock, os.urandom)).rotate(even_if_young=True)
+    finally:
+        await vault.close()
+        await db.close()
+    return "The next signing key is in use." if done else "Another process rotated at this moment."
+
+
+_COMMANDS = {"bootstrap-operator": bootstrap_operator, "rotate-signing-key": rotate_signing_key}
+
+
+def main(environ: Mapping[str, str] | None = None, arguments: Sequence[str] = ()) -> int:
+    """Runs auth, or the command that is named; returns the exit code."""
+    if not arguments:
+        return process.run("auth", compose, environ)
+    command = _COMMANDS.get(arguments[0])
+    if command is None or len(arguments) > 1:
+        sys.stderr.write(f"usage: python -m services.auth [{' | '.join(_COMMANDS)}]\n")
+        return 2
+    try:
+        sys.stdout.write(asyncio.run(command(environ)) + "\n")
+    except (ConfigError, GatefoldError) as error:
+        sys.stderr.write(f"auth: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(arguments=sys.argv[1:]))

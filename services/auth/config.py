@@ -1,0 +1,91 @@
+"""Owns auth's settings."""
+
+from dataclasses import dataclass, field
+
+import orjson
+
+from libs.config import Secret
+from libs.postgres import PostgresConfig
+from libs.service import ServiceConfig
+from libs.vault import VaultConfig
+
+LEAST_SECRET_LENGTH = 32
+
+
+@dataclass(frozen=True)
+class SecretsConfig:
+    """What auth derives tokens and hashes with.
+
+    `key_pepper` is the gateway's as well. `password_pepper` is one text, or JSON `{"2": "…", "1": "…"}`: the first is
+    used for new hashes, the others only for what was hashed with them.
+    """
+
+    key_pepper: Secret = field(repr=False)
+    password_pepper: Secret = field(repr=False)
+    challenge_secret: Secret = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("key_pepper", "challenge_secret"):
+            if len(getattr(self, name).reveal()) < LEAST_SECRET_LENGTH:
+                raise ValueError(f"{name} must have at least {LEAST_SECRET_LENGTH} characters")
+        self.peppers()
+
+    def peppers(self) -> dict[str, bytes]:
+        """Returns the password peppers by id, the one in use first; raises ValueError when they cannot be used."""
+        text = self.password_pepper.reveal()
+        found = {"1": text}
+        if text.startswith("{"):
+            try:
+                found = orjson.loads(text)
+            except orjson.JSONDecodeError:
+                raise ValueError("password_pepper is neither one text nor JSON") from None
+        if not found or not all(
+            isinstance(value, str) and len(value) >= LEAST_SECRET_LENGTH for value in found.values()
+        ):
+            raise ValueError(f"each password pepper must have at least {LEAST_SECRET_LENGTH} characters")
+        return {name: value.encode() for name, value in found.items()}
+
+
+@dataclass(frozen=True)
+class PasswordConfig:
+    """What a password costs.
+
+    `bcrypt_highest_cost` is set after the cost was lowered, to what it was: failing sign-ins then still cost as much as
+    for users who have not signed in since. `hash_queue` is how many passwords may wait for a core.
+    """
+
+    bcrypt_cost: int = 12
+    bcrypt_highest_cost: int = 0
+    hash_queue: int = 16
+
+    def __post_init__(self) -> None:
+        if not 4 <= self.bcrypt_cost <= 16 or not 0 <= self.bcrypt_highest_cost <= 16:
+            raise ValueError("bcrypt_cost must be between 4 and 16")
+        if self.hash_queue < 1:
+            raise ValueError("hash_queue must be at least 1")
+
+
+@dataclass(frozen=True)
+class BootstrapConfig:
+    """What the bootstrap command reads."""
+
+    postgres: PostgresConfig
+
+
+@dataclass(frozen=True)
+class RotationConfig:
+    """What the command that rotates signing keys reads."""
+
+    postgres: PostgresConfig
+    vault: VaultConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """What auth reads from its environment. `issuer` names it in tokens; `public_url` leads staff to the dashboard."""
+
+    service: ServiceConfig
+    secrets: SecretsConfig
+    passwords: PasswordConfig
+    issuer: str
+    public_url: str

@@ -1,0 +1,16 @@
+"""Owns readers' credentials: a proven mailbox and a password."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from services.auth.domain.password import StoredPassword
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What a reader signs in with."""
+
+    id: UUID
+    subject: UUID
+    password: StoredPassword
+    sequence: int

@@ -1,0 +1,69 @@
+"""Owns the one matrix of roles and scopes: what each member of a team may do, and what keys may hold."""
+
+from types import MappingProxyType
+
+OWNER = "owner"
+ADMIN = "admin"
+FINANCE = "finance"
+SUPPORT = "support"
+SALES = "sales"
+DEVELOPER = "developer"
+PRIVACY_OFFICER = "privacy_officer"
+READ_ONLY = "read_only"
+
+OPERATOR = "operator"
+"""The platform operator's role in tokens; no scope, since no RPC of the platform plane asks for one."""
+
+# One row a scope: who holds it besides owner and admin, who hold all.
+_HELD_BY: dict[str, frozenset[str]] = {
+    "access:read": frozenset({SUPPORT, DEVELOPER, READ_ONLY}),
+    "catalogue:read": frozenset({FINANCE, SUPPORT, SALES, DEVELOPER, READ_ONLY}),
+    "catalogue:write": frozenset({SALES, DEVELOPER}),
+    "checkouts:read": frozenset({FINANCE, SUPPORT, SALES, DEVELOPER, READ_ONLY}),
+    "checkouts:write": frozenset({SUPPORT, SALES, DEVELOPER}),
+    "invoices:read": frozenset({FINANCE, SUPPORT, READ_ONLY}),
+    "keys:read": frozenset({DEVELOPER}),
+    "keys:write": frozenset({DEVELOPER}),
+    "ledger:read": frozenset({FINANCE}),
+    "mails:read": frozenset({SUPPORT, DEVELOPER}),
+    "payment_connections:read": frozenset({FINANCE, DEVELOPER}),
+    "payment_connections:write": frozenset(),
+    "sites:read": frozenset({SUPPORT, SALES, DEVELOPER, READ_ONLY}),
+    "sites:write": frozenset({DEVELOPER}),
+    "subscribers:read": frozenset({FINANCE, SUPPORT, SALES, PRIVACY_OFFICER, READ_ONLY}),
+    "subscribers:write": frozenset({SUPPORT}),
+    "subscriptions:read": frozenset({FINANCE, SUPPORT, SALES, PRIVACY_OFFICER, READ_ONLY}),
+    "team:read": frozenset({FINANCE, SUPPORT, SALES, DEVELOPER, PRIVACY_OFFICER, READ_ONLY}),
+    "team:write": frozenset(),
+    "test_clock:write": frozenset({DEVELOPER}),
+    "webhooks:read": frozenset({DEVELOPER}),
+    "webhooks:write": frozenset({DEVELOPER}),
+}
+
+SCOPES = frozenset(_HELD_BY)
+"""Every scope that an RPC asks for."""
+
+ROLES = (OWNER, ADMIN, FINANCE, SUPPORT, SALES, DEVELOPER, PRIVACY_OFFICER, READ_ONLY)
+
+ROLE_SCOPES = MappingProxyType(
+    {
+        role: SCOPES if role in {OWNER, ADMIN} else frozenset(scope for scope, held in _HELD_BY.items() if role in held)
+        for role in ROLES
+    }
+)
+
+KEY_SCOPES = SCOPES - {"keys:read", "keys:write", "team:read", "team:write"}
+"""What a secret key may hold: nothing that makes keys or members, so that a leaked key cannot outlive its end."""
+
+PUBLISHABLE_KEY_SCOPES = frozenset({"access:read"})
+"""What a publishable key may hold: it stands in every page, so nothing that writes or shows personal data."""
+
+
+def scopes_of(role: str) -> frozenset[str]:
+    """Returns the scopes of a role; none for one that is not a team's."""
+    return ROLE_SCOPES.get(role, frozenset())
+
+
+def may_invite(inviter: str | None, role: str) -> bool:
+    """Tells whether a member may invite into a role: owners are made by owners alone."""
+    return role in ROLE_SCOPES and (role != OWNER or inviter == OWNER)

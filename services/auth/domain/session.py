@@ -1,0 +1,108 @@
+"""Owns sessions: refresh tokens that follow one from another, and when one is refused or ends them all."""
+
+import base64
+import binascii
+import hmac
+import struct
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from uuid import UUID
+
+LIFETIME = timedelta(days=30)
+"""From the sign-in, however often it is refreshed (NIST SP 800-63B-4, 2.1.3)."""
+GRACE = timedelta(seconds=10)
+ACCESS_SECONDS = 600
+AAL1 = "aal1"
+SALT_BYTES = 32
+
+STAFF = "STAFF"
+SUBSCRIBER = "SUBSCRIBER"
+OPERATOR = "PLATFORM_OPERATOR"
+
+SIGNED_OUT = "signed_out"
+REUSED = "refresh_token_reused"
+CREDENTIAL_REPLACED = "credential_replaced"
+
+_MARK = "gfrt_"
+_HEAD = struct.Struct(">16sI")
+_MAC_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Session:
+    """One sign-in, with the state of its family of refresh tokens."""
+
+    id: UUID
+    account: UUID
+    """The nil UUID for the operator."""
+    kind: str
+    live: bool
+    principal: UUID
+    """The person, or the reader's subject."""
+    acr: str
+    salt: bytes
+    generation: int
+    rotated_at: datetime
+    authenticated_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+
+
+class Answer(Enum):
+    """What a presented refresh token deserves."""
+
+    ROTATE = "rotate"
+    """It is the newest: its successor becomes the newest."""
+    REPEAT = "repeat"
+    """It was the newest a moment ago: the same successor, so that two tabs do not part ways."""
+    REUSED = "reused"
+    """It was spent before: somebody else holds a copy, so the family ends (RFC 9700, 4.14)."""
+    REFUSE = "refuse"
+    """The session is over, or the token is none of its."""
+
+
+def judge(session: Session, generation: int, now: datetime) -> Answer:
+    """Returns what to do with a token of that generation whose signature holds."""
+    if session.revoked_at is not None or now >= session.expires_at or generation > session.generation:
+        return Answer.REFUSE
+    if generation == session.generation:
+        return Answer.ROTATE
+    if generation == session.generation - 1 and now < session.rotated_at + GRACE:
+        return Answer.REPEAT
+    return Answer.REUSED
+
+
+def refresh_token(session: UUID, salt: bytes, generation: int, secret: bytes) -> str:
+    """Returns the token of a generation: session, generation and 256 bits of HMAC-SHA-256.
+
+    It follows from the session's random salt (in the database) and the secret (outside of it), so nothing of a token
+    is stored, and every replica derives the same successor.
+    """
+    head = _HEAD.pack(session.bytes, generation)
+    return _MARK + base64.urlsafe_b64encode(head + _mac(head, salt, secret)).rstrip(b"=").decode()
+
+
+def read(token: str) -> tuple[UUID, int, bytes] | None:
+    """Returns session, generation and signature that a token claims; None for anything else."""
+    text = token.removeprefix(_MARK)
+    if text == token:
+        return None
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    if len(raw) != _HEAD.size + _MAC_BYTES:
+        return None
+    session, generation = _HEAD.unpack_from(raw)
+    return UUID(bytes=session), generation, raw[_HEAD.size :]
+
+
+def signed(session: Session, generation: int, signature: bytes, secret: bytes) -> bool:
+    """Tells whether a token's signature holds for the session, in constant time."""
+    head = _HEAD.pack(session.id.bytes, generation)
+    return hmac.compare_digest(_mac(head, session.salt, secret), signature)
+
+
+def _mac(head: bytes, salt: bytes, secret: bytes) -> bytes:
+    return hmac.digest(secret, b"refresh" + salt + head, "sha256")

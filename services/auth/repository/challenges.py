@@ -1,0 +1,115 @@
+"""Owns the statements on challenges and on the way from a token's hash to its account."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from libs.postgres import Connection
+from services.auth.domain.challenge import Challenge
+from services.auth.repository.people import stored_password
+
+
+async def add(conn: Connection, account: UUID, challenge: Challenge) -> None:
+    """Adds a challenge and its route."""
+    password = challenge.password
+    await conn.execute(
+        """
+        INSERT INTO challenge (account_id, id, purpose, subject_id, membership_id, email_index, email_sealed,
+            name_sealed, password_scheme, password_params, password_pepper_id, password_hash, created_at, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        """,
+        account,
+        challenge.id,
+        challenge.purpose,
+        challenge.subject,
+        challenge.membership,
+        challenge.email_index,
+        challenge.email_sealed,
+        challenge.name_sealed,
+        password.scheme if password else None,
+        password.params if password else None,
+        password.pepper_id if password else None,
+        password.hash if password else None,
+        challenge.created_at,
+        challenge.expires_at,
+    )
+    await conn.execute(
+        "INSERT INTO challenge_route (challenge_id, token_hash, account_id, expires_at) VALUES ($1, $2, $3, $4)",
+        challenge.id,
+        challenge.token_hash,
+        account,
+        challenge.expires_at,
+    )
+
+
+async def account_of(conn: Connection, challenge: UUID) -> UUID | None:
+    """Reads the account of a challenge."""
+    account: UUID | None = await conn.fetchval(
+        "SELECT account_id FROM challenge_route WHERE challenge_id = $1", challenge
+    )
+    return account
+
+
+async def route(conn: Connection, token_hash: bytes) -> tuple[UUID, UUID] | None:
+    """Reads account and challenge of a token's hash."""
+    row = await conn.fetchrow("SELECT account_id, challenge_id FROM challenge_route WHERE token_hash = $1", token_hash)
+    return (row["account_id"], row["challenge_id"]) if row else None
+
+
+async def find(conn: Connection, account: UUID, challenge: UUID) -> Challenge | None:
+    """Reads a challenge."""
+    row = await conn.fetchrow(
+        """
+        SELECT id, purpose, subject_id, membership_id, email_index, email_sealed, name_sealed, password_scheme,
+            password_params, password_pepper_id, password_hash, created_at, expires_at, spent_at, spent_by
+        FROM challenge WHERE account_id = $1 AND id = $2
+        """,
+        account,
+        challenge,
+    )
+    return _challenge(row) if row else None
+
+
+async def spend(conn: Connection, account: UUID, challenge: UUID, *, subject: UUID, at: datetime, by: str) -> bool:
+    """Spends a challenge's token; answers True to exactly one caller. What it held of a person goes at once."""
+    row = await conn.fetchrow(
+        """
+        UPDATE challenge SET spent_at = $4, spent_by = $5, subject_id = $3, email_index = NULL, email_sealed = '',
+            name_sealed = '', password_scheme = NULL, password_params = NULL, password_pepper_id = NULL,
+            password_hash = NULL
+        WHERE account_id = $1 AND id = $2 AND spent_at IS NULL RETURNING id
+        """,
+        account,
+        challenge,
+        subject,
+        at,
+        by,
+    )
+    return row is not None
+
+
+async def void_open(conn: Connection, account: UUID, purpose: str, email_index: bytes) -> None:
+    """Deletes the other open challenges of an address: a token from an older mail must not undo what was proven."""
+    await conn.execute(
+        "DELETE FROM challenge WHERE account_id = $1 AND purpose = $2 AND email_index = $3 AND spent_at IS NULL",
+        account,
+        purpose,
+        email_index,
+    )
+
+
+def _challenge(row: Any) -> Challenge:
+    return Challenge(
+        id=row["id"],
+        purpose=row["purpose"],
+        subject=row["subject_id"],
+        membership=row["membership_id"],
+        email_index=row["email_index"] or b"",
+        email_sealed=row["email_sealed"],
+        name_sealed=row["name_sealed"],
+        password=stored_password(row) if row["password_hash"] is not None else None,
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        spent_at=row["spent_at"],
+        spent_by=row["spent_by"],
+    )

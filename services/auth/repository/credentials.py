@@ -1,0 +1,103 @@
+"""Owns the statements on readers' credentials."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from libs.postgres import Connection
+from services.auth.domain.credential import Credential
+from services.auth.domain.password import StoredPassword
+from services.auth.repository.people import stored_password
+
+
+async def put(
+    conn: Connection,
+    account: UUID,
+    credential: Credential,
+    *,
+    email_index: bytes,
+    email_sealed: bytes,
+    at: datetime,
+) -> Credential:
+    """Stores the credential of a reader who has proven a mailbox.
+
+    One that the reader had for an earlier address is replaced, its identifier included. Breaks `credential_email` when
+    the address is another reader's.
+    """
+    row = await conn.fetchrow(
+        """
+        INSERT INTO credential (account_id, id, subject_id, email_index, email_sealed, password_scheme, password_params,
+            password_pepper_id, password_hash, sequence, verified_at, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $10)
+        ON CONFLICT ON CONSTRAINT credential_subject DO UPDATE SET id = excluded.id, email_index = excluded.email_index,
+            email_sealed = excluded.email_sealed, password_scheme = excluded.password_scheme,
+            password_params = excluded.password_params, password_pepper_id = excluded.password_pepper_id,
+            password_hash = excluded.password_hash, verified_at = excluded.verified_at
+        RETURNING id, subject_id, password_scheme, password_params, password_pepper_id, password_hash, sequence
+        """,
+        account,
+        credential.id,
+        credential.subject,
+        email_index,
+        email_sealed,
+        credential.password.scheme,
+        credential.password.params,
+        credential.password.pepper_id,
+        credential.password.hash,
+        at,
+    )
+    return _credential(row)
+
+
+async def find_by_email(conn: Connection, account: UUID, email_index: bytes) -> Credential | None:
+    """Reads the credential with an address."""
+    row = await conn.fetchrow(
+        """
+        SELECT id, subject_id, password_scheme, password_params, password_pepper_id, password_hash, sequence
+        FROM credential WHERE account_id = $1 AND email_index = $2
+        """,
+        account,
+        email_index,
+    )
+    return _credential(row) if row else None
+
+
+async def exists(conn: Connection, account: UUID, subject: UUID) -> bool:
+    """Tells whether a reader has a credential."""
+    return bool(
+        await conn.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM credential WHERE account_id = $1 AND subject_id = $2)", account, subject
+        )
+    )
+
+
+async def replace_password(
+    conn: Connection, account: UUID, credential: UUID, old: StoredPassword, new: StoredPassword
+) -> None:
+    """Stores the same password hashed anew, unless it was changed in the meantime."""
+    await conn.execute(
+        """
+        UPDATE credential SET password_scheme = $4, password_params = $5, password_pepper_id = $6, password_hash = $7
+        WHERE account_id = $1 AND id = $2 AND password_hash = $3
+        """,
+        account,
+        credential,
+        old.hash,
+        new.scheme,
+        new.params,
+        new.pepper_id,
+        new.hash,
+    )
+
+
+async def is_erased(conn: Connection, account: UUID, subject: UUID) -> bool:
+    """Tells whether the reader was erased here, so that nothing late brings them back."""
+    return bool(
+        await conn.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM erased_subject WHERE account_id = $1 AND subject_id = $2)", account, subject
+        )
+    )
+
+
+def _credential(row: Any) -> Credential:
+    return Credential(row["id"], row["subject_id"], stored_password(row), row["sequence"])

@@ -1,0 +1,42 @@
+"""Owns clearing away what is over, for all accounts; runs as the jobs role."""
+
+from datetime import datetime
+
+from libs.postgres import Connection
+
+BATCH = 1_000
+
+
+async def delete_challenges(conn: Connection, before: datetime) -> int:
+    """Deletes a batch of challenges that expired before, with their routes; returns how many."""
+    rows = await conn.fetch(
+        """
+        WITH old AS (SELECT account_id, id FROM challenge WHERE expires_at < $1 LIMIT $2)
+        DELETE FROM challenge USING old WHERE challenge.account_id = old.account_id AND challenge.id = old.id
+        RETURNING challenge.id
+        """,
+        before,
+        BATCH,
+    )
+    await conn.execute("DELETE FROM challenge_route WHERE expires_at < $1", before)
+    return len(rows)
+
+
+async def delete_sessions(conn: Connection, before: datetime) -> int:
+    """Deletes a batch of sessions whose lifetime ended before, with their routes; returns how many."""
+    rows = await conn.fetch(
+        """
+        WITH old AS (SELECT account_id, id FROM session WHERE expires_at < $1 LIMIT $2)
+        DELETE FROM session USING old WHERE session.account_id = old.account_id AND session.id = old.id
+        RETURNING session.id
+        """,
+        before,
+        BATCH,
+    )
+    await conn.execute("DELETE FROM session_route WHERE expires_at < $1", before)
+    return len(rows)
+
+
+async def delete_signing_keys(conn: Connection, before: datetime) -> None:
+    """Deletes keys that were retired before: nothing they signed is still valid."""
+    await conn.execute("DELETE FROM signing_key WHERE retired_at < $1", before)

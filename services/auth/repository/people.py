@@ -1,0 +1,195 @@
+"""Owns the statements on persons, their memberships, and the accounts they may sign in to."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from libs.postgres import Connection
+from services.auth.domain.password import StoredPassword
+from services.auth.domain.team import Membership, Person
+
+
+async def add(conn: Connection, person: Person, email_index: bytes, created_at: datetime) -> None:
+    """Adds a person; breaks the constraint `person_email` when the address is known."""
+    await conn.execute(
+        """
+        INSERT INTO person (id, email_index, email_sealed, name_sealed, password_scheme, password_params,
+            password_pepper_id, password_hash, operator, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        """,
+        person.id,
+        email_index,
+        person.email_sealed,
+        person.name_sealed,
+        person.password.scheme,
+        person.password.params,
+        person.password.pepper_id,
+        person.password.hash,
+        person.operator,
+        created_at,
+    )
+
+
+async def find_by_email(conn: Connection, email_index: bytes) -> Person | None:
+    """Reads the person with an address."""
+    row = await conn.fetchrow(
+        """
+        SELECT id, email_sealed, name_sealed, password_scheme, password_params, password_pepper_id, password_hash,
+            operator
+        FROM person WHERE email_index = $1
+        """,
+        email_index,
+    )
+    return _person(row) if row else None
+
+
+async def find_many(conn: Connection, persons: list[UUID]) -> list[Person]:
+    """Reads persons."""
+    rows = await conn.fetch(
+        """
+        SELECT id, email_sealed, name_sealed, password_scheme, password_params, password_pepper_id, password_hash,
+            operator
+        FROM person WHERE id = ANY($1::uuid[])
+        """,
+        persons,
+    )
+    return [_person(row) for row in rows]
+
+
+async def make_operator(conn: Connection, person: UUID) -> None:
+    """Lets a person operate the platform."""
+    await conn.execute("UPDATE person SET operator = true WHERE id = $1", person)
+
+
+async def is_operator(conn: Connection, person: UUID) -> bool:
+    """Tells whether a person operates the platform."""
+    return bool(await conn.fetchval("SELECT operator FROM person WHERE id = $1", person))
+
+
+async def replace_password(conn: Connection, person: UUID, old: StoredPassword, new: StoredPassword) -> None:
+    """Stores the same password hashed anew, unless it was changed in the meantime."""
+    await conn.execute(
+        """
+        UPDATE person SET password_scheme = $3, password_params = $4, password_pepper_id = $5, password_hash = $6
+        WHERE id = $1 AND password_hash = $2
+        """,
+        person,
+        old.hash,
+        new.scheme,
+        new.params,
+        new.pepper_id,
+        new.hash,
+    )
+
+
+async def accounts_of(conn: Connection, person: UUID) -> list[UUID]:
+    """Reads the live accounts a person may sign in to."""
+    rows = await conn.fetch("SELECT account_id FROM staff_route WHERE person_id = $1 ORDER BY account_id", person)
+    return [row["account_id"] for row in rows]
+
+
+async def invite(conn: Connection, account: UUID, membership: Membership, email_index: bytes) -> Membership | None:
+    """Adds an invited member, or gives an open invitation of the address its new role; None when it was accepted.
+
+    The first invitation's identifier stays, and with it the key that seals the address.
+    """
+    row = await conn.fetchrow(
+        """
+        INSERT INTO membership (account_id, id, role, email_index, email_sealed, invited_at)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT ON CONSTRAINT membership_email DO UPDATE SET role = excluded.role, invited_at = excluded.invited_at
+            WHERE membership.person_id IS NULL
+        RETURNING id, role, person_id, email_sealed, invited_at, accepted_at
+        """,
+        account,
+        membership.id,
+        membership.role,
+        email_index,
+        membership.email_sealed,
+        membership.invited_at,
+    )
+    return _membership(row) if row else None
+
+
+async def invited(conn: Connection, account: UUID, email_index: bytes) -> Membership | None:
+    """Reads the member with an address, invited or accepted."""
+    row = await conn.fetchrow(
+        """
+        SELECT id, role, person_id, email_sealed, invited_at, accepted_at
+        FROM membership WHERE account_id = $1 AND email_index = $2
+        """,
+        account,
+        email_index,
+    )
+    return _membership(row) if row else None
+
+
+async def find_membership(conn: Connection, account: UUID, membership: UUID) -> Membership | None:
+    """Reads a member."""
+    row = await conn.fetchrow(
+        """
+        SELECT id, role, person_id, email_sealed, invited_at, accepted_at
+        FROM membership WHERE account_id = $1 AND id = $2
+        """,
+        account,
+        membership,
+    )
+    return _membership(row) if row else None
+
+
+async def role_of(conn: Connection, account: UUID, person: UUID) -> str | None:
+    """Reads the role of a person in an account's team."""
+    role: str | None = await conn.fetchval(
+        "SELECT role FROM membership WHERE account_id = $1 AND person_id = $2", account, person
+    )
+    return role
+
+
+async def page(conn: Connection, account: UUID, before: UUID, limit: int) -> list[Membership]:
+    """Reads members added before `before`, newest first."""
+    rows = await conn.fetch(
+        """
+        SELECT id, role, person_id, email_sealed, invited_at, accepted_at
+        FROM membership WHERE account_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3
+        """,
+        account,
+        before,
+        limit,
+    )
+    return [_membership(row) for row in rows]
+
+
+async def accept(conn: Connection, account: UUID, membership: UUID, person: UUID, at: datetime) -> Membership:
+    """Makes an invited person a member who may sign in; the invitation's copy of the address goes."""
+    row = await conn.fetchrow(
+        """
+        UPDATE membership SET person_id = $3, accepted_at = $4, email_sealed = NULL
+        WHERE account_id = $1 AND id = $2
+        RETURNING id, role, person_id, email_sealed, invited_at, accepted_at
+        """,
+        account,
+        membership,
+        person,
+        at,
+    )
+    await conn.execute(
+        "INSERT INTO staff_route (person_id, account_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", person, account
+    )
+    return _membership(row)
+
+
+def _person(row: Any) -> Person:
+    return Person(row["id"], row["email_sealed"], row["name_sealed"], stored_password(row), row["operator"])
+
+
+def _membership(row: Any) -> Membership:
+    return Membership(
+        row["id"], row["role"], row["person_id"], row["email_sealed"], row["invited_at"], row["accepted_at"]
+    )
+
+
+def stored_password(row: Any) -> StoredPassword:
+    """Reads a row's password columns."""
+    return StoredPassword(
+        row["password_scheme"], row["password_params"], row["password_pepper_id"], row["password_hash"]
+    )

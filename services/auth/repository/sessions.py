@@ -1,0 +1,113 @@
+"""Owns the statements on sessions and on the way from a session to its account."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from libs.postgres import Connection
+from services.auth.domain.session import SUBSCRIBER, Session
+
+
+async def add(conn: Connection, session: Session) -> None:
+    """Adds a session and its route."""
+    reader = session.kind == SUBSCRIBER
+    await conn.execute(
+        """
+        INSERT INTO session (account_id, id, kind, live, person_id, subject_id, acr, salt, generation, rotated_at,
+            authenticated_at, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+        """,
+        session.account,
+        session.id,
+        session.kind,
+        session.live,
+        None if reader else session.principal,
+        session.principal if reader else None,
+        session.acr,
+        session.salt,
+        session.generation,
+        session.rotated_at,
+        session.authenticated_at,
+        session.expires_at,
+    )
+    await conn.execute(
+        "INSERT INTO session_route (session_id, account_id, expires_at) VALUES ($1, $2, $3)",
+        session.id,
+        session.account,
+        session.expires_at,
+    )
+
+
+async def account_of(conn: Connection, session: UUID) -> UUID | None:
+    """Reads the account of a session."""
+    account: UUID | None = await conn.fetchval("SELECT account_id FROM session_route WHERE session_id = $1", session)
+    return account
+
+
+async def lock(conn: Connection, account: UUID, session: UUID) -> Session | None:
+    """Reads a session and keeps it from changing until the transaction ends."""
+    row = await conn.fetchrow(
+        """
+        SELECT account_id, id, kind, live, person_id, subject_id, acr, salt, generation, rotated_at, authenticated_at,
+            expires_at, revoked_at
+        FROM session WHERE account_id = $1 AND id = $2 FOR UPDATE
+        """,
+        account,
+        session,
+    )
+    return _session(row) if row else None
+
+
+async def rotate(conn: Connection, account: UUID, session: UUID, at: datetime) -> None:
+    """Makes the next generation the newest."""
+    await conn.execute(
+        "UPDATE session SET generation = generation + 1, rotated_at = $3 WHERE account_id = $1 AND id = $2",
+        account,
+        session,
+        at,
+    )
+
+
+async def revoke(conn: Connection, account: UUID, session: UUID, at: datetime, reason: str) -> None:
+    """Ends a session, unless it has ended."""
+    await conn.execute(
+        """
+        UPDATE session SET revoked_at = $3, revoked_reason = $4
+        WHERE account_id = $1 AND id = $2 AND revoked_at IS NULL
+        """,
+        account,
+        session,
+        at,
+        reason,
+    )
+
+
+async def revoke_all_of(conn: Connection, account: UUID, subject: UUID, at: datetime, reason: str) -> None:
+    """Ends all sessions of a reader."""
+    await conn.execute(
+        """
+        UPDATE session SET revoked_at = $3, revoked_reason = $4
+        WHERE account_id = $1 AND subject_id = $2 AND revoked_at IS NULL
+        """,
+        account,
+        subject,
+        at,
+        reason,
+    )
+
+
+def _session(row: Any) -> Session:
+    return Session(
+        id=row["id"],
+        account=row["account_id"],
+        kind=row["kind"],
+        live=row["live"],
+        principal=row["subject_id"] or row["person_id"],
+        acr=row["acr"],
+        salt=row["salt"],
+        generation=row["generation"],
+        rotated_at=row["rotated_at"],
+        authenticated_at=row["authenticated_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+    )

@@ -1,0 +1,68 @@
+"""Owns gatefold.auth.v1.AccountService."""
+
+from datetime import timedelta
+
+from gatefold.auth.v1 import account_pb2, account_pb2_grpc
+
+from libs import ids
+from services.auth.domain.account import Account
+from services.auth.servicer import page
+from services.auth.usecases.accounts import Accounts
+from services.auth.usecases.test_clock import TestClock
+
+
+class AccountServicer(account_pb2_grpc.AccountServiceServicer):
+    """Accounts."""
+
+    def __init__(self, accounts: Accounts, test_clock: TestClock) -> None:
+        self._accounts = accounts
+        self._test_clock = test_clock
+
+    async def CreateAccount(self, request: account_pb2.CreateAccountRequest, context: object) -> account_pb2.Account:
+        """Opens an account."""
+        return _account(await self._accounts.create(request))
+
+    async def ListAccounts(
+        self, request: account_pb2.ListAccountsRequest, context: object
+    ) -> account_pb2.ListAccountsResponse:
+        """Lists accounts."""
+        limit = page.size(request.limit)
+        found = await self._accounts.list_accounts(page.before("acct", request.cursor), limit + 1)
+        shown, last = page.cut(found, limit)
+        return account_pb2.ListAccountsResponse(
+            data=[_account(one) for one in shown], next_cursor=ids.encode("acct", last.id) if last else ""
+        )
+
+    async def GetAccount(self, request: account_pb2.GetAccountRequest, context: object) -> account_pb2.Account:
+        """Shows the credential's account."""
+        return _account(await self._accounts.show())
+
+    async def DescribeAccount(
+        self, request: account_pb2.DescribeAccountRequest, context: object
+    ) -> account_pb2.Account:
+        """Shows the account that a service works for."""
+        return _account(await self._accounts.show())
+
+    async def AdvanceTestClock(
+        self, request: account_pb2.AdvanceTestClockRequest, context: object
+    ) -> account_pb2.AdvanceTestClockResponse:
+        """Moves a test account's clock."""
+        # Bounded before it becomes a timedelta, which has a greatest value.
+        seconds = max(0, min(request.seconds, 10**9))
+        now, drained = await self._test_clock.advance(timedelta(seconds=seconds))
+        response = account_pb2.AdvanceTestClockResponse(drained=drained)
+        response.now.FromDatetime(now)
+        return response
+
+
+def _account(account: Account) -> account_pb2.Account:
+    response = account_pb2.Account(
+        id=ids.encode("acct", account.id),
+        sibling_id=ids.encode("acct", account.sibling),
+        live=account.live,
+        name=account.name,
+        time_zone=account.time_zone,
+        reader_url=account.reader_url,
+    )
+    response.created_at.FromDatetime(account.created_at)
+    return response

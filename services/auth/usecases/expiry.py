@@ -1,0 +1,29 @@
+"""Owns letting go of what is over: challenges, sessions and retired keys."""
+
+from datetime import timedelta
+
+from libs.clock import WallClock
+from libs.postgres import Database
+from services.auth.domain import signing_key
+from services.auth.repository import expiry
+
+KEEP_CHALLENGES = timedelta(days=7)
+"""After they expired, so that an old link still says that it was used."""
+KEEP_SESSIONS = timedelta(days=1)
+
+
+class Expiry:
+    """Clears away for all accounts, as the jobs role."""
+
+    def __init__(self, jobs: Database, clock: WallClock) -> None:
+        self._jobs = jobs
+        self._clock = clock
+
+    async def clear(self) -> bool:
+        """Deletes one batch of each; answers whether there may be more."""
+        now = self._clock.wall()
+        async with self._jobs.transaction("clear_expired") as conn:
+            challenges = await expiry.delete_challenges(conn, now - KEEP_CHALLENGES)
+            sessions = await expiry.delete_sessions(conn, now - KEEP_SESSIONS)
+            await expiry.delete_signing_keys(conn, now - signing_key.KEEP_RETIRED)
+        return max(challenges, sessions) >= expiry.BATCH

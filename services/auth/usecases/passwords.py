@@ -1,0 +1,120 @@
+"""Owns hashing passwords: off the event loop, behind a bounded queue, with the same work for every failure."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import bcrypt
+
+from libs import errors
+from libs.errors import GatefoldError, Kind
+from services.auth.domain import password as rules
+from services.auth.domain.password import SCHEME, StoredPassword
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a password was right, and whether its hash is to be made anew (cost or pepper have changed)."""
+
+    matches: bool
+    stale: bool
+
+
+class WorkMeter:
+    """Counts work units: a bcrypt run of cost c is 2^c. Tests assert on it; wall-clock time belongs to the bench."""
+
+    def __init__(self, observe: Callable[[int], None] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._observe = observe
+        self.units = 0
+
+    def add(self, units: int) -> None:
+        """Counts; called from the pool's threads."""
+        with self._lock:
+            self.units += units
+        if self._observe is not None:
+            self._observe(units)
+
+
+class PasswordHasher:
+    """Hashes and verifies. bcrypt releases the GIL, so threads use the cores; more would only wait."""
+
+    def __init__(
+        self, peppers: Mapping[str, bytes], *, cost: int, highest_cost: int, cores: int, queue: int, meter: WorkMeter
+    ) -> None:
+        self._peppers = dict(peppers)
+        self._pepper_id = next(iter(self._peppers))
+        self._cost = cost
+        self._target = max(cost, highest_cost)
+        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="bcrypt")
+        self._room = cores + queue
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._meter = meter
+
+    async def hash(self, password: str) -> StoredPassword:
+        """Returns a new hash; raises `unavailable("password_queue_full")` when too many wait."""
+        return await self._run(lambda: self._hash(password))
+
+    async def verify(self, password: str, stored: StoredPassword | None) -> Verdict:
+        """Checks a password against what is stored, or against nothing when nobody has the address.
+
+        Every failure costs the same work: a dummy run where nothing is stored, and further runs where the stored cost
+        is lower. Raises `unavailable("password_queue_full")` when too many wait.
+        """
+        return await self._run(lambda: self._verify(password, stored))
+
+    async def rehash(self, password: str) -> StoredPassword | None:
+        """Returns a new hash of a password that was right; None when too many wait, since nothing depends on it."""
+        try:
+            return await self.hash(password)
+        except GatefoldError as error:
+            if error.kind is Kind.UNAVAILABLE:
+                return None
+            raise
+
+    def close(self) -> None:
+        """Lets running hashes end and drops waiting ones."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _hash(self, password: str) -> StoredPassword:
+        raw = rules.material(password, self._peppers[self._pepper_id])
+        digest = bcrypt.hashpw(raw, bcrypt.gensalt(self._cost))
+        self._meter.add(rules.work(self._cost))
+        return StoredPassword(SCHEME, str(self._cost), self._pepper_id, digest.decode())
+
+    def _verify(self, password: str, stored: StoredPassword | None) -> Verdict:
+        pepper = self._peppers.get(stored.pepper_id) if stored is not None and stored.scheme == SCHEME else None
+        if stored is None or pepper is None:
+            # Nobody has the address, or the pepper is gone: work as if.
+            self._work_off([self._target])
+            return Verdict(matches=False, stale=False)
+        matches = bcrypt.checkpw(rules.material(password, pepper), stored.hash.encode())
+        self._meter.add(rules.work(stored.cost))
+        if not matches:
+            self._work_off(rules.topping_up(stored.cost, self._target))
+        return Verdict(matches, stale=stored.cost != self._cost or stored.pepper_id != self._pepper_id)
+
+    def _work_off(self, costs: list[int]) -> None:
+        for cost in costs:
+            bcrypt.hashpw(b"nobody's password", bcrypt.gensalt(cost))
+            self._meter.add(rules.work(cost))
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        with self._lock:
+            if self._taken >= self._room:
+                raise errors.unavailable("password_queue_full", "Too many people sign in at once; try again.", 1)
+            self._taken += 1
+        future = self._pool.submit(job)
+        # The place is free when the thread is done, however early the caller went away.
+        future.add_done_callback(self._free)
+        return await asyncio.wrap_future(future)
+
+    def _free(self, _: Future[T]) -> None:
+        with self._lock:
+            self._taken -= 1

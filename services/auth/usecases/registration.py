@@ -1,0 +1,156 @@
+"""Owns readers' registration and sign-in."""
+
+from uuid import UUID
+
+from gatefold.auth.v1 import event_pb2
+
+from libs import caller, errors, ids, outbox
+from libs.clock import WallClock
+from libs.ids import IdSource
+from libs.postgres import Database, violated
+from libs.vault import Vault
+from services.auth.clients import Subjects
+from services.auth.domain import account as account_rules
+from services.auth.domain import challenge as rules
+from services.auth.domain import session
+from services.auth.domain.credential import Credential
+from services.auth.domain.password import LONGEST, checked_password
+from services.auth.repository import CREDENTIAL_TABLE, credentials, sessions
+from services.auth.usecases import addresses
+from services.auth.usecases.challenges import Challenges
+from services.auth.usecases.facts import Facts
+from services.auth.usecases.passwords import PasswordHasher
+from services.auth.usecases.sessions import Pair, Sessions
+
+_EMAIL_FIELD = 1
+_LONGEST_NAME = 200
+
+
+class Registration:
+    """Readers: registering, proving the mailbox, signing in."""
+
+    def __init__(
+        self,
+        db: Database,
+        vault: Vault,
+        hasher: PasswordHasher,
+        challenges: Challenges,
+        sessions: Sessions,
+        subjects: Subjects,
+        clock: WallClock,
+        make: IdSource,
+        facts: Facts,
+    ) -> None:
+        self._db = db
+        self._vault = vault
+        self._hasher = hasher
+        self._challenges = challenges
+        self._sessions = sessions
+        self._subjects = subjects
+        self._clock = clock
+        self._make = make
+        self._facts = facts
+
+    async def register(self, email: str, password: str, name: str) -> None:
+        """Has a mail sent to the address: to a new reader with a token, to a known one saying that they are known.
+
+        Both ways take the same steps and the same hash work, so that the answer tells nothing (ASVS 6.3.8). The
+        password waits in the challenge until the mailbox is proven.
+        """
+        who = caller.current()
+        account = who.require_account()
+        address = addresses.checked(email)
+        called = account_rules.checked_name(name, longest=_LONGEST_NAME, least=0)
+        hashed = await self._hasher.hash(checked_password(password))
+        index = await self._vault.blind_index(account, "email", address)
+        async with self._db.tenant(account, "find_credential", read_only=True) as conn:
+            known = await credentials.find_by_email(conn, account, index)
+        prepared = await self._challenges.prepare(
+            rules.ALREADY_REGISTERED if known else rules.VERIFY_REGISTRATION,
+            account,
+            known.subject if known else self._make.new(),
+            address,
+            called if known is None else "",
+            password=None if known else hashed,
+        )
+        async with self._db.tenant(account, "register") as conn:
+            await self._challenges.store(conn, account, prepared, live=who.live)
+
+    async def verify(self, token: str) -> UUID:
+        """Makes the credential of a reader who has shown the token from the mail; returns the subject.
+
+        First the subscriber service is asked whom the address belongs to, which may be repeated, then everything is
+        written at once: killed in between, the token still works. Raises as `Challenges.by_token`.
+        """
+        who = caller.current()
+        account = who.require_account()
+        owner, found = await self._challenges.by_token(token, rules.VERIFY_REGISTRATION)
+        if owner != account:
+            raise errors.not_found("token_invalid", "This link is not valid.")
+        if found.spent_at is not None:
+            return found.subject
+        if found.password is None:
+            raise errors.internal("challenge_without_password", "Something failed on our side.")
+        email, name = await self._challenges.opened(account, found)
+        subject = await self._subjects.ensure(email, name, found.subject)
+        await self._vault.create_subjects(account, [subject])
+        cipher = await self._vault.cipher(account, subject)
+        credential = Credential(self._make.new(), subject, found.password, 1)
+        sealed = cipher.seal(CREDENTIAL_TABLE, _EMAIL_FIELD, credential.id, email.encode())
+        data = event_pb2.SubscriberRegistered(subject_id=ids.encode("subj", subject))
+        now = self._clock.wall()
+        try:
+            async with self._db.tenant(account, "verify_registration") as conn:
+                await self._challenges.spend(conn, account, found, subject)
+                if await credentials.is_erased(conn, account, subject):
+                    raise errors.not_found("subject_erased", "The person's data has been erased.")
+                await credentials.put(
+                    conn, account, credential, email_index=found.email_index, email_sealed=sealed, at=now
+                )
+                # Who signed in with an earlier credential of this reader has to sign in anew.
+                await sessions.revoke_all_of(conn, account, subject, now, session.CREDENTIAL_REPLACED)
+                event = self._facts.make(
+                    "subscriber.registered",
+                    account,
+                    ("credential", credential.id),
+                    data,
+                    live=who.live,
+                    subjects=(subject,),
+                )
+                await outbox.append(conn, event=event)
+        except Exception as error:
+            if violated(error) == "credential_email":
+                raise errors.precondition("email_taken", "Somebody else registered this address.") from error
+            raise
+        return subject
+
+    async def sign_in(self, email: str, password: str) -> Pair:
+        """Starts a reader's session; `unauthenticated("credentials_invalid")` alike for wrong, unknown, unverified."""
+        who = caller.current()
+        account = who.require_account()
+        address = addresses.checked(email)
+        refuse_endless(password)
+        index = await self._vault.blind_index(account, "email", address)
+        async with self._db.tenant(account, "find_credential", read_only=True) as conn:
+            known = await credentials.find_by_email(conn, account, index)
+        verdict = await self._hasher.verify(password, known.password if known else None)
+        if known is None or not verdict.matches:
+            raise credentials_invalid()
+        fresh = await self._hasher.rehash(password) if verdict.stale else None
+        held = self._sessions.begin(session.SUBSCRIBER, account, known.subject, live=who.live)
+        async with self._db.tenant(account, "sign_in") as conn:
+            if fresh is not None:
+                await credentials.replace_password(conn, account, known.id, known.password, fresh)
+            await self._sessions.store(conn, held)
+        return await self._sessions.pair(held, held.generation, None)
+
+
+def refuse_endless(password: str) -> None:
+    """Raises `invalid("password_too_long")` before anything is hashed."""
+    if len(password) > LONGEST:
+        raise errors.invalid("password_too_long", f"A password has at most {LONGEST} characters.", field="password")
+
+
+def credentials_invalid() -> errors.GatefoldError:
+    """Returns the one answer to everybody who may not sign in."""
+    return errors.unauthenticated("credentials_invalid", "Address or password is wrong.")

@@ -1,0 +1,23 @@
+"""Owns the keys that tokens are derived with: one for each use, from one configured secret."""
+
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+
+@dataclass(frozen=True, repr=False)
+class TokenSecrets:
+    """The derived keys; never shown."""
+
+    challenge: bytes
+    refresh: bytes
+
+    @classmethod
+    def derive(cls, secret: str) -> "TokenSecrets":
+        """Derives the keys (HKDF, RFC 5869)."""
+        return cls(_derive(secret, b"challenge"), _derive(secret, b"refresh"))
+
+
+def _derive(secret: str, use: bytes) -> bytes:
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"gatefold/auth/" + use).derive(secret.encode())

@@ -1,0 +1,157 @@
+"""Owns sessions: starting one, following refresh tokens, signing out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from gatefold.auth.v1 import event_pb2
+
+from libs import errors, ids, outbox
+from libs.clock import Clock
+from libs.ids import IdSource
+from libs.postgres import Connection, Database
+from libs.telemetry import Telemetry
+from services.auth.domain import roles, session
+from services.auth.domain.account import Account
+from services.auth.domain.session import Answer, Session
+from services.auth.repository import accounts, credentials, people, sessions
+from services.auth.usecases.access_tokens import AccessTokens, principal_id
+from services.auth.usecases.facts import Facts
+from services.auth.usecases.secrets import TokenSecrets
+
+
+@dataclass(frozen=True, repr=False)
+class Pair:
+    """An access and a refresh token; never shown as a whole."""
+
+    access_token: str
+    refresh_token: str
+    held: Session
+
+
+class Sessions:
+    """Sessions of readers, staff and operators."""
+
+    def __init__(
+        self,
+        db: Database,
+        tokens: AccessTokens,
+        secrets: TokenSecrets,
+        clock: Clock,
+        make: IdSource,
+        facts: Facts,
+        randomness: Callable[[int], bytes],
+        telemetry: Telemetry,
+    ) -> None:
+        self._db = db
+        self._tokens = tokens
+        self._secret = secrets.refresh
+        self._clock = clock
+        self._make = make
+        self._facts = facts
+        self._randomness = randomness
+        self._log = telemetry.logger("sessions")
+        self._reused = telemetry.counter("refresh_tokens_reused", "Sessions ended because a spent token came back.")
+
+    def begin(self, kind: str, account: UUID, principal: UUID, *, live: bool) -> Session:
+        """Returns a new session of somebody who has just proven who they are."""
+        now = self._clock.wall()
+        return Session(
+            id=self._make.new(),
+            account=account,
+            kind=kind,
+            live=live,
+            principal=principal,
+            acr=session.AAL1,
+            salt=self._randomness(session.SALT_BYTES),
+            generation=1,
+            rotated_at=now,
+            authenticated_at=now,
+            expires_at=now + session.LIFETIME,
+        )
+
+    async def store(self, conn: Connection, held: Session) -> None:
+        """Stores a new session with its event, in the transaction of the sign-in."""
+        await sessions.add(conn, held)
+        data = event_pb2.SessionStarted(session_id=ids.encode("ses", held.id), principal_id=principal_id(held))
+        subjects = (held.principal,) if held.kind == session.SUBSCRIBER else ()
+        event = self._facts.make(
+            "session.started", held.account, ("session", held.id), data, live=held.live, subjects=subjects
+        )
+        await outbox.append(conn, event=event)
+
+    async def pair(self, held: Session, generation: int, role: str | None) -> Pair:
+        """Returns the tokens of a generation."""
+        refresh = session.refresh_token(held.id, held.salt, generation, self._secret)
+        return Pair(await self._tokens.issue(held, role), refresh, held)
+
+    async def refresh(self, token: str) -> Pair:
+        """Exchanges a refresh token for the next pair. Raises `malformed("invalid_grant")` (RFC 6749, 5.2).
+
+        Two exchanges of one token within ten seconds give the same successor; later ones end the session, because
+        somebody else holds a copy. The absolute lifetime and `auth_time` stay those of the sign-in.
+        """
+        claimed = session.read(token)
+        account = await self._account_of(claimed[0]) if claimed else None
+        if claimed is None or account is None:
+            raise _invalid_grant()
+        session_id, generation, signature = claimed
+        now = self._clock.wall()
+        async with self._db.tenant(account, "refresh_session") as conn:
+            held = await sessions.lock(conn, account, session_id)
+            if held is None or not session.signed(held, generation, signature, self._secret):
+                raise _invalid_grant()
+            answer = session.judge(held, generation, now)
+            if answer is Answer.ROTATE:
+                await sessions.rotate(conn, account, session_id, now)
+            elif answer is Answer.REUSED:
+                await sessions.revoke(conn, account, session_id, now, session.REUSED)
+        if answer is Answer.REUSED:
+            self._reused.inc()
+            self._log.warning("a spent refresh token came back", extra={"session": ids.encode("ses", session_id)})
+        if answer in (Answer.REUSED, Answer.REFUSE):
+            raise _invalid_grant()
+        return await self.pair(held, generation + 1, await self._standing(held))
+
+    async def revoke(self, token: str) -> None:
+        """Ends the session of a refresh token, however old the token; says nothing about unknown ones (RFC 7009)."""
+        claimed = session.read(token)
+        account = await self._account_of(claimed[0]) if claimed else None
+        if claimed is None or account is None:
+            return
+        session_id, generation, signature = claimed
+        async with self._db.tenant(account, "revoke_session") as conn:
+            held = await sessions.lock(conn, account, session_id)
+            if held is not None and session.signed(held, generation, signature, self._secret):
+                await sessions.revoke(conn, account, session_id, self._clock.wall(), session.SIGNED_OUT)
+
+    async def _account_of(self, session_id: UUID) -> UUID | None:
+        async with self._db.transaction("find_session", read_only=True) as conn:
+            return await sessions.account_of(conn, session_id)
+
+    async def _standing(self, held: Session) -> str | None:
+        """Returns what whoever signed in is now, since roles are read anew at each refresh; raises for nobody."""
+        async with self._db.tenant(held.account, "read_standing", read_only=True) as conn:
+            if held.kind == session.SUBSCRIBER:
+                if not await credentials.exists(conn, held.account, held.principal):
+                    raise _invalid_grant()
+                return None
+            if held.kind == session.OPERATOR:
+                if not await people.is_operator(conn, held.principal):
+                    raise _invalid_grant()
+                return roles.OPERATOR
+            account = await accounts.find(conn, held.account)
+        role = await staff_role(self._db, account, held.principal) if account else None
+        if role is None:
+            raise _invalid_grant()
+        return role
+
+
+async def staff_role(db: Database, account: Account, person: UUID) -> str | None:
+    """Reads a person's role in an account's team; a test account shares the team of its live sibling."""
+    async with db.tenant(account.team, "read_role", read_only=True) as conn:
+        return await people.role_of(conn, account.team, person)
+
+
+def _invalid_grant() -> errors.GatefoldError:
+    return errors.malformed("invalid_grant", "The refresh token is not valid; sign in again.")

@@ -1,0 +1,197 @@
+"""Owns the sign-in of staff and operators, and how the first operator comes to be."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+from libs import caller, errors, ids
+from libs.clock import WallClock
+from libs.ids import IdSource
+from libs.postgres import PLATFORM, Database, violated
+from libs.vault import Vault
+from services.auth.domain import account as account_rules
+from services.auth.domain import roles, session
+from services.auth.domain.account import Account
+from services.auth.domain.challenge import hash_of
+from services.auth.domain.password import checked_password
+from services.auth.domain.team import Person
+from services.auth.repository import PERSON_TABLE, accounts, bootstrap, people
+from services.auth.usecases import addresses
+from services.auth.usecases.challenges import repeats, token_spent
+from services.auth.usecases.passwords import PasswordHasher
+from services.auth.usecases.registration import credentials_invalid, refuse_endless
+from services.auth.usecases.sessions import Pair, Sessions, staff_role
+
+EMAIL_FIELD = 1
+NAME_FIELD = 2
+BOOTSTRAP_LIFETIME = timedelta(hours=24)
+_TOKEN_BYTES = 32
+
+
+class People:
+    """Persons of the platform: proving who one is, and making new ones."""
+
+    def __init__(self, db: Database, vault: Vault, hasher: PasswordHasher, clock: WallClock, make: IdSource) -> None:
+        self._db = db
+        self._vault = vault
+        self._hasher = hasher
+        self._clock = clock
+        self._make = make
+
+    async def index(self, email: str) -> bytes:
+        """Returns the look-up value of an address among the platform's persons."""
+        return await self._vault.blind_index(PLATFORM, "email", email)
+
+    async def find(self, email_index: bytes) -> Person | None:
+        """Reads the person with an address."""
+        async with self._db.transaction("find_person", read_only=True) as conn:
+            return await people.find_by_email(conn, email_index)
+
+    async def prove(self, password: str, known: Person | None) -> Person:
+        """Returns the person whose password it is; else `unauthenticated("credentials_invalid")`, at equal work."""
+        verdict = await self._hasher.verify(password, known.password if known else None)
+        if known is None or not verdict.matches:
+            raise credentials_invalid()
+        fresh = await self._hasher.rehash(password) if verdict.stale else None
+        if fresh is not None:
+            async with self._db.transaction("rehash_person") as conn:
+                await people.replace_password(conn, known.id, known.password, fresh)
+        return known
+
+    async def prepare(self, email: str, name: str, password: str, *, operator: bool) -> Person:
+        """Returns a new person, sealed; nothing is stored but the key."""
+        hashed = await self._hasher.hash(password)
+        key = self._make.new()
+        await self._vault.create_subjects(PLATFORM, [key])
+        cipher = await self._vault.cipher(PLATFORM, key)
+        return Person(
+            id=key,
+            email_sealed=cipher.seal(PERSON_TABLE, EMAIL_FIELD, key, email.encode()),
+            name_sealed=cipher.seal(PERSON_TABLE, NAME_FIELD, key, name.encode()),
+            password=hashed,
+            operator=operator,
+        )
+
+    async def contacts(self, persons: list[UUID]) -> dict[UUID, tuple[str, str]]:
+        """Returns address and name of persons; those who were erased are left out."""
+        async with self._db.transaction("read_persons", read_only=True) as conn:
+            found = await people.find_many(conn, persons)
+        ciphers = await self._vault.ciphers(PLATFORM, [person.id for person in found])
+        contacts = {}
+        for person in found:
+            cipher = ciphers.get(person.id)
+            if cipher is not None:
+                email = cipher.open(PERSON_TABLE, EMAIL_FIELD, person.id, person.email_sealed)
+                name = cipher.open(PERSON_TABLE, NAME_FIELD, person.id, person.name_sealed)
+                contacts[person.id] = (email.decode(), name.decode())
+        return contacts
+
+
+class Staff:
+    """Staff and operators."""
+
+    def __init__(self, db: Database, persons: People, sessions: Sessions, clock: WallClock) -> None:
+        self._db = db
+        self._people = persons
+        self._sessions = sessions
+        self._clock = clock
+
+    async def bootstrap(self, token: str, email: str, name: str, password: str) -> UUID:
+        """Makes an operator with the one-time token of a bootstrap command; returns the person.
+
+        Exactly one call succeeds with a token; a repeat of that very request is answered as it was. Raises not_found
+        with reason `token_invalid`, `token_expired` or `token_spent`.
+        """
+        address = addresses.checked(email)
+        called = account_rules.checked_name(name)
+        checked_password(password)
+        request_id = caller.current().request_id
+        async with self._db.transaction("read_bootstrap_token", read_only=True) as conn:
+            row = await bootstrap.find(conn, hash_of(token))
+        if row is None:
+            raise errors.not_found("token_invalid", "This token is not valid.")
+        if row["spent_at"] is not None:
+            if not repeats(row["spent_by"]):
+                raise token_spent()
+            return UUID(int=row["person_id"].int)
+        now = self._clock.wall()
+        if now >= row["expires_at"]:
+            raise errors.not_found("token_expired", "This token has expired; make a new one.")
+        index = await self._people.index(address)
+        known = await self._people.find(index)
+        if known is not None:
+            await self._people.prove(password, known)
+        person = known or await self._people.prepare(address, called, password, operator=True)
+        try:
+            async with self._db.transaction("bootstrap_operator") as conn:
+                if known is None:
+                    await people.add(conn, person, index, now)
+                else:
+                    await people.make_operator(conn, person.id)
+                if not await bootstrap.spend(conn, row["id"], person=person.id, at=now, by=request_id):
+                    raise token_spent()
+        except Exception as error:
+            if violated(error) == "person_email":
+                raise token_spent() from error
+            raise
+        return person.id
+
+    async def sign_in(self, email: str, password: str, account: UUID | None) -> Pair:
+        """Starts a session of an operator, or of staff in an account.
+
+        Raises `unauthenticated("credentials_invalid")` alike for wrong and unknown; only to whom the password proves,
+        `not_found("account_not_found")`, and `invalid("account_required")` where there are several to choose from.
+        """
+        address = addresses.checked(email)
+        refuse_endless(password)
+        person = await self._people.prove(password, await self._people.find(await self._people.index(address)))
+        if account is None and person.operator:
+            held = self._sessions.begin(session.OPERATOR, PLATFORM, person.id, live=True)
+            role: str | None = roles.OPERATOR
+        else:
+            chosen = await self._choose(person.id, account)
+            role = await staff_role(self._db, chosen, person.id)
+            if role is None:
+                raise _account_not_found()
+            held = self._sessions.begin(session.STAFF, chosen.id, person.id, live=chosen.live)
+        async with self._db.tenant(held.account, "sign_in_staff") as conn:
+            await self._sessions.store(conn, held)
+        return await self._sessions.pair(held, held.generation, role)
+
+    async def _choose(self, person: UUID, account: UUID | None) -> Account:
+        async with self._db.transaction("choose_account", read_only=True) as conn:
+            own = await people.accounts_of(conn, person)
+            if account is not None:
+                asked = await accounts.find(conn, account)
+            elif len(own) == 1:
+                asked = await accounts.find(conn, own[0])
+            elif own:
+                raise errors.invalid(
+                    "account_required",
+                    "You work for several publishers: say for which.",
+                    field="account_id",
+                    metadata={"accounts": ",".join(ids.encode("acct", one) for one in own)},
+                )
+            else:
+                asked = None
+        if asked is None or asked.team not in own:
+            raise _account_not_found()
+        return asked
+
+
+async def issue_bootstrap_token(
+    db: Database, clock: WallClock, make: IdSource, randomness: Callable[[int], bytes]
+) -> str:
+    """Returns a new one-time token (256 bits) that makes an operator; unspent earlier ones work no longer.
+
+    The database keeps its hash alone, so it can be shown this once. It works for 24 hours.
+    """
+    token = f"gfbt_{randomness(_TOKEN_BYTES).hex()}"
+    now = clock.wall()
+    async with db.transaction("issue_bootstrap_token") as conn:
+        await bootstrap.add(conn, make.new(), hash_of(token), now, now + BOOTSTRAP_LIFETIME)
+    return token
+
+
+def _account_not_found() -> errors.GatefoldError:
+    return errors.not_found("account_not_found", "There is no such account, or you do not work for it.")
