@@ -102,10 +102,10 @@ async def create_database(admin_dsn: Secret | str, name: str, *, template: str |
 async def _schema(connection: "asyncpg.Connection[asyncpg.Record]", schema: str, roles: Sequence[str]) -> None:
     database = await connection.fetchval("SELECT current_database()")
     owner = roles[0]
+    # Who is no superuser may only make a role an owner, and set what its tables grant, as a member of it.
+    if not await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+        await _run(connection, "GRANT %I TO CURRENT_USER", owner)
     if not await connection.fetchval("SELECT true FROM pg_namespace WHERE nspname = $1", schema):
-        # Only a member of a role may make it an owner, unless it is a superuser.
-        if not await connection.fetchval("SELECT pg_has_role($1, 'MEMBER')", owner):
-            await _run(connection, "GRANT %I TO CURRENT_USER", owner)
         await _run(connection, "CREATE SCHEMA %I AUTHORIZATION %I", schema, owner)
     await _run(connection, "REVOKE ALL ON DATABASE %I FROM PUBLIC", database)
     await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
