@@ -7,7 +7,6 @@ from gatefold.subscriber.v1.entitlement_pb2_grpc import add_EntitlementServiceSe
 from gatefold.subscriber.v1.import_pb2_grpc import add_ImportServiceServicer_to_server
 from gatefold.subscriber.v1.site_pb2_grpc import add_SiteServiceServicer_to_server
 from gatefold.subscriber.v1.subscriber_pb2_grpc import add_SubscriberServiceServicer_to_server
-from libs.object_store import ObjectStore
 
 from libs import config, process
 from libs.privacy import SubjectTable
@@ -15,6 +14,7 @@ from libs.process import Process
 from libs.service import Service
 from services.subscriber import servicer
 from services.subscriber.config import Config
+from services.subscriber.repository import sealing
 from services.subscriber.usecases.entitlements import BILLING_EVENTS, Entitlements
 from services.subscriber.usecases.facts import Facts
 from services.subscriber.usecases.files import ImportFiles
@@ -25,9 +25,9 @@ from services.subscriber.usecases.sites import Sites
 from services.subscriber.usecases.subscribers import Subscribers
 
 PERSONAL_TABLES = (
-    SubjectTable("subscriber", number=201, subject_column="subject_id", erase="delete"),
-    SubjectTable("entitlement", number=202, subject_column="subject_id", erase="delete"),
-    SubjectTable("entitlement_head", number=203, subject_column="subject_id", erase="delete"),
+    SubjectTable("entitlement", number=202),
+    SubjectTable("entitlement_head", number=203),
+    SubjectTable("subscriber", number=sealing.TABLE, row_column="subject_id"),
 )
 
 
@@ -37,7 +37,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service = await Service.open(process, settings.service)
     app, vault, clock, ids = service.app, service.vault, service.clock, service.ids
     facts = Facts(clock, ids, service.telemetry.headers)
-    files = ImportFiles(ObjectStore.open(settings.object_store_url), vault)
+    files = ImportFiles(settings.object_store.open(), vault)
     run = ImportRun(app, files, ChunkWriter(app, vault, clock, ids, facts), clock, facts)
     worker = service.due_worker({DUE_KIND: run.work})
     entitlements = Entitlements(app, clock, facts)
@@ -48,7 +48,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_EntitlementServiceServicer_to_server, servicer.EntitlementServicer(entitlements))
     service.add(add_SiteServiceServicer_to_server, servicer.SiteServicer(Sites(app, clock, ids)))
     service.add(add_ImportServiceServicer_to_server, servicer.ImportServicer(imports))
-    service.holds_personal_data(PERSONAL_TABLES, owns_profile_key=True)
+    service.holds_personal_data(PERSONAL_TABLES, owns_keys=True)
     await service.serve()
 
 

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from libs.object_store import ObjectStoreConfig
 from libs.service import ServiceConfig
 
 
 @dataclass(frozen=True)
 class Config:
-    """The service's settings; `object_store_url` is `file:///…` or `s3://…`, where files of imports wait."""
+    """The service's settings; the object store is where files of imports wait."""
 
     service: ServiceConfig
-    object_store_url: str
+    object_store: ObjectStoreConfig

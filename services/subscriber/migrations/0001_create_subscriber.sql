@@ -39,7 +39,7 @@ SELECT gatefold_marks('subscriber', '{
     "email_sealed": "contact; basis: contract; retention: until_erasure; sealed: profile; field: 1",
     "name_sealed": "identity; basis: contract; retention: until_erasure; sealed: profile; field: 2",
     "note_sealed": "staff_note; basis: legitimate_interest; retention: until_erasure; sealed: profile; field: 3",
-    "metadata_sealed": "publisher_data; basis: legitimate_interest; retention: until_erasure; sealed: profile; field: 4",
+    "metadata_sealed": "publisher_data; basis: legitimate_interest; retention: until_erasure; sealed: profile; field: 4; json",
     "subscribed_to_emails": "preference; basis: consent; retention: until_erasure",
     "complimentary": "access; basis: contract; retention: until_erasure",
     "labels": "segment; basis: legitimate_interest; retention: until_erasure",

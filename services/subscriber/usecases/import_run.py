@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from uuid import UUID
 
-from libs import caller, due, ids, outbox
+from libs import caller, due, errors, ids, outbox
 from libs.clock import Clock
 from libs.due import Due
 from libs.errors import GatefoldError, Kind
@@ -25,7 +25,7 @@ from services.subscriber.usecases.import_chunk import ChunkWriter
 from services.subscriber.usecases.imports import DUE_KIND
 
 CHUNK_RECORDS = 500
-CHUNK_ATTEMPTS = 4
+CHUNK_ATTEMPTS = 2
 SLICE_SECONDS = 20.0
 """How long one claim works before it hands the import back: less than the queue's lease, and fair to other accounts."""
 
@@ -113,14 +113,18 @@ class ImportRun:
         return True
 
     async def _take_again(self, account: UUID, job: ImportJob, chunk: list[Outcome]) -> ImportJob:
-        """Takes one chunk, anew a few times when a reader in it was added or changed at the same moment."""
-        for _ in range(CHUNK_ATTEMPTS - 1):
+        """Takes a chunk, in ever smaller parts when readers in it are added or changed at the same moment."""
+        for _ in range(CHUNK_ATTEMPTS):
             try:
                 return await self._take(account, job, chunk)
             except GatefoldError as error:
                 if error.reason != "concurrent_change":
                     raise
-        return await self._take(account, job, chunk)
+        if len(chunk) == 1:
+            raise errors.conflict("concurrent_change", "A reader of the file keeps changing; the import goes on later.")
+        half = len(chunk) // 2
+        job = await self._take_again(account, job, chunk[:half])
+        return await self._take_again(account, job, chunk[half:])
 
     async def _take(self, account: UUID, job: ImportJob, chunk: list[Outcome]) -> ImportJob:
         """Takes one chunk and counts it, in one transaction."""

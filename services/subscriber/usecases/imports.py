@@ -22,6 +22,9 @@ DUE_KIND = "import"
 RECEIVING = timedelta(minutes=15)
 """How long a file may be on its way to the object store before the import counts as broken off."""
 
+STORING_SECONDS = 60
+"""How long a repetition under the same key is held off while the first is storing the file."""
+
 _MEDIA_TYPES = frozenset({"text/csv", "application/csv", "application/vnd.ms-excel", "application/octet-stream", ""})
 
 
@@ -50,10 +53,19 @@ class Imports:
         now = self._clock.now(account)
         job = ImportJob(self._ids.new(), "receiving", 0, Counts(), (), feature, "", now, None)
         async with self._db.tenant(account, "reserve_import") as conn:
-            claim = await idempotency.claim(conn, who, "CreateImport", request, clock=self._clock, reference=job.id)
+            claim = await idempotency.claim(
+                conn,
+                who,
+                "CreateImport",
+                request,
+                clock=self._clock,
+                reference=job.id,
+                lease_seconds=STORING_SECONDS,
+            )
             if claim.replay is not None:
                 reserved = ids.decode("imp", import_pb2.Import.FromString(claim.replay).id)
-            elif claim.reference is not None and claim.reference != job.id:
+            elif claim.reference is not None:
+                # An earlier attempt reserved this import and did not get to its end.
                 reserved = claim.reference
             else:
                 await imports.insert(conn, account, job, live=who.live)
