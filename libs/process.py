@@ -131,9 +131,9 @@ class Process:
         """Waits until every check holds and says so, once."""
         while await self._admin.failing():  # noqa: ASYNC110 — what is checked lies outside and tells nobody
             await asyncio.sleep(_READY_POLL_SECONDS)
-        self._log.info("ready", extra={"listen": self.config.listen, "version": self.version})
         if self.config.ready_file is not None:
             self.config.ready_file.write_text(f"{os.getpid()}\n")
+        self._log.info("ready", extra={"listen": self.config.listen, "version": self.version})
 
     async def _drain(self) -> None:
         self._log.info("draining")
