@@ -119,8 +119,6 @@ def test_an_unreadable_address_is_refused() -> None:
 async def test_more_commands_at_once_than_connections_wait_their_turn(
     valkey_server: ValkeyServer, redis: Store
 ) -> None:
-    valkey_server: ValkeyServer, redis: Store
-) -> None:
     client = connect(RedisConfig(valkey_server.url()), most_connections=2)
 
     answers = await asyncio.gather(*(client.incr("count") for _ in range(50)))
