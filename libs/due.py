@@ -62,7 +62,9 @@ async def schedule_many(conn: Connection, account: UUID, kind: str, references: 
 
 async def cancel(conn: Connection, account: UUID, kind: str, reference: UUID) -> None:
     """Takes work off the queue, whenever it was due."""
-    await conn.execute("DELETE FROM due WHERE account_id = $1 AND kind = $2 AND reference = $3", account, kind, reference)
+    await conn.execute(
+        "DELETE FROM due WHERE account_id = $1 AND kind = $2 AND reference = $3", account, kind, reference
+    )
 
 
 async def finish(conn: Connection, item: Due) -> None:
@@ -79,7 +81,9 @@ async def finish(conn: Connection, item: Due) -> None:
 async def waiting(database: Database, clock_now: datetime, account: UUID) -> int:
     """Counts the account's rows that are due at `clock_now`, the account's time."""
     async with database.transaction("due_waiting") as conn:
-        count = await conn.fetchval("SELECT count(*) FROM due WHERE account_id = $1 AND due_at <= $2", account, clock_now)
+        count = await conn.fetchval(
+            "SELECT count(*) FROM due WHERE account_id = $1 AND due_at <= $2", account, clock_now
+        )
     return int(count)
 
 
@@ -174,7 +178,7 @@ class DueWorker:
     async def _handle(self, item: Due) -> None:
         try:
             await self._handlers[item.kind](item)
-        except Exception:  # noqa: BLE001 - one bad row must not stop the others; the lease brings it back
+        except Exception:
             self._logger.exception("due work failed", extra={"kind": item.kind, "attempts": item.attempts})
             await self._back_off(item)
 

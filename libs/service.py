@@ -9,6 +9,7 @@ from uuid import UUID
 from gatefold.clock.v1.clock_pb2_grpc import add_ClockServiceServicer_to_server
 from gatefold.events.v1.event_pb2_grpc import add_EventServiceServicer_to_server
 from gatefold.privacy.v1.subject_data_pb2_grpc import add_SubjectDataServicer_to_server
+
 from libs import due, migrate, outbox, redis_client
 from libs.caller import CallerConfig, CallerSigner, CallerVerifier
 from libs.clock import ClockServicer, OffsetRefresher, Waiting
@@ -128,9 +129,7 @@ class Service:
 
     def due_worker(self, handlers: Mapping[str, due.Handler], *, concurrency: int = 8) -> DueWorker:
         """Works off what falls due, in the background."""
-        worker = DueWorker(
-            self.jobs, self.clock, handlers, self.telemetry.logger("due"), concurrency=concurrency
-        )
+        worker = DueWorker(self.jobs, self.clock, handlers, self.telemetry.logger("due"), concurrency=concurrency)
         self.background("due", worker.run)
 
         async def waiting(account: UUID) -> int:
@@ -167,9 +166,7 @@ class Service:
 
     def holds_personal_data(self, tables: Sequence[SubjectTable], *, owns_keys: bool = False) -> None:
         """Serves the privacy port over the service's marked tables; who owns the keys destroys them at an erasure."""
-        servicer = SubjectDataServicer(
-            self.name, self.app, self.vault, tables, clock=self.clock, owns_keys=owns_keys
-        )
+        servicer = SubjectDataServicer(self.name, self.app, self.vault, tables, clock=self.clock, owns_keys=owns_keys)
         self._checks.append(servicer.check)
         self.server.add(add_SubjectDataServicer_to_server, servicer)
 
@@ -181,6 +178,7 @@ class Service:
         await refresher.refresh()
         self.background("offsets", refresher.run)
         self.background("relay", self.relay.run)
+        self.background("idempotency", Purger(self.jobs, self.clock).run)
         self.background("idempotency", Purger(self.jobs, self.clock).run)
 
         async def unpublished(account: UUID) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from gatefold.notify.v1.mail_pb2_grpc import add_MailServiceServicer_to_server
 from gatefold.notify.v1.webhook_pb2_grpc import add_WebhookServiceServicer_to_server
+
 from libs import config, process
 from libs.privacy import SubjectTable
 from libs.process import Process

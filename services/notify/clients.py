@@ -1,6 +1,5 @@
-"""Owns notify's talk with the outside: the mail server, publishers' endpoints, and the services that know whom to write to."""
+"""Owns notify's talk with others: the mail server, publishers' endpoints, the services that know whom to write to."""
 
-import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
@@ -18,10 +17,10 @@ import aiosmtplib
 import jinja2
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
-from standardwebhooks.webhooks import Webhook
-
 from gatefold.auth.v1 import account_pb2, account_pb2_grpc, subscriber_session_pb2, subscriber_session_pb2_grpc
 from gatefold.subscriber.v1 import subscriber_pb2, subscriber_pb2_grpc
+from standardwebhooks.webhooks import Webhook
+
 from libs import caller, ids
 from libs.caller import Caller
 from libs.config import Secret
@@ -128,7 +127,9 @@ class WebhookSender:
 
     def __init__(self, *, allow_private: bool, timeout_seconds: int = 15) -> None:
         self._allow_private = allow_private
-        connector = aiohttp.TCPConnector(resolver=None if allow_private else PublicResolver(), limit=64, limit_per_host=8)
+        connector = aiohttp.TCPConnector(
+            resolver=None if allow_private else PublicResolver(), limit=64, limit_per_host=8
+        )
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=timeout_seconds),
@@ -150,7 +151,7 @@ class WebhookSender:
             async with self._session.post(url, data=payload, headers=headers, allow_redirects=False) as response:
                 await response.content.read(ANSWER_BYTES)
                 return response.status
-        except (aiohttp.ClientError, asyncio.TimeoutError, ForbiddenAddressError, OSError):
+        except (TimeoutError, aiohttp.ClientError, ForbiddenAddressError, OSError):
             return 0
 
     async def close(self) -> None:
@@ -166,9 +167,7 @@ class Directory:
         self._challenges = subscriber_session_pb2_grpc.SubscriberSessionServiceStub(channels.channel("auth"))
         self._subscribers = subscriber_pb2_grpc.SubscriberServiceStub(channels.channel("subscriber"))
 
-    async def challenge(
-        self, acting: Caller, challenge: UUID
-    ) -> subscriber_session_pb2.DescribeChallengeResponse:
+    async def challenge(self, acting: Caller, challenge: UUID) -> subscriber_session_pb2.DescribeChallengeResponse:
         """What a challenge's mail says; not found once the challenge is over."""
         request = subscriber_session_pb2.DescribeChallengeRequest(challenge_id=ids.encode("chal", challenge))
         with caller.acting(acting):

@@ -63,7 +63,6 @@ class Endpoint:
     id: UUID
     url: str
     event_types: tuple[str, ...]
-    secret_sealed: bytes
     created_at: datetime
     disabled_at: datetime | None
 

@@ -76,14 +76,13 @@ async def add_endpoint(conn: Connection, account: UUID, endpoint: Endpoint) -> N
     """Adds an endpoint."""
     await conn.execute(
         """
-        INSERT INTO webhook_endpoint (account_id, id, url, event_types, secret_sealed, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6)
+        INSERT INTO webhook_endpoint (account_id, id, url, event_types, created_at)
+        VALUES ($1, $2, $3, $4, $5)
         """,
         account,
         endpoint.id,
         endpoint.url,
         list(endpoint.event_types),
-        endpoint.secret_sealed,
         endpoint.created_at,
     )
 
@@ -92,7 +91,7 @@ async def list_endpoints(conn: Connection, account: UUID) -> list[Endpoint]:
     """Reads all endpoints, newest first."""
     rows = await conn.fetch(
         """
-        SELECT id, url, event_types, secret_sealed, created_at, disabled_at
+        SELECT id, url, event_types, created_at, disabled_at
         FROM webhook_endpoint WHERE account_id = $1 ORDER BY id DESC
         """,
         account,
@@ -104,7 +103,7 @@ async def find_endpoint(conn: Connection, account: UUID, endpoint: UUID) -> Endp
     """Reads an endpoint."""
     row = await conn.fetchrow(
         """
-        SELECT id, url, event_types, secret_sealed, created_at, disabled_at
+        SELECT id, url, event_types, created_at, disabled_at
         FROM webhook_endpoint WHERE account_id = $1 AND id = $2
         """,
         account,
@@ -113,13 +112,10 @@ async def find_endpoint(conn: Connection, account: UUID, endpoint: UUID) -> Endp
     return _endpoint(row) if row else None
 
 
-async def disable_endpoint(conn: Connection, account: UUID, endpoint: UUID, at: datetime) -> Endpoint | None:
+async def disable_endpoint(conn: Connection, account: UUID, endpoint: UUID, at: datetime) -> None:
     """Stops an endpoint and gives its waiting deliveries up; the first time counts."""
-    row = await conn.fetchrow(
-        """
-        UPDATE webhook_endpoint SET disabled_at = coalesce(disabled_at, $3) WHERE account_id = $1 AND id = $2
-        RETURNING id, url, event_types, secret_sealed, created_at, disabled_at
-        """,
+    await conn.execute(
+        "UPDATE webhook_endpoint SET disabled_at = coalesce(disabled_at, $3) WHERE account_id = $1 AND id = $2",
         account,
         endpoint,
         at,
@@ -132,7 +128,6 @@ async def disable_endpoint(conn: Connection, account: UUID, endpoint: UUID, at: 
         account,
         endpoint,
     )
-    return _endpoint(row) if row else None
 
 
 async def add_deliveries(
@@ -236,7 +231,6 @@ def _endpoint(row: Any) -> Endpoint:
         id=row["id"],
         url=row["url"],
         event_types=tuple(row["event_types"]),
-        secret_sealed=row["secret_sealed"],
         created_at=row["created_at"],
         disabled_at=row["disabled_at"],
     )

@@ -3,9 +3,9 @@
 from datetime import datetime
 from uuid import UUID
 
+from gatefold.notify.v1 import mail_pb2, mail_pb2_grpc, webhook_pb2, webhook_pb2_grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gatefold.notify.v1 import mail_pb2, mail_pb2_grpc, webhook_pb2, webhook_pb2_grpc
 from libs import ids
 from libs.caller import current
 from services.notify.domain import Delivery, Endpoint, Mail, State

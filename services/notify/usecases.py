@@ -1,21 +1,22 @@
 """Owns what notify does: remembers what is to be told, tells it, and lets staff see how that went."""
 
-import secrets
 from base64 import b64encode
 from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 import aiosmtplib
-
-from gatefold.billing.v1 import event_pb2 as billing_event
 from gatefold.auth.v1 import event_pb2 as auth_event
-from libs import caller, due, errors, ids
+from gatefold.billing.v1 import event_pb2 as billing_event
+from gatefold.notify.v1 import webhook_pb2
+from libs.json_codec import to_json
+
+from libs import caller, due, errors, idempotency, ids
 from libs.caller import Caller
 from libs.clock import Clock
 from libs.due import Due
 from libs.events import Event
 from libs.ids import IdMaker
-from libs.json_codec import to_json
 from libs.money import Money
 from libs.postgres import Connection, Database
 from libs.vault import Vault
@@ -23,8 +24,7 @@ from services.notify import domain, repository
 from services.notify.clients import Directory, Letter, Mailer, WebhookSender
 from services.notify.domain import Delivery, Endpoint, Mail, State
 
-ENDPOINT_TABLE = 402
-SECRET_FIELD = 1
+CREATE_ENDPOINT = "/gatefold.notify.v1.WebhookService/CreateWebhookEndpoint"
 MAIL_JOB = "mail"
 WEBHOOK_JOB = "webhook"
 
@@ -94,15 +94,14 @@ class TakeEvent:
 
 
 def webhook_payload(event: Event) -> bytes:
-    """The body of an event's webhook: {type, timestamp, id, sequence, aggregate, live, data}; data as the API shows it."""
-    kind, aggregate = event.aggregate
+    """The body of an event's webhook, with the data as the API shows it."""
     timestamp = event.occurred_at.isoformat().replace("+00:00", "Z")
     head = {
         "type": event.type,
         "timestamp": timestamp,
         "id": ids.encode("evt", event.id),
         "sequence": event.sequence,
-        "aggregate": {"type": kind, "id": str(aggregate)},
+        "aggregate": {"type": event.aggregate[0], "id": event.aggregate_id},
         "live": event.live,
     }
     return to_json(event.data, head)
@@ -197,13 +196,14 @@ class DeliverWebhook:
             if delivery is None or endpoint is None or delivery.state is not State.PENDING:
                 await due.finish(conn, item)
                 return
-        cipher = await self._vault.account_cipher(item.account)
-        secret = cipher.open(ENDPOINT_TABLE, SECRET_FIELD, endpoint.id, endpoint.secret_sealed).decode()
+        secret = await signing_secret(self._vault, item.account, endpoint.id)
         message_id = ids.encode("whd", delivery.id)
         status = await self._sender.post(endpoint.url, message_id, delivery.payload, [secret], self._clock.wall())
         attempts = delivery.attempts + 1
         now = self._clock.now(item.account)
-        again = None if domain.took(status) or domain.gone(status) else domain.next_try(domain.WEBHOOK_WAITS, attempts, now)
+        again = (
+            None if domain.took(status) or domain.gone(status) else domain.next_try(domain.WEBHOOK_WAITS, attempts, now)
+        )
         state = State.DONE if domain.took(status) else State.PENDING if again else State.FAILED
         async with self._database.tenant(item.account, "record_delivery") as conn:
             await repository.record_delivery(
@@ -237,21 +237,21 @@ class Webhooks:
         """Adds an endpoint; answers it with its signing secret, which is shown this once."""
         account = acting.require_account()
         if acting.live and not url.startswith("https://"):
-            raise errors.invalid("webhook_url_insecure", "A live account's webhooks go to https addresses.", field="url")
-        secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
-        identifier = self._make.new()
-        cipher = await self._vault.account_cipher(account)
-        endpoint = Endpoint(
-            id=identifier,
-            url=url,
-            event_types=event_types,
-            secret_sealed=cipher.seal(ENDPOINT_TABLE, SECRET_FIELD, identifier, secret.encode()),
-            created_at=self._clock.now(account),
-            disabled_at=None,
-        )
+            raise errors.invalid(
+                "webhook_url_insecure", "A live account's webhooks go to https addresses.", field="url"
+            )
+        request = webhook_pb2.CreateWebhookEndpointRequest(url=url, event_types=event_types)
         async with self._database.tenant(account, "create_webhook_endpoint") as conn:
-            await repository.add_endpoint(conn, account, endpoint)
-        return endpoint, secret
+            claim = await idempotency.claim(conn, acting, CREATE_ENDPOINT, request, clock=self._clock)
+            if claim.replay is not None:
+                identifier = ids.decode("wh", webhook_pb2.WebhookEndpoint.FromString(claim.replay).id)
+                endpoint = await self._found(conn, account, identifier)
+            else:
+                endpoint = Endpoint(self._make.new(), url, event_types, self._clock.now(account), None)
+                await repository.add_endpoint(conn, account, endpoint)
+                answer = webhook_pb2.WebhookEndpoint(id=ids.encode("wh", endpoint.id))
+                await idempotency.record(conn, acting, CREATE_ENDPOINT, answer)
+        return endpoint, await signing_secret(self._vault, account, endpoint.id)
 
     async def list_endpoints(self, acting: Caller) -> list[Endpoint]:
         """All endpoints, newest first."""
@@ -263,10 +263,8 @@ class Webhooks:
         """Stops an endpoint."""
         account = acting.require_account()
         async with self._database.tenant(account, "disable_webhook_endpoint") as conn:
-            stopped = await repository.disable_endpoint(conn, account, endpoint, self._clock.now(account))
-        if stopped is None:
-            raise errors.not_found("webhook_endpoint_not_found", "There is no such webhook endpoint.")
-        return stopped
+            await repository.disable_endpoint(conn, account, endpoint, self._clock.now(account))
+            return await self._found(conn, account, endpoint)
 
     async def list_deliveries(self, acting: Caller, before: UUID, limit: int) -> list[Delivery]:
         """Deliveries older than `before`, newest first."""
@@ -279,3 +277,15 @@ class Webhooks:
         account = acting.require_account()
         async with self._database.tenant(account, "list_mails") as conn:
             return await repository.list_mails(conn, account, before, limit)
+
+    async def _found(self, conn: Connection, account: UUID, endpoint: UUID) -> Endpoint:
+        found = await repository.find_endpoint(conn, account, endpoint)
+        if found is None:
+            raise errors.not_found("webhook_endpoint_not_found", "There is no such webhook endpoint.")
+        return found
+
+
+async def signing_secret(vault: Vault, account: UUID, endpoint: UUID) -> str:
+    """An endpoint's secret, `whsec_` and 32 bytes in base64: made from the account's key, so that none is stored."""
+    sign = await vault.signer(account, "webhook")
+    return "whsec_" + b64encode(sign(endpoint.bytes)).decode()

@@ -24,7 +24,6 @@ CREATE TABLE webhook_endpoint (
     id uuid NOT NULL,
     url text NOT NULL,
     event_types text[] NOT NULL DEFAULT '{}',
-    secret_sealed bytea NOT NULL,
     created_at timestamptz NOT NULL,
     disabled_at timestamptz,
     PRIMARY KEY (account_id, id)
@@ -61,7 +60,7 @@ SELECT gatefold_marks('mail', '{
     "challenge_id": "none", "data": "none", "state": "none", "attempts": "none", "created_at": "none", "sent_at": "none"
 }'::jsonb);
 SELECT gatefold_marks('webhook_endpoint', '{
-    "account_id": "none", "id": "none", "url": "none", "event_types": "none", "secret_sealed": "none",
+    "account_id": "none", "id": "none", "url": "none", "event_types": "none",
     "created_at": "none", "disabled_at": "none"
 }'::jsonb);
 SELECT gatefold_marks('webhook_delivery', '{

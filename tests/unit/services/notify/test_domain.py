@@ -12,7 +12,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def endpoint(*event_types: str, disabled_at: datetime | None = None) -> Endpoint:
-    return Endpoint(UUID(int=1), "https://example.com", event_types, b"", NOW, disabled_at)
+    return Endpoint(UUID(int=1), "https://example.com", event_types, NOW, disabled_at)
 
 
 def test_an_endpoint_without_types_wants_every_event() -> None:
@@ -52,6 +52,8 @@ def test_webhooks_are_tried_for_about_three_days() -> None:
     assert timedelta(days=3) < sum(WEBHOOK_WAITS, timedelta()) < timedelta(days=4)
 
 
-@pytest.mark.parametrize(("status", "taken"), [(200, True), (204, True), (301, False), (410, False), (500, False), (0, False)])
+@pytest.mark.parametrize(
+    ("status", "taken"), [(200, True), (204, True), (301, False), (410, False), (500, False), (0, False)]
+)
 def test_only_a_2xx_means_that_the_other_side_has_it(status: int, taken: bool) -> None:
     assert domain.took(status) is taken
