@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -68,7 +69,7 @@ class ObjectStore:
                     prefix=unquote(parts.path).strip("/") or None,
                     config=settings,  # type: ignore[arg-type]
                     client_options={"timeout": "30s", "connect_timeout": "5s", "allow_http": allow_http},
-                    retry_config={"max_retries": 3},
+                    retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
                 )
             except BaseError as error:
                 raise ValueError(f"the S3 options cannot be used: {error}") from error

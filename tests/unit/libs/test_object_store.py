@@ -1,6 +1,7 @@
 """The object store: the same behaviour on a disk and against an S3 endpoint."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def test_unknown_options_are_refused() -> None:
 
 @pytest.fixture
 async def bucket() -> AsyncIterator[tuple[TestServer, dict[str, bytes]]]:
-    """Just enough of S3's REST interface to see what is sent: put, get, delete and their errors."""
+    """Just enough of S3's REST interface to see what is sent: put, get, delete many and a missing key."""
     objects: dict[str, bytes] = {}
 
     async def put(request: web.Request) -> web.Response:
@@ -99,11 +100,15 @@ async def bucket() -> AsyncIterator[tuple[TestServer, dict[str, bytes]]]:
         return web.Response(body=objects[request.path], headers={"ETag": '"1"'})
 
     async def delete(request: web.Request) -> web.Response:
-        objects.pop(request.path, None)
-        return web.Response(status=204)
+        assert "delete" in request.query
+        keys = re.findall(r"<Key>(.*?)</Key>", await request.text())
+        for key in keys:
+            objects.pop(f"{request.path}/{key}", None)
+        deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+        return web.Response(text=f"<DeleteResult>{deleted}</DeleteResult>")
 
     app = web.Application()
-    app.add_routes([web.put("/{key:.*}", put), web.get("/{key:.*}", get), web.delete("/{key:.*}", delete)])
+    app.add_routes([web.put("/{key:.*}", put), web.get("/{key:.*}", get), web.post("/{bucket}", delete)])
     server = TestServer(app)
     await server.start_server()
     yield server, objects
