@@ -179,7 +179,6 @@ class Service:
         self.background("offsets", refresher.run)
         self.background("relay", self.relay.run)
         self.background("idempotency", Purger(self.jobs, self.clock).run)
-        self.background("idempotency", Purger(self.jobs, self.clock).run)
 
         async def unpublished(account: UUID) -> int:
             self.relay.wake()
