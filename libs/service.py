@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +10,7 @@ from gatefold.events.v1.event_pb2_grpc import add_EventServiceServicer_to_server
 from gatefold.privacy.v1.subject_data_pb2_grpc import add_SubjectDataServicer_to_server
 
 from libs import due, migrate, outbox, redis_client
+from libs.account_clock import AccountClocks
 from libs.caller import CallerConfig, CallerSigner, CallerVerifier
 from libs.clock import ClockServicer, OffsetRefresher, Waiting
 from libs.due import DueWorker
@@ -174,9 +174,10 @@ class Service:
         """Refuses personal data that is not accounted for, starts the relay and the clocks, and then the server."""
         for check in self._checks:
             await check()
-        refresher = OffsetRefresher(self.clock, self._read_offsets)
+        offsets = AccountClocks(self.app)
+        refresher = OffsetRefresher(self.clock, offsets.read)
         await refresher.refresh()
-        self.background("offsets", refresher.run)
+        self._process.background("offsets", refresher.run, in_closed_mode=True)
         self.background("relay", self.relay.run)
         self.background("idempotency", Purger(self.jobs, self.clock).run)
 
@@ -185,24 +186,7 @@ class Service:
             return await outbox.outbox_waiting(self.jobs, account)
 
         self._waiting["outbox"] = unpublished
-        clocks = ClockServicer(self.clock, self._read_offsets, self._store_offset, self._waiting)
+        clocks = ClockServicer(self.clock, offsets.read, offsets.store, self._waiting)
         self.server.add(add_ClockServiceServicer_to_server, clocks)
         self.server.add(add_EventServiceServicer_to_server, EventServicer(self.jobs))
         await self._process.serve(self.server)
-
-    async def _read_offsets(self) -> dict[UUID, timedelta]:
-        async with self.app.transaction("read_offsets", read_only=True) as conn:
-            rows = await conn.fetch("SELECT account_id, offset_seconds FROM account_clock")
-        return {row["account_id"]: timedelta(seconds=row["offset_seconds"]) for row in rows}
-
-    async def _store_offset(self, account: UUID, offset: timedelta) -> None:
-        async with self.app.transaction("store_offset") as conn:
-            await conn.execute(
-                """
-                INSERT INTO account_clock (account_id, offset_seconds) VALUES ($1, $2)
-                ON CONFLICT (account_id) DO UPDATE
-                SET offset_seconds = greatest(account_clock.offset_seconds, excluded.offset_seconds)
-                """,
-                account,
-                int(offset.total_seconds()),
-            )
