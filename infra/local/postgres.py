@@ -34,7 +34,8 @@ START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 
 _DURABLE = ("fsync=on",)
-_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_wal_size=512MB")
+# Commits still reach the operating system, so that a killed server loses nothing.
+_FAST = ("fsync=off", "full_page_writes=off", "max_wal_size=512MB")
 _SETTINGS = (
     "password_encryption=scram-sha-256",
     "max_connections=100",
@@ -60,7 +61,8 @@ class PostgresServer:
 
     Started by root it runs as an unprivileged user, and keeps its files under /var/tmp when that user cannot get to
     `state`; `home` is where they are. It listens on a Unix socket, and on 127.0.0.1:`port` too with `tcp`. `password`
-    is the admin's (SCRAM); changing it afterwards is ALTER ROLE's business. `fast` gives up durability, for tests.
+    is the admin's (SCRAM) from `init` on; later changes are ALTER ROLE's business. `fast` gives up what only a crash
+    of the machine would show, for tests.
     """
 
     def __init__(
@@ -140,6 +142,8 @@ class PostgresServer:
         self.init()
         if self.pid() is not None:
             raise StoreError(f"PostgreSQL is already running on {self._data} as process {self.pid()}")
+        if self._process is not None:
+            self._process.wait()  # killed, and not yet taken off the process table
         deadline = time.monotonic() + START_SECONDS
         self._process = self.child().popen(self.log)
         while not self.ping():

@@ -103,6 +103,8 @@ class ValkeyServer:
         self.init()
         if self.ping():
             raise StoreError(f"Valkey is already running on {self._data}")
+        if self._process is not None:
+            self._process.wait()  # killed, and not yet taken off the process table
         deadline = time.monotonic() + START_SECONDS
         self._process = self.child().popen(self.log)
         while not self.ping():
