@@ -1,4 +1,4 @@
-"""Owns work that falls due: rows with a time on the account's clock, claimed by any number of workers, fair per account."""
+"""Owns work that falls due: rows with a time on the account's clock, claimed by many workers, in fair turns."""
 
 import asyncio
 import random
@@ -49,7 +49,8 @@ async def schedule_many(conn: Connection, account: UUID, kind: str, references: 
     """Makes much work of one kind due at once, in one statement."""
     await conn.execute(
         """
-        INSERT INTO due (account_id, kind, reference, due_at) SELECT $1, $2, reference, $4 FROM unnest($3::uuid[]) reference
+        INSERT INTO due (account_id, kind, reference, due_at)
+        SELECT $1, $2, reference, $4 FROM unnest($3::uuid[]) reference
         ON CONFLICT (account_id, kind, reference)
         DO UPDATE SET due_at = excluded.due_at, attempts = 0, leased_until = NULL
         """,
@@ -75,6 +76,18 @@ async def finish(conn: Connection, item: Due) -> None:
         item.kind,
         item.reference,
         item.due_at,
+    )
+
+
+async def hold(conn: Connection, item: Due, until: datetime) -> None:
+    """Keeps the claimed row leased until `until` on the wall's clock: the heart-beat of work longer than a lease."""
+    await conn.execute(
+        "UPDATE due SET leased_until = $5 WHERE account_id = $1 AND kind = $2 AND reference = $3 AND due_at = $4",
+        item.account,
+        item.kind,
+        item.reference,
+        item.due_at,
+        until,
     )
 
 
@@ -151,7 +164,8 @@ class DueWorker:
                         SELECT due.kind, due.reference FROM due
                         WHERE due.account_id = account.account_id
                           AND due.kind = ANY($5)
-                          AND due.due_at <= $1::timestamptz + make_interval(secs => coalesce(account_clock.offset_seconds, 0))
+                          AND due.due_at <= $1::timestamptz
+                              + make_interval(secs => coalesce(account_clock.offset_seconds, 0))
                           AND (due.leased_until IS NULL OR due.leased_until <= $1)
                         ORDER BY due.due_at LIMIT $4
                         FOR UPDATE SKIP LOCKED
@@ -187,7 +201,10 @@ class DueWorker:
         seconds = min(2.0**item.attempts, LONGEST_BACK_OFF.total_seconds()) * (0.5 + self._jitter() / 2)
         async with self._jobs.transaction("back_off_due") as conn:
             await conn.execute(
-                "UPDATE due SET leased_until = $5 WHERE account_id = $1 AND kind = $2 AND reference = $3 AND due_at = $4",
+                """
+                UPDATE due SET leased_until = $5
+                WHERE account_id = $1 AND kind = $2 AND reference = $3 AND due_at = $4
+                """,
                 item.account,
                 item.kind,
                 item.reference,

@@ -1,4 +1,4 @@
-"""House rules on the schemas: tenants are kept apart, every column says whether it is personal, no role may too much."""
+"""House rules on the schemas: tenants are kept apart, columns say whether they are personal, no role may too much."""
 
 import importlib
 from pathlib import Path
@@ -78,7 +78,7 @@ async def test_a_planted_unmarked_column_keeps_a_service_from_starting(
     owner = await asyncpg.connect(opened.owner_dsn.reveal())
     await owner.execute("ALTER TABLE mail ADD COLUMN nickname text")
     try:
-        with pytest.raises(MarkError, match="mail.nickname has no pii mark"):
+        with pytest.raises(MarkError, match=r"mail\.nickname has no pii mark"):
             await SubjectDataServicer("notify", opened.app, vault, tables, clock=clock).check()
     finally:
         await owner.execute("ALTER TABLE mail DROP COLUMN nickname")

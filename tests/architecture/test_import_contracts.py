@@ -19,7 +19,11 @@ PLANTED = {
 
 
 def lint(folder: Path, *contracts: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache", *(f"--contract={name}" for name in contracts)]
+    command = [
+        str(Path(sys.executable).parent / "lint-imports"),
+        "--no-cache",
+        *(f"--contract={name}" for name in contracts),
+    ]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from google.api import annotations_pb2
-from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor
-
 from gatefold.edge.v1 import policy_pb2
 from gatefold.edge.v1.policy_pb2 import Policy
+from google.api import annotations_pb2
+from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = {
@@ -51,7 +50,8 @@ def wrongs(name: str, rule: Policy, *, has_route: bool, verb: str) -> list[str]:
         "has a route and nobody outside may call it": has_route and not kinds & OUTSIDE,
         "is for services and names none": policy_pb2.CALLER_KIND_SERVICE in kinds and not rule.peers,
         "names services and is not for services": bool(rule.peers) and policy_pb2.CALLER_KIND_SERVICE not in kinds,
-        "is on the platform plane and lets tenants in": rule.plane == policy_pb2.PLANE_PLATFORM and bool(kinds & TENANT_KINDS),
+        "is on the platform plane and lets tenants in": rule.plane == policy_pb2.PLANE_PLATFORM
+        and bool(kinds & TENANT_KINDS),
         "is a GET that is not safe": verb == "get" and rule.idempotency != policy_pb2.IDEMPOTENCY_SAFE,
         "is safe and not a GET": has_route and verb != "get" and rule.idempotency == policy_pb2.IDEMPOTENCY_SAFE,
         "lets staff or secret keys write without a scope": rule.idempotency != policy_pb2.IDEMPOTENCY_SAFE

@@ -23,7 +23,9 @@ FORBIDDEN_CALLS = {
 SQL_START = re.compile(r"^\s*(select|insert|update|delete|with|merge)\b", re.IGNORECASE)
 SQL_FORBIDDEN = {
     "SELECT *": re.compile(r"select\s+\*", re.IGNORECASE),
-    "now()": re.compile(r"\b(now\(\)|current_timestamp|clock_timestamp\(\)|statement_timestamp\(\)|localtimestamp)", re.IGNORECASE),
+    "now()": re.compile(
+        r"\b(now\(\)|current_timestamp|clock_timestamp\(\)|statement_timestamp\(\)|localtimestamp)", re.IGNORECASE
+    ),
 }
 
 
@@ -61,7 +63,7 @@ def is_constant(part: ast.expr) -> bool:
 
 
 def sql_texts(source: str) -> Iterator[tuple[int, str, bool]]:
-    """Yields (line, text, built): string constants that look like SQL, and whether they are put together at run time."""
+    """Yields (line, text, built): texts that look like SQL, and whether they are put together at run time."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and SQL_START.match(node.value):
             yield node.lineno, node.value, False
@@ -87,13 +89,19 @@ def relative(path: Path) -> str:
 
 
 def test_time_chance_and_environment_come_from_their_libs() -> None:
-    found = [item for path in python_files("libs", "services") for item in calls_out_of_place(relative(path), path.read_text())]
+    found = [
+        item
+        for path in python_files("libs", "services")
+        for item in calls_out_of_place(relative(path), path.read_text())
+    ]
     assert found == []
 
 
 def test_sql_names_its_columns_reads_no_clock_and_is_never_built() -> None:
     found = [
-        item for path in python_files("libs", "services") for item in statements_out_of_place(relative(path), path.read_text())
+        item
+        for path in python_files("libs", "services")
+        for item in statements_out_of_place(relative(path), path.read_text())
     ]
     assert found == []
 

@@ -13,7 +13,11 @@ from tests.bench.harness import Bench
 async def main(wanted: str) -> int:
     """Runs each module's `measure(bench)`; answers 1 when a stated goal was missed."""
     bench = Bench(Path("build/bench"))
-    names = [module.name for module in pkgutil.iter_modules(tests.bench.__path__) if module.name not in ("harness", "__main__")]
+    names = [
+        module.name
+        for module in pkgutil.iter_modules(tests.bench.__path__)
+        if module.name not in ("harness", "__main__")
+    ]
     chosen = [name for name in names if name.replace("_", "-").startswith(wanted.replace("_", "-"))]
     if not chosen:
         sys.stderr.write(f"no such case: {wanted}; there are {', '.join(names)}\n")

@@ -46,11 +46,15 @@ async def _measure(bench: Bench, server: PostgresServer) -> None:
     await connection.execute(TABLE)
     tenants = [UUID(int=number + 1) for number in range(10_000)]
     await connection.execute(
-        "INSERT INTO item SELECT account, id, id FROM unnest($1::uuid[]) account, generate_series(1, $2) id", tenants, ROWS
+        "INSERT INTO item SELECT account, id, id FROM unnest($1::uuid[]) account, generate_series(1, $2) id",
+        tenants,
+        ROWS,
     )
     await connection.execute("ANALYZE item")
     await connection.close()
-    app = await Database.open(server.dsn(f"{SERVICE}_app", Secret("bench"), DATABASE), service=SERVICE, role="app", pool_size=4)
+    app = await Database.open(
+        server.dsn(f"{SERVICE}_app", Secret("bench"), DATABASE), service=SERVICE, role="app", pool_size=4
+    )
     plain = await asyncpg.create_pool(admin.reveal(), min_size=4, max_size=4, reset=_nothing)
     pick = random.Random(1)
     try:

@@ -138,7 +138,7 @@ class Journey:
         await self._once("POST", "/v1/operators/bootstrap", json=body)
         tokens = await self._api.ok("POST", "/v1/staff/sessions", json={"email": OPERATOR, "password": PASSWORD})
         self.cast.operator = tokens["access_token"]
-        return tokens["principal_id"]
+        return str(tokens["principal_id"])
 
     async def open_account(self) -> str:
         """Live and test account come into being together."""
@@ -251,7 +251,10 @@ class Journey:
         if parts != done["total"]:
             raise JourneyError(f"import: {parts} is not {done['total']}")
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(done["refused_by_reason"].items()))
-        return f"{done['total']} = {done['created']} new + {done['duplicates']} twice + {done['refused']} refused ({reasons})"
+        return (
+            f"{done['total']} = {done['created']} new + {done['duplicates']} twice "
+            f"+ {done['refused']} refused ({reasons})"
+        )
 
     async def register(self) -> str:
         """The answer says nothing; the mail does."""
@@ -395,8 +398,8 @@ class Journey:
     async def _books(self, invoices: int) -> str:
         balances = (await self._api.ok("GET", "/v1/ledger/balances", token=self.cast.staff))["data"]
         debits = sum(row["debits"]["amount_minor"] for row in balances)
-        credits = sum(row["credits"]["amount_minor"] for row in balances)
-        if debits != credits or debits == 0:
+        credited = sum(row["credits"]["amount_minor"] for row in balances)
+        if debits != credited or debits == 0:
             raise JourneyError(f"the books do not balance: {balances}")
         received = sum(
             row["debits"]["amount_minor"] for row in balances if row["ledger_account"] == "processor_receivable"

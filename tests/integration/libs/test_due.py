@@ -37,7 +37,9 @@ def worker(
     return DueWorker(jobs, clock, {KIND: handler or nothing}, logging.getLogger("test"), jitter=lambda: 1.0, **options)
 
 
-async def schedule(app: Database, account: UUID, clock: FixedClock, count: int = 1, after: timedelta = timedelta()) -> None:
+async def schedule(
+    app: Database, account: UUID, clock: FixedClock, count: int = 1, after: timedelta = timedelta()
+) -> None:
     async with app.transaction("schedule") as conn:
         for number in range(count):
             await due.schedule(conn, account, KIND, UUID(int=number + 1), clock.wall() + after)
