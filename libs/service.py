@@ -127,9 +127,18 @@ class Service:
         """Runs a loop of the service's own beside its requests."""
         self._process.background(name, run)
 
-    def due_worker(self, handlers: Mapping[str, due.Handler], *, concurrency: int = 8) -> DueWorker:
-        """Works off what falls due, in the background."""
-        worker = DueWorker(self.jobs, self.clock, handlers, self.telemetry.logger("due"), concurrency=concurrency)
+    def due_worker(
+        self, handlers: Mapping[str, due.Handler], *, concurrency: int = 8, lease_seconds: int = 60
+    ) -> DueWorker:
+        """Works off what falls due, in the background; what a crash left is taken up again after `lease_seconds`."""
+        worker = DueWorker(
+            self.jobs,
+            self.clock,
+            handlers,
+            self.telemetry.logger("due"),
+            concurrency=concurrency,
+            lease_seconds=lease_seconds,
+        )
         self.background("due", worker.run)
 
         async def waiting(account: UUID) -> int:

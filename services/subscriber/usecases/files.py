@@ -4,7 +4,6 @@ import asyncio
 from uuid import UUID
 
 from libs.object_store import ObjectStore
-
 from libs.vault import Vault
 
 TABLE, FIELD = 205, 1
