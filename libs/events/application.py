@@ -13,7 +13,7 @@ from libs.errors import GatefoldError, Kind
 from libs.events import inbox
 from libs.events.event import Event, account_of
 from libs.grpc_client import Channels
-from libs.ids import decode
+from libs.ids import decode, encode
 from libs.postgres import Connection, Database
 from libs.telemetry import Telemetry
 
@@ -141,14 +141,17 @@ class Application:
         try:
             account = account_of(envelope)
             async with self._db.tenant(account, f"consume_{envelope.type.replace('.', '_')}") as conn:
-                last = await inbox.lock_position(conn, account, producer, envelope)
-                lost = envelope.sequence - last - 1
-                if lost > 0 and not over_gap:
-                    return last
+                last = envelope.sequence
+                if not await inbox.advance(conn, account, producer, envelope):
+                    last = await inbox.lock_position(conn, account, producer, envelope)
+                    lost = envelope.sequence - last - 1
+                    if lost > 0 and not over_gap:
+                        return last
+                    if lost >= 0:
+                        await inbox.set_position(conn, account, producer, envelope)
                 outcome = "skipped"
-                if envelope.sequence > last:
+                if lost >= 0:
                     outcome = await self._take(conn, envelope)
-                    await inbox.set_position(conn, account, producer, envelope)
                     last = envelope.sequence
         except Exception as error:
             raise NotTakenError(envelope, transient=_transient(error)) from error
@@ -172,7 +175,7 @@ class Application:
     async def _handle(self, conn: Connection, event: Event) -> None:
         parent = self._telemetry.remote({"traceparent": event.traceparent}) if event.traceparent else None
         with (
-            caller.serving(self._caller(event.account, event.to_envelope().id, event.live, event.actor)),
+            caller.serving(self._caller(event.account, encode("evt", event.id), event.live, event.actor)),
             self._telemetry.tracer.start_as_current_span(f"consume {event.type}", parent or otel_context.Context()),
         ):
             await self._handler(conn, event)
@@ -200,7 +203,7 @@ class Application:
     def _remember(self, aggregate: Aggregate, sequence: int) -> None:
         if sequence > self._known.get(aggregate, 0):
             self._known[aggregate] = sequence
-        self._known.move_to_end(aggregate)
+            self._known.move_to_end(aggregate)
         if len(self._known) > _REMEMBERED_AGGREGATES:
             self._known.popitem(last=False)
 

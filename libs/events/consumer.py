@@ -132,9 +132,10 @@ class Consumer:
             self._log.warning("the last events were not acknowledged", extra={"reason": error.reason})
 
     async def lag(self, account: UUID) -> int:
-        """Sweeps all producers to their newest event; returns how many of the account's are not applied yet.
+        """Sweeps all producers to their newest event; returns how many deliveries of the account are not worked off.
 
-        Raises unavailable when a producer is away or the consumer does not run.
+        The same event delivered twice counts twice. Raises unavailable when a producer is away or the consumer does
+        not run.
         """
         lanes = self._lanes
         if lanes is None:

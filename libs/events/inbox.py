@@ -22,6 +22,25 @@ class DeadLetter:
     failed_at: datetime
 
 
+async def advance(conn: Connection, account: UUID, producer: str, envelope: envelope_pb2.Envelope) -> bool:
+    """Makes the envelope the last one taken of its aggregate if it is the next one; answers whether it was.
+
+    Keeps other replicas off the aggregate until the end of the transaction.
+    """
+    if envelope.sequence == 1:
+        statement = (
+            "INSERT INTO consumer_position (account_id, producer, aggregate_type, aggregate_id, sequence)"
+            " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING sequence"
+        )
+    else:
+        statement = (
+            "UPDATE consumer_position SET sequence = $5 WHERE account_id = $1 AND producer = $2"
+            " AND aggregate_type = $3 AND aggregate_id = $4 AND sequence = $5 - 1 RETURNING sequence"
+        )
+    aggregate = (account, producer, envelope.aggregate_type, envelope.aggregate_id)
+    return await conn.fetchval(statement, *aggregate, envelope.sequence) is not None
+
+
 async def lock_position(conn: Connection, account: UUID, producer: str, envelope: envelope_pb2.Envelope) -> int:
     """Returns the last sequence taken of the envelope's aggregate, and keeps other replicas off it until the end."""
     aggregate = (account, producer, envelope.aggregate_type, envelope.aggregate_id)

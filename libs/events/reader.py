@@ -103,7 +103,7 @@ class StreamReader:
     async def acknowledge_settled(self) -> None:
         """Acknowledges what is settled now."""
         self._any_settled.clear()
-        entries = self._settled
+        entries, self._settled = self._settled, []
         if not entries:
             return
         by_stream: dict[str, list[bytes]] = {}
@@ -113,11 +113,12 @@ class StreamReader:
         try:
             for key, ids in by_stream.items():
                 await self._redis.xack(key, self._group, *ids)
-        except GatefoldError:
+        except BaseException:
+            # Cancelled, too: the last acknowledgement of a run sends what this one did not.
+            self._settled = [*entries, *self._settled]
             self._any_settled.set()
             raise
         self._kill_points.at("ack", "after", "consume")
-        self._settled = self._settled[len(entries) :]
         self._held.difference_update(entries)
 
     async def _through_outages(self, step: Callable[[], Awaitable[None]]) -> None:
