@@ -1,0 +1,19 @@
+"""Owns the gateway that most tests of this folder share."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from infra.local.valkey import ValkeyServer
+from tests.support.gateway import RunningGateway, running_gateway
+
+# Tests share one address; what is about limits sets its own.
+WIDE = '{"strict.address":[100000,60],"read.address":[100000,60]}'
+
+
+@pytest.fixture
+async def gateway(run_directory: Path, valkey_server: ValkeyServer) -> AsyncIterator[RunningGateway]:
+    """A gateway with toy services behind it and a real Valkey."""
+    async with running_gateway(run_directory, valkey_server.url(), rate_quotas=WIDE) as running:
+        yield running
