@@ -12,7 +12,7 @@ def spelled(text: str) -> str | None:
     RFC 5321 and 6531 without quoted local parts, address literals and names that no mail is delivered to (RFC 6761).
     """
     try:
-        address = validate_email(text, check_deliverability=False).normalized
+        address = validate_email(text, check_deliverability=False, strict=True).normalized
     except EmailNotValidError:
         return None
     return address if len(address) <= MOST_ADDRESS else None
