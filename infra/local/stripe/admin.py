@@ -84,13 +84,17 @@ class Admin:
         return web.json_response({"data": [visible(body) for body in bodies]})
 
     async def _bank(self, request: web.Request) -> web.Response:
-        """The bank's page: asks the reader; with `outcome=success` or `fail` it sends them back."""
+        """The bank's page: asks the reader, and sends them back when they answered `success` or `fail`.
+
+        With `?outcome=…` in its address it answers the intent instead: for clients that are no browser.
+        """
         intent_id = request.match_info["id"]
         kind = "setup_intent" if intent_id.startswith("seti_") else "payment_intent"
         found = self._engine.store.find(kind, intent_id)
         if found is None:
             raise web.HTTPNotFound(text="There is no such payment.")
         scope, intent = found
+        called = "outcome" in request.query
         outcome = request.query.get("outcome") or (await request.post()).get("outcome")
         if outcome is None:
             return self._page(intent)
@@ -99,7 +103,7 @@ class Admin:
         if intent["status"] == "requires_action":
             self._finish(scope, intent, success=outcome == "success")
         return_url = hidden(intent).get("return_url")
-        if return_url is None:
+        if called or return_url is None:
             return web.json_response(visible(intent))
         raise web.HTTPSeeOther(_returned(return_url, kind, intent))
 
