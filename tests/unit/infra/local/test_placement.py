@@ -9,7 +9,7 @@ import pytest
 from infra.local import placement
 from infra.local.placement import StoreError, User
 
-NOBODY = User("nobody", 65534, 65534)
+STRANGER = User("stranger", 64_999, 64_999)
 
 
 @pytest.fixture
@@ -42,10 +42,10 @@ def test_without_another_user_the_wanted_place_is_taken(tmp_path: Path) -> None:
 def test_a_place_that_the_user_cannot_get_to_is_left_for_a_shared_one(tmp_path: Path, shared: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    first = placement.home_for(closed / "postgres", NOBODY)
+    first = placement.home_for(closed / "postgres", STRANGER)
     assert first.parent == shared
-    assert placement.home_for(closed / "postgres", NOBODY) == first
-    assert placement.home_for(closed / "valkey", NOBODY) != first
+    assert placement.home_for(closed / "postgres", STRANGER) == first
+    assert placement.home_for(closed / "valkey", STRANGER) != first
     assert mode(closed) == 0o700
 
 
@@ -65,7 +65,7 @@ def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path) -> None:
 def test_a_directory_that_belongs_to_another_user_is_not_used(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
-    os.chown(foreign, NOBODY.uid, NOBODY.gid)
+    os.chown(foreign, STRANGER.uid, STRANGER.gid)
     with pytest.raises(StoreError, match="not a directory of this user"):
         placement.private_directory(foreign)
 
@@ -78,7 +78,7 @@ def test_access_goes_by_the_bits_for_others(open_path: Path, bits: int, access: 
     file = open_path / "file"
     file.touch()
     file.chmod(bits)
-    assert placement.reachable(file, NOBODY, access) is (allowed and _passable(open_path))
+    assert placement.reachable(file, STRANGER, access) is (allowed and _passable(open_path))
 
 
 def _passable(path: Path) -> bool:
@@ -99,15 +99,15 @@ def test_an_installation_is_copied_where_the_user_can_run_it(tmp_path: Path, sha
         return {"include"} & set(names)
 
     assert placement.installed(source, ("bin/server",), None, "server-1", ignore) == source
-    copy = placement.installed(source, ("bin/server",), NOBODY, "server-1", ignore)
+    copy = placement.installed(source, ("bin/server",), STRANGER, "server-1", ignore)
     assert copy.is_relative_to(shared)
     assert (mode(copy), mode(copy / "bin" / "server"), mode(copy / "bin" / "data")) == (0o755, 0o755, 0o644)
     assert not (copy / "include").exists()
     marked = copy / "marked"
     marked.touch()
-    assert placement.installed(source, ("bin/server",), NOBODY, "server-1", ignore) == copy
+    assert placement.installed(source, ("bin/server",), STRANGER, "server-1", ignore) == copy
     assert marked.exists()
-    assert placement.installed(source, ("bin/server",), NOBODY, "server-2", ignore) != copy
+    assert placement.installed(source, ("bin/server",), STRANGER, "server-2", ignore) != copy
 
 
 def test_a_socket_path_that_is_too_long_is_replaced_by_a_short_one(tmp_path: Path) -> None:
