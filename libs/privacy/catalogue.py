@@ -114,8 +114,11 @@ def problems(catalogue: Catalogue, tables: Sequence[SubjectTable]) -> list[str]:
         for table in tables
         if numbers.count(table.number) > 1
     )
-    for table in tables:
+    for place, table in enumerate(tables):
         found.extend(f"{table.name}: {problem}" for problem in _problems_of(table, catalogue))
+        # Once the parent's rows are gone, the child's cannot be found any more.
+        if table.via is not None and any(table.via.table == before.name for before in tables[:place]):
+            found.append(f"{table.name} is found by way of {table.via.table} and must come before it")
     return found
 
 
