@@ -247,7 +247,7 @@ SELECT gatefold_marks('payment', '{"account_id": "none", "id": "none", "invoice_
     "provider_intent": "none",
     "provider_customer": "pseudonym; basis: legal_obligation; retention: years_10",
     "provider_method": "pseudonym; basis: legal_obligation; retention: years_10",
-    "client_secret_sealed": "none",
+    "client_secret_sealed": "secret; basis: contract; retention: years_10; sealed: account; field: 1",
     "error_reason": "payment; basis: contract; retention: years_10",
     "decline_code": "payment; basis: contract; retention: years_10",
     "observed_second": "none", "observed_event": "none", "created_at": "none", "called_at": "none",

@@ -13,6 +13,7 @@ import aiohttp
 import orjson
 import pytest
 from gatefold.billing.v1 import catalogue_pb2, checkout_pb2, payment_connection_pb2
+from gatefold.events.v1 import envelope_pb2
 from gatefold.money.v1 import money_pb2
 
 from infra.local.stripe.app import create_app, running
@@ -62,6 +63,7 @@ class House:
     clock: FixedClock
     ids: IdMaker
     account: UUID
+    vault: Vault
     parts: Parts
     neighbours: Neighbours
     provider: StripeProvider
@@ -245,9 +247,7 @@ class House:
 
     async def events(self, prefix: str = "") -> list[Event]:
         """The account's own events, in the order they were written."""
-        from gatefold.events.v1 import envelope_pb2
-
-        async with self.jobs.transaction("read_outbox") as conn:
+        async with self.jobs.transaction("read_outbox", read_only=True) as conn:
             rows = await conn.fetch(
                 "SELECT envelope FROM outbox WHERE account_id = $1 AND starts_with(type, $2) ORDER BY position",
                 self.account,
@@ -305,7 +305,9 @@ async def house(
     neighbours = Neighbours()
     parts = Parts(opened.app, vault, provider, neighbours, neighbours, clock, ids, grace=GRACE)
     async with aiohttp.ClientSession() as http:
-        built = House(opened.app, opened.jobs, clock, ids, ids.new(), parts, neighbours, provider, http, stripe_address)
+        built = House(
+            opened.app, opened.jobs, clock, ids, ids.new(), vault, parts, neighbours, provider, http, stripe_address
+        )
         await built.connect()
         yield built
     await provider.close()
