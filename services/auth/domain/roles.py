@@ -52,8 +52,9 @@ ROLE_SCOPES = MappingProxyType(
     }
 )
 
-KEY_SCOPES = SCOPES - {"keys:read", "keys:write", "team:read", "team:write"}
-"""What a secret key may hold: nothing that makes keys or members, so that a leaked key cannot outlive its end."""
+KEY_SCOPES = SCOPES - {"keys:read", "keys:write", "payment_connections:write", "team:read", "team:write"}
+"""What a secret key may hold: nothing that makes keys or members or says where money goes, so that a leaked key does
+not outlive its end."""
 
 PUBLISHABLE_KEY_SCOPES = frozenset({"access:read"})
 """What a publishable key may hold: it stands in every page, so nothing that writes or shows personal data."""

@@ -1,0 +1,443 @@
+"""Owns the auth service as tests run it: the whole process object on real stores, with other services at its edge."""
+
+import asyncio
+import base64
+import io
+import itertools
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import jwt
+from gatefold.auth.v1 import (
+    account_pb2,
+    account_pb2_grpc,
+    api_key_pb2_grpc,
+    session_pb2,
+    session_pb2_grpc,
+    subscriber_session_pb2,
+    subscriber_session_pb2_grpc,
+    team_pb2,
+    team_pb2_grpc,
+)
+from gatefold.clock.v1 import clock_pb2_grpc
+from gatefold.clock.v1.clock_pb2_grpc import add_ClockServiceServicer_to_server
+from gatefold.privacy.v1 import subject_data_pb2_grpc
+from gatefold.subscriber.v1 import subscriber_pb2, subscriber_pb2_grpc
+from google.protobuf.message import Message
+
+from libs import caller, ids
+from libs.caller import Caller, CallerKind, CallerSigner, CallerVerifier
+from libs.clock import ClockServicer, FixedClock, SystemClock
+from libs.grpc_client import Channels, GrpcConfig
+from libs.grpc_server import GrpcServer
+from libs.ids import IdMaker
+from libs.kill_points import KillPoints
+from libs.postgres import Database
+from libs.process import Process, ProcessConfig
+from libs.telemetry import Telemetry
+from services.auth.__main__ import compose
+from services.auth.domain import roles
+from tests.support.stores import ServiceDatabase, role_dsn
+
+SERVICES = ("gateway", "auth", "subscriber", "billing", "notify")
+PASSWORD = "correct horse battery"
+ISSUER = "https://auth.gatefold.example"
+COST = 4
+
+
+@dataclass
+class SubscriberDouble(subscriber_pb2_grpc.SubscriberServiceServicer):
+    """The subscriber service's part in a registration: one subject an address, whatever is offered."""
+
+    subjects: dict[tuple[UUID, str], str] = field(default_factory=dict)
+    asked: list[Caller] = field(default_factory=list)
+    arrivals: asyncio.Queue[Caller] = field(default_factory=asyncio.Queue)
+    held: list[asyncio.Event] = field(default_factory=list)
+
+    def hold(self) -> asyncio.Event:
+        """Lets calls take effect from now on, and keeps their answers back."""
+        self.arrivals = asyncio.Queue()
+        self.held.append(asyncio.Event())
+        return self.held[-1]
+
+    def release(self, held: asyncio.Event) -> None:
+        """Answers what was kept back."""
+        self.held.remove(held)
+        held.set()
+
+    async def EnsureSubject(
+        self, request: subscriber_pb2.EnsureSubjectRequest, context: object
+    ) -> subscriber_pb2.EnsureSubjectResponse:
+        who = caller.current()
+        self.asked.append(who)
+        place = (who.require_account(), request.email)
+        created = place not in self.subjects
+        subject = self.subjects.setdefault(place, request.offered_subject_id)
+        self.arrivals.put_nowait(who)
+        for event in tuple(self.held):
+            await event.wait()
+        return subscriber_pb2.EnsureSubjectResponse(subject_id=subject, created=created)
+
+
+async def _not_played(self: SubscriberDouble, request: Message, context: object) -> NoReturn:
+    raise AssertionError(f"auth has no business with {request.DESCRIPTOR.full_name}")
+
+
+for _method in subscriber_pb2.DESCRIPTOR.services_by_name["SubscriberService"].methods:
+    if _method.name not in vars(SubscriberDouble):
+        setattr(SubscriberDouble, _method.name, _not_played)
+
+
+@dataclass
+class PeerClockDouble:
+    """The clock of another service: its real servicer over offsets in memory."""
+
+    clock: FixedClock
+    offsets: dict[UUID, timedelta] = field(default_factory=dict)
+    waiting: list[int] = field(default_factory=list)
+    """Answers of the next rounds; then nothing waits."""
+
+    async def read(self) -> Mapping[UUID, timedelta]:
+        return self.offsets
+
+    async def store(self, account: UUID, offset: timedelta) -> None:
+        self.offsets[account] = offset
+
+    async def left(self, _: UUID) -> int:
+        return self.waiting.pop(0) if self.waiting else 0
+
+    def servicer(self) -> ClockServicer:
+        return ClockServicer(FixedClock(self.clock.wall()), self.read, self.store, {"due": self.left})
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """An account with an owner who can sign in."""
+
+    live: UUID
+    test: UUID
+    owner_email: str
+    owner: UUID
+    member: UUID
+
+
+class AuthHouse:
+    """A running auth service and the callers that the edge would vouch for."""
+
+    def __init__(
+        self,
+        clock: SystemClock,
+        database: ServiceDatabase,
+        channels: Channels,
+        doubles: tuple[SubscriberDouble, dict[str, PeerClockDouble]],
+        environ: dict[str, str],
+        log: io.StringIO,
+        telemetry: Telemetry,
+    ) -> None:
+        self.clock = clock
+        self.telemetry = telemetry
+        self.database = database
+        self.app: Database = database.app
+        self.log = log
+        self.environ = environ
+        self.subscriber, self.clocks = doubles
+        channel = channels.channel("auth")
+        self.accounts = account_pb2_grpc.AccountServiceStub(channel)
+        self.api_keys = api_key_pb2_grpc.ApiKeyServiceStub(channel)
+        self.sessions = session_pb2_grpc.SessionServiceStub(channel)
+        self.readers = subscriber_session_pb2_grpc.SubscriberSessionServiceStub(channel)
+        self.team = team_pb2_grpc.TeamServiceStub(channel)
+        self.own_clock = clock_pb2_grpc.ClockServiceStub(channel)
+        self.privacy = subject_data_pb2_grpc.SubjectDataStub(channel)
+        self._numbers = itertools.count(1)
+
+    def fresh(self, word: str = "reader") -> str:
+        """Returns an address nobody has used."""
+        return f"{word}{next(self._numbers)}@example.com"
+
+    def units(self) -> int:
+        """Returns the work units of password hashing so far."""
+        return int(self.telemetry.registry.get_sample_value("gatefold_password_hash_units_total") or 0)
+
+    def request_id(self) -> str:
+        return f"req_{next(self._numbers)}"
+
+    def anonymous(self, request_id: str | None = None) -> Caller:
+        return Caller(CallerKind.ANONYMOUS, "anonymous", request_id=request_id or self.request_id())
+
+    def operator(self, key: str | None = None) -> Caller:
+        return Caller(
+            CallerKind.PLATFORM_OPERATOR,
+            ids.encode("per", UUID(int=7)),
+            request_id=self.request_id(),
+            idempotency_key=key,
+        )
+
+    def page(self, account: UUID, *, live: bool = True, request_id: str | None = None) -> Caller:
+        """A browser with the account's publishable key."""
+        return Caller(
+            CallerKind.PUBLISHABLE_KEY,
+            ids.encode("key", account),
+            account,
+            live,
+            frozenset({"access:read"}),
+            request_id=request_id or self.request_id(),
+        )
+
+    def staff(self, account: UUID, role: str = roles.OWNER, *, live: bool = True, key: str | None = None) -> Caller:
+        return Caller(
+            CallerKind.STAFF,
+            ids.encode("per", UUID(int=8)),
+            account,
+            live,
+            roles.scopes_of(role),
+            role,
+            person=UUID(int=8),
+            request_id=self.request_id(),
+            idempotency_key=key,
+        )
+
+    def service(self, name: str, account: UUID | None = None, *, live: bool = True) -> Caller:
+        return caller.service_caller(name, account, live=live, request_id=self.request_id())
+
+    async def call(self, who: Caller, method: object, request: Message) -> Message:
+        """Calls a method of a stub as `who`."""
+        with caller.acting(who):
+            answer: Message = await method(request, timeout=10)  # type: ignore[operator]
+        return answer
+
+    async def create_account(self, owner_email: str | None = None, name: str = "The Daily") -> account_pb2.Account:
+        request = account_pb2.CreateAccountRequest(
+            name=name,
+            owner_email=owner_email or self.fresh("owner"),
+            time_zone="Europe/Paris",
+            reader_url="https://daily.example/welcome?from=mail",
+        )
+        answer = await self.call(self.operator(), self.accounts.CreateAccount, request)
+        assert isinstance(answer, account_pb2.Account)
+        return answer
+
+    async def publisher(self) -> Publisher:
+        """Opens an account whose owner has accepted."""
+        email = self.fresh("owner")
+        account = await self.create_account(email)
+        live = ids.decode("acct", account.id)
+        token = await self.token(live, "invite_member")
+        member = await self.accept(token)
+        return Publisher(
+            live,
+            ids.decode("acct", account.sibling_id),
+            email,
+            ids.decode("per", member.person_id),
+            ids.decode("mem", member.id),
+        )
+
+    async def accept(self, token: str, password: str = PASSWORD, request_id: str | None = None) -> team_pb2.Member:
+        request = team_pb2.AcceptInvitationRequest(token=token, name="Ada Owner", password=password)
+        answer = await self.call(self.anonymous(request_id), self.team.AcceptInvitation, request)
+        assert isinstance(answer, team_pb2.Member)
+        return answer
+
+    async def register(self, account: UUID, email: str, password: str = PASSWORD, name: str = "Rita") -> None:
+        request = subscriber_session_pb2.RegisterRequest(email=email, password=password, name=name)
+        await self.call(self.page(account), self.readers.Register, request)
+
+    async def verify(self, account: UUID, token: str, request_id: str | None = None) -> UUID:
+        request = subscriber_session_pb2.VerifyRegistrationRequest(token=token)
+        who = self.page(account, request_id=request_id)
+        answer = await self.call(who, self.readers.VerifyRegistration, request)
+        assert isinstance(answer, subscriber_session_pb2.VerifyRegistrationResponse)
+        return ids.decode("subj", answer.subject_id)
+
+    async def reader(self, account: UUID, email: str, password: str = PASSWORD) -> UUID:
+        """Registers and verifies a reader; returns the subject."""
+        await self.register(account, email, password)
+        return await self.verify(account, await self.token(account, "verify_registration"))
+
+    async def sign_in(self, account: UUID, email: str, password: str = PASSWORD) -> session_pb2.Tokens:
+        request = subscriber_session_pb2.SignInRequest(email=email, password=password)
+        answer = await self.call(self.page(account), self.readers.SignIn, request)
+        assert isinstance(answer, session_pb2.Tokens)
+        return answer
+
+    async def sign_in_staff(
+        self, email: str, password: str = PASSWORD, account: UUID | None = None
+    ) -> session_pb2.Tokens:
+        request = session_pb2.SignInStaffRequest(
+            email=email, password=password, account_id=ids.encode("acct", account) if account else ""
+        )
+        answer = await self.call(self.anonymous(), self.sessions.SignInStaff, request)
+        assert isinstance(answer, session_pb2.Tokens)
+        return answer
+
+    async def refresh(self, token: str) -> session_pb2.Tokens:
+        request = session_pb2.RefreshSessionRequest(refresh_token=token)
+        answer = await self.call(self.anonymous(), self.sessions.RefreshSession, request)
+        assert isinstance(answer, session_pb2.Tokens)
+        return answer
+
+    async def describe(self, challenge: UUID) -> subscriber_session_pb2.DescribeChallengeResponse:
+        request = subscriber_session_pb2.DescribeChallengeRequest(challenge_id=ids.encode("chal", challenge))
+        answer = await self.call(self.service("notify"), self.readers.DescribeChallenge, request)
+        assert isinstance(answer, subscriber_session_pb2.DescribeChallengeResponse)
+        return answer
+
+    async def newest_challenge(self, account: UUID) -> UUID:
+        """Returns the newest challenge of an account, as notify learns of it: from the outbox."""
+        async with self.database.jobs.transaction("read_outbox") as conn:
+            text = await conn.fetchval(
+                "SELECT aggregate_id FROM outbox WHERE account_id = $1 AND type = 'challenge.requested'"
+                " ORDER BY position DESC LIMIT 1",
+                account,
+            )
+        return ids.decode("chal", text)
+
+    async def token(self, account: UUID, purpose: str) -> str:
+        """Returns the token in the link of the account's newest mail."""
+        letter = await self.describe(await self.newest_challenge(account))
+        assert letter.purpose == purpose
+        return parse_qs(urlsplit(letter.link).query)["token"][0]
+
+    async def events(self, account: UUID) -> list[str]:
+        async with self.database.jobs.transaction("read_outbox") as conn:
+            rows = await conn.fetch("SELECT type FROM outbox WHERE account_id = $1 ORDER BY position", account)
+        return [row["type"] for row in rows]
+
+    async def claims(self, access_token: str) -> dict[str, object]:
+        """Returns the claims, verified as the edge does it: by the published key set."""
+        found = await self.call(self.anonymous(), self.sessions.GetKeySet, session_pb2.GetKeySetRequest())
+        assert isinstance(found, session_pb2.KeySet)
+        header = jwt.get_unverified_header(access_token)
+        assert header["typ"] == "at+jwt"
+        (key,) = (one for one in found.keys if one.kid == header["kid"])
+        public = jwt.PyJWK({"kty": key.kty, "crv": key.crv, "x": key.x, "y": key.y, "alg": key.alg})
+        claims: dict[str, object] = jwt.decode(
+            access_token,
+            public.key,
+            algorithms=["ES256"],
+            audience="gatefold",
+            issuer=ISSUER,
+            options={"require": ["exp", "iat", "sub", "jti"], "verify_exp": False, "verify_iat": False},
+        )
+        return claims
+
+
+def pair_keys() -> dict[str, str]:
+    """Returns a key for each pair of services, as the supervisor would make them."""
+    return {
+        f"{issuer}>{audience}": base64.b64encode(f"{issuer}-{audience}".encode().ljust(32, b"-")).decode()
+        for issuer in SERVICES
+        for audience in SERVICES
+    }
+
+
+def addresses(folder: Path) -> dict[str, str]:
+    """Returns where the services listen."""
+    return {name: f"unix:{folder}/{name}.sock" for name in SERVICES}
+
+
+def environment(
+    database: ServiceDatabase, keys_dsn: str, redis_url: str, key_file: Path, folder: Path
+) -> dict[str, str]:
+    """Returns what auth reads from its environment."""
+    return {
+        "GATEFOLD_LISTEN": addresses(folder)["auth"],
+        "GATEFOLD_METRICS_LISTEN": f"unix:{folder}/metrics.sock",
+        "GATEFOLD_READY_FILE": str(folder / "ready"),
+        "GATEFOLD_POSTGRES_APP_DSN": role_dsn(database.owner_dsn, "auth_app").reveal(),
+        "GATEFOLD_POSTGRES_JOBS_DSN": role_dsn(database.owner_dsn, "auth_jobs").reveal(),
+        "GATEFOLD_REDIS_URL": redis_url,
+        "GATEFOLD_CALLER_KEYS": json.dumps(pair_keys()),
+        "GATEFOLD_PEERS": json.dumps(addresses(folder)),
+        "GATEFOLD_KEYS_DSN": keys_dsn,
+        "GATEFOLD_KEY_FILE": str(key_file),
+        "GATEFOLD_ISSUER": ISSUER,
+        "GATEFOLD_PUBLIC_URL": "https://staff.gatefold.example/",
+        "GATEFOLD_KEY_PEPPER": "key-pepper-of-tests-".ljust(40, "x"),
+        "GATEFOLD_PASSWORD_PEPPER": "password-pepper-of-tests-".ljust(40, "x"),
+        "GATEFOLD_CHALLENGE_SECRET": "challenge-secret-of-tests-".ljust(40, "x"),
+        "GATEFOLD_BCRYPT_COST": str(COST),
+        "GATEFOLD_HASH_QUEUE": "64",
+    }
+
+
+@asynccontextmanager
+async def running(
+    database: ServiceDatabase,
+    keys_dsn: str,
+    redis_url: str,
+    key_file: Path,
+    folder: Path,
+    clock: FixedClock,
+) -> AsyncIterator[AuthHouse]:
+    """Runs auth with its background work, and beside it what it calls."""
+    keys = {pair: (base64.b64decode(text),) for pair, text in pair_keys().items()}
+    sockets = addresses(folder)
+    quiet = Telemetry("tests", stream=io.StringIO())
+    subscriber = SubscriberDouble()
+    clocks = {name: PeerClockDouble(clock) for name in ("subscriber", "billing", "notify")}
+    servers = []
+    for name, peer in clocks.items():
+        server = GrpcServer(name, sockets[name], verifier=CallerVerifier(name, keys, clock), telemetry=quiet)
+        server.add(add_ClockServiceServicer_to_server, peer.servicer())
+        if name == "subscriber":
+            server.add(subscriber_pb2_grpc.add_SubscriberServiceServicer_to_server, subscriber)
+        await server.start()
+        servers.append(server)
+
+    environ = environment(database, keys_dsn, redis_url, key_file, folder)
+    log = io.StringIO()
+    process = Process(
+        "auth",
+        ProcessConfig(
+            listen=sockets["auth"],
+            metrics_listen=f"unix:{folder}/metrics.sock",
+            ready_file=folder / "ready",
+            drain_seconds=5,
+        ),
+        Telemetry("auth", stream=log),
+    )
+    process.clock = clock
+    process.ids = IdMaker(clock, os.urandom)
+    channels = Channels(
+        "gateway",
+        GrpcConfig(peers=json.dumps(sockets)),
+        Vouching(keys, clock),
+        telemetry=quiet,
+        kill_points=KillPoints("gateway"),
+    )
+    living = asyncio.create_task(process.live(compose(process, environ)))
+    try:
+        while not (folder / "ready").exists():
+            if living.done():
+                living.result()
+                raise AssertionError(log.getvalue())
+            await asyncio.sleep(0.01)
+        yield AuthHouse(clock, database, channels, (subscriber, clocks), environ, log, process.telemetry)
+    finally:
+        await channels.close()
+        process.stop()
+        await asyncio.gather(living, return_exceptions=True)
+        for server in servers:
+            await server.drain(1)
+
+
+class Vouching(CallerSigner):
+    """Signs as the edge, and service callers as the service that they name."""
+
+    def __init__(self, keys: Mapping[str, tuple[bytes, ...]], clock: SystemClock) -> None:
+        super().__init__("gateway", keys, clock)
+        self._signers = {name: CallerSigner(name, keys, clock) for name in SERVICES}
+
+    def sign(self, who: Caller, audience: str) -> str:
+        if who.kind is CallerKind.SERVICE:
+            return self._signers[who.actor.removeprefix("service:")].sign(who, audience)
+        return super().sign(who, audience)
