@@ -19,7 +19,16 @@ SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/migra
 # The only tables without row-level security; each leads from something a stranger or a worker holds to an account.
 ROUTING_TABLES = {
     "*": {"account_clock", "consumer_cursor", "due", "outbox", "schema_migration"},
-    "auth": set[str](),
+    "auth": {
+        "account",
+        "api_key_route",
+        "bootstrap_token",
+        "challenge_route",
+        "person",
+        "session_route",
+        "signing_key",
+        "staff_route",
+    },
     "billing": {"payment_connection_route", "stripe_event"},
     "subscriber": {"site_origin"},
     "notify": set[str](),

@@ -10,19 +10,5 @@ SIGNING_KEY_TABLE = 105
 SESSION_TABLE = 106
 """Stable table numbers that sealed values are bound to: never reused."""
 
-ROUTING_TABLES = frozenset(
-    {
-        "account",
-        "api_key_route",
-        "bootstrap_token",
-        "challenge_route",
-        "person",
-        "session_route",
-        "signing_key",
-        "staff_route",
-    }
-)
-"""The tables of auth without row-level security."""
-
 NEWEST = UUID(int=(1 << 128) - 1)
 """The cursor before the first page: lists go from the newest identifier to the oldest."""

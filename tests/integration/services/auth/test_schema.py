@@ -13,22 +13,8 @@ from libs.privacy import SubjectDataServicer
 from libs.vault import Vault
 from services.auth.__main__ import PERSONAL_TABLES
 from services.auth.domain.session import LIFETIME
-from services.auth.repository import ROUTING_TABLES
 from services.auth.usecases.expiry import Expiry
 from tests.support.auth import AuthHouse
-
-OF_LIBS = {"outbox", "consumer_cursor", "account_clock", "due", "schema_migration"}
-
-
-async def test_every_table_forces_row_security_but_the_routing_tables(house: AuthHouse) -> None:
-    async with house.app.transaction("read_catalogue", read_only=True) as conn:
-        rows = await conn.fetch(
-            "SELECT relname, relrowsecurity AND relforcerowsecurity AS forced FROM pg_class"
-            " WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AND relkind = 'r'"
-        )
-    open_tables = {row["relname"] for row in rows if not row["forced"]}
-    assert open_tables - OF_LIBS == ROUTING_TABLES
-
 
 async def test_a_query_that_forgets_its_filter_sees_the_tenants_rows_alone(house: AuthHouse) -> None:
     one, other = await house.publisher(), await house.publisher()
