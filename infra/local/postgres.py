@@ -81,6 +81,11 @@ class PostgresServer:
         self._bin = _install(self._user) / "bin"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def sockets(self) -> Path:
+        """Returns the directory of the Unix socket."""
+        return self._sockets
+
     def dsn(self, user: str = ADMIN, password: Secret | None = None, database: str = "postgres") -> Secret:
         """Returns a DSN over the Unix socket; without a password the admin's."""
         word = quote((password or self._password).reveal(), safe="")

@@ -60,6 +60,11 @@ class ValkeyServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def sockets(self) -> Path:
+        """Returns the directory of the Unix socket."""
+        return self._sockets
+
+    @property
     def socket(self) -> Path:
         """Returns the Unix socket's path."""
         return self._sockets / SOCKET

@@ -46,6 +46,8 @@ class Scene:
     bootstrap_token: str
     members: Path
     expected: Path
+    operator_password: str = PASSWORD
+    owner_password: str = PASSWORD
 
 
 @dataclass
@@ -133,10 +135,11 @@ class Journey:
             "token": self._scene.bootstrap_token,
             "email": OPERATOR,
             "name": "Operator",
-            "password": PASSWORD,
+            "password": self._scene.operator_password,
         }
         await self._once("POST", "/v1/operators/bootstrap", json=body)
-        tokens = await self._api.ok("POST", "/v1/staff/sessions", json={"email": OPERATOR, "password": PASSWORD})
+        proof = {"email": OPERATOR, "password": self._scene.operator_password}
+        tokens = await self._api.ok("POST", "/v1/staff/sessions", json=proof)
         self.cast.operator = tokens["access_token"]
         return str(tokens["principal_id"])
 
@@ -152,13 +155,13 @@ class Journey:
     async def accept_invitation(self) -> str:
         """The invitation's link carries the token."""
         token = _token(await self._mailbox.wait(OWNER, "You are invited", WAIT_SECONDS))
-        body = {"token": token, "name": "Owner", "password": PASSWORD}
+        body = {"token": token, "name": "Owner", "password": self._scene.owner_password}
         answer = await self._once("POST", "/v1/invitations/accept", json=body)
         return f"role {answer['role']}" if answer else "accepted"
 
     async def sign_in_staff(self) -> str:
         """The owner works in the test account."""
-        body = {"email": OWNER, "password": PASSWORD, "account_id": self.cast.test_account}
+        body = {"email": OWNER, "password": self._scene.owner_password, "account_id": self.cast.test_account}
         tokens = await self._api.ok("POST", "/v1/staff/sessions", json=body)
         self.cast.staff = tokens["access_token"]
         return f"{tokens['principal_id']} in {tokens['account_id']}"
