@@ -134,14 +134,18 @@ class Backend:
         self.add_key(SECRET_KEY, scopes=("catalogue:read", "catalogue:write", "subscribers:write", "access:read"))
         self.add_key(PUBLISHABLE_KEY, scopes=("access:read",))
 
+    def forget(self) -> None:
+        """Forgets what happened, so that the next test begins afresh."""
+        self.calls.clear()
+        self.lookups.clear()
+        self.failure = None
+
     def add_key(self, key: str, *, scopes: tuple[str, ...] = (), account: UUID = ACCOUNT) -> None:
         """Makes a key known."""
         kind = api_key_pb2.API_KEY_KIND_SECRET if key.startswith("gfsk") else api_key_pb2.API_KEY_KIND_PUBLISHABLE
         number = UUID(bytes=hmac.digest(b"", key.encode(), "sha256")[:16])
         self.keys[hmac.digest(PEPPER.encode(), key.encode(), "sha256")] = api_key_pb2.ResolveApiKeyResponse(
-            api_key=api_key_pb2.ApiKey(
-                id=ids.encode("key", number), kind=kind, live="_live_" in key, scopes=scopes
-            ),
+            api_key=api_key_pb2.ApiKey(id=ids.encode("key", number), kind=kind, live="_live_" in key, scopes=scopes),
             account_id=ids.encode("acct", account),
         )
 
@@ -286,7 +290,13 @@ class RunningGateway:
     servers: dict[str, GrpcServer]
 
     async def ask(
-        self, verb: str, path: str, *, credential: str | None = None, headers: Mapping[str, str] | None = None, **rest: Any
+        self,
+        verb: str,
+        path: str,
+        *,
+        credential: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **rest: Any,
     ) -> "Answer":
         """Sends a request and reads the whole answer."""
         sent = dict(headers or {})

@@ -111,7 +111,7 @@ def _value(field: Field | None, shape: Shape, depth: int) -> st.SearchStrategy[A
             return st.floats().map(_plain_nan)
         case Kind.FLOAT:
             # At the very edge the reference writes a number that is beyond it.
-            return (st.floats(-2.0**127, 2.0**127, width=32) | st.floats(width=32).filter(_odd)).map(_plain_nan)
+            return (st.floats(-(2.0**127), 2.0**127, width=32) | st.floats(width=32).filter(_odd)).map(_plain_nan)
         case Kind.BYTES:
             return st.binary(min_size=field.min_length if field else 0, max_size=20)
         case Kind.ENUM if shape.enum is not None:
@@ -120,7 +120,9 @@ def _value(field: Field | None, shape: Shape, depth: int) -> st.SearchStrategy[A
             return st.tuples(st.integers(-62135596800, 253402300799), st.integers(0, 999_999_999) | st.just(0))
         case Kind.DURATION:
             signed = st.tuples(st.integers(0, 315576000000 - 1), st.integers(0, 999_999_999))
-            return st.tuples(signed, st.sampled_from((1, -1))).map(lambda pair: tuple(pair[1] * part for part in pair[0]))
+            return st.tuples(signed, st.sampled_from((1, -1))).map(
+                lambda pair: tuple(pair[1] * part for part in pair[0])
+            )
         case Kind.MESSAGE if shape.message is not None:
             return messages(shape.message, max(0, depth - 1))
     raise AssertionError(shape)

@@ -23,7 +23,7 @@ from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.codecs import RequestCodecs, ResponseCodecs
 from services.gateway.http.contracts import Contracts, Endpoint
 from services.gateway.http.cors import Cors
-from services.gateway.http.exchange import Exchange, request_id_of
+from services.gateway.http.exchange import Exchange, origin_of, request_id_of
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
 from services.gateway.http.limits import Limits
@@ -110,14 +110,15 @@ class App:
             response = await self._problem(exchange, failure)
         return self._finish(exchange, response)
 
-    def unreadable(self, request: web.BaseRequest) -> web.StreamResponse:
+    def unreadable(self) -> web.StreamResponse:
         """Returns the answer to what is no HTTP request, or one with headers beyond their limits."""
-        exchange = self._exchange(request)
+        request_id = self._edge.ids.new().hex
         error = errors.malformed("request_malformed", "This is no HTTP request that can be read here.")
-        response = self._edge.problems.response(error, exchange.request_id)
         self._refused.labels(error.reason).inc()
+        response = self._edge.problems.response(error, request_id)
         response.force_close()
-        return self._finish(exchange, response)
+        response.headers.update(self._edge.headers.of(request_id, response.headers))
+        return response
 
     def _exchange(self, request: web.BaseRequest) -> Exchange:
         path, _, query = request.raw_path.partition("?")
@@ -129,7 +130,7 @@ class App:
             path=path,
             query=query,
             address=self._edge.address.of(peer, request.headers.getall("X-Forwarded-For", [])),
-            origin=request.headers.get("Origin"),
+            origin=origin_of(request),
         )
 
     async def _answer(self, exchange: Exchange) -> web.Response:
@@ -186,6 +187,8 @@ class App:
 
     async def _problem(self, exchange: Exchange, error: GatefoldError) -> web.Response:
         self._refused.labels(error.reason).inc()
+        if error.kind is Kind.INTERNAL:
+            self._log.error("a fault", extra={"request_id": exchange.request_id, "reason": error.reason})
         self._edge.cors.reveal(exchange)
         response = self._edge.problems.response(error, exchange.request_id)
         if exchange.request.body_exists and not exchange.request.content.is_eof():

@@ -50,3 +50,9 @@ def request_id_of(request: BaseRequest) -> str | None:
     """Returns the client's own request id, if it is one that logs and headers can carry."""
     sent = request.headers.get("X-Request-Id")
     return sent if sent and _REQUEST_ID.fullmatch(sent) else None
+
+
+def origin_of(request: BaseRequest) -> str | None:
+    """Returns the Origin header; what is no text becomes `null`, the origin that is nobody's site (RFC 6454)."""
+    sent: str | None = request.headers.get("Origin")
+    return "null" if sent is not None and not sent.isascii() else sent

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import orjson
 from aiohttp import web
 
+from libs import errors
 from libs.errors import GatefoldError, Kind
 
 PROBLEM_TYPE = "application/problem+json"
@@ -25,6 +26,9 @@ class Problems:
 
     def response(self, error: GatefoldError, request_id: str) -> web.Response:
         """Returns the answer for an error; its detail and violations are shown, its metadata is not."""
+        if error.kind is Kind.INTERNAL:
+            # What failed inside is for the log.
+            error = errors.internal("internal_error", "Something failed on our side.")
         status = _STATUSES.get(error.reason, error.kind.http_status)
         problem: dict[str, object] = {
             "type": f"{self._base}{error.reason}",

@@ -108,7 +108,7 @@ class Tokens:
     async def caller(self, token: str, request_id: str) -> Caller:
         """Returns whom a token stands for.
 
-        Raises `unauthenticated` with reason `token_invalid` or `token_expired`.
+        Raises `unauthenticated` with reason `access_token_invalid` or `access_token_expired`.
         """
         now = self._clock.wall().timestamp()
         if self._generation != self._keys.generation:
@@ -124,7 +124,7 @@ class Tokens:
         expires, caller = known
         if expires <= now:
             self._known.pop(digest, None)
-            raise _refused("token_expired", "The access token has ended; refresh it.")
+            raise _expired()
         return caller
 
     async def _verify(self, token: str, now: float, request_id: str) -> tuple[float, Caller]:
@@ -223,8 +223,14 @@ def _public_key(document: Mapping[str, str]) -> Any:
 
 
 def _invalid() -> GatefoldError:
-    return _refused("token_invalid", "The access token is not valid here.")
+    return errors.unauthenticated(
+        "access_token_invalid", "The access token is not valid here.", metadata={"error": "invalid_token"}
+    )
 
 
-def _refused(reason: str, detail: str) -> GatefoldError:
-    return errors.unauthenticated(reason, detail, metadata={"error": "invalid_token", "error_description": detail})
+def _expired() -> GatefoldError:
+    return errors.unauthenticated(
+        "access_token_expired",
+        "The access token has ended; refresh it.",
+        metadata={"error": "invalid_token", "error_description": "The access token expired"},
+    )

@@ -50,7 +50,10 @@ class Transcoder:
             fields[name] = text
         for header, field in self._headers:
             if (sent := headers.get(header)) is not None:
-                fields[field.name] = sent
+                if sent.isascii():
+                    fields[field.name] = sent
+                else:
+                    violations.append([field.name, "characters", f"The header {header} must be ASCII."])
         if self._raw_required and not body:
             violations.append([self._body, "required", "A body is required."])
         try:

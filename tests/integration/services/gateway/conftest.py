@@ -12,8 +12,22 @@ from tests.support.gateway import RunningGateway, running_gateway
 WIDE = '{"strict.address":[100000,60],"read.address":[100000,60]}'
 
 
+@pytest.fixture(scope="module")
+async def shared_gateway(run_directory: Path, valkey_server: ValkeyServer) -> AsyncIterator[RunningGateway]:
+    """The gateway that the tests of a module share."""
+    async with running_gateway(run_directory, valkey_server.url(), rate_quotas=WIDE) as running:
+        yield running
+
+
 @pytest.fixture
-async def gateway(run_directory: Path, valkey_server: ValkeyServer) -> AsyncIterator[RunningGateway]:
+def gateway(shared_gateway: RunningGateway) -> RunningGateway:
     """A gateway with toy services behind it and a real Valkey."""
+    shared_gateway.backend.forget()
+    return shared_gateway
+
+
+@pytest.fixture
+async def fresh_gateway(run_directory: Path, valkey_server: ValkeyServer) -> AsyncIterator[RunningGateway]:
+    """A gateway of the test's own, with nothing in its caches."""
     async with running_gateway(run_directory, valkey_server.url(), rate_quotas=WIDE) as running:
         yield running

@@ -114,7 +114,15 @@ def test_at_most_twenty_violations_are_told() -> None:
 
 
 def test_what_is_not_given_keeps_every_rule() -> None:
-    for empty in ({"code": ""}, {"limit": 0}, {"colour": ""}, {"mail": ""}, {"site": None}, {"id": ""}, {"paint": None}):
+    for empty in (
+        {"code": ""},
+        {"limit": 0},
+        {"colour": ""},
+        {"mail": ""},
+        {"site": None},
+        {"id": ""},
+        {"paint": None},
+    ):
         assert parsed(**empty) == parsed()
 
 
