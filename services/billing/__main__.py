@@ -54,6 +54,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         service.clock,
         service.ids,
         grace=timedelta(days=settings.billing_grace_days),
+        trace=service.telemetry.headers,
     )
     worker = service.due_worker(parts.due_handlers)
     service.add(add_CatalogueServiceServicer_to_server, servicer.CatalogueServicer(parts.catalogue))

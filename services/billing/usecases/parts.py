@@ -22,7 +22,7 @@ from services.billing.usecases.connections import PaymentConnections
 from services.billing.usecases.inbox import StripeInbox
 from services.billing.usecases.records import Records
 from services.billing.usecases.renewals import Renewals
-from services.billing.usecases.settlement import Repositories, Settlement
+from services.billing.usecases.settlement import Repositories, Settlement, Trace
 from services.billing.usecases.webhooks import StripeWebhooks
 
 
@@ -40,11 +40,12 @@ class Parts:
         ids: IdSource,
         *,
         grace: timedelta,
+        trace: Trace,
     ) -> None:
         catalogue = CatalogueRepository()
         inbox = StripeInboxRepository()
         at = Repositories(ConnectionRepository(), SubscriptionRepository(), InvoiceRepository(), PaymentRepository())
-        settled = Settlement(at, clock, ids, grace)
+        settled = Settlement(at, clock, ids, grace, trace)
         collection = Collection(app, at, settled, provider, vault, clock, ids)
         self.catalogue = Catalogue(app, catalogue, clock, ids)
         self.connections = PaymentConnections(app, at.connections, provider, accounts, vault, clock, ids)

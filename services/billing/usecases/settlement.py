@@ -1,5 +1,6 @@
 """Owns what follows, in one transaction, from what the provider says about a payment."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -34,6 +35,9 @@ TAKE = "take_stripe_event"
 POLL_EVERY = timedelta(hours=1)
 ACTOR = "service:billing"
 
+Trace = Callable[[], Mapping[str, str]]
+"""Returns the headers of the trace that is under way."""
+
 
 @dataclass(frozen=True)
 class Repositories:
@@ -52,11 +56,12 @@ class Settlement:
     outcome first (request, webhook, worker) records it, and the others find it recorded.
     """
 
-    def __init__(self, repositories: Repositories, clock: Clock, ids: IdSource, grace: timedelta) -> None:
+    def __init__(self, repositories: Repositories, clock: Clock, ids: IdSource, grace: timedelta, trace: Trace) -> None:
         self._at = repositories
         self._clock = clock
         self._ids = ids
         self._grace = grace
+        self._trace = trace
 
     async def observe(
         self, conn: Connection, account: UUID, payment_id: UUID, seen: Observation, sealed_secret: bytes | None = None
@@ -244,6 +249,7 @@ class Settlement:
                 recorded_at=self._clock.wall(),
                 actor=ACTOR,
                 subjects=(subject,),
+                traceparent=self._trace().get("traceparent"),
                 live=connection.live,
                 data=data,
             ),

@@ -303,7 +303,7 @@ async def house(
         await conn.execute("DELETE FROM due")
     provider = StripeProvider(KillPoints("billing"), api_base=stripe_address)
     neighbours = Neighbours()
-    parts = Parts(opened.app, vault, provider, neighbours, neighbours, clock, ids, grace=GRACE)
+    parts = Parts(opened.app, vault, provider, neighbours, neighbours, clock, ids, grace=GRACE, trace=dict)
     async with aiohttp.ClientSession() as http:
         built = House(
             opened.app, opened.jobs, clock, ids, ids.new(), vault, parts, neighbours, provider, http, stripe_address

@@ -285,3 +285,10 @@ async def test_the_client_secret_is_stored_sealed_only(house: House) -> None:
     (kept,) = (await house.rows("SELECT response FROM idempotency_key WHERE method LIKE '%CreateCheckout'"))[0]
     assert secret not in sealed
     assert secret not in kept
+
+
+async def test_staff_see_a_checkout_without_the_secret_that_pays_it(house: House) -> None:
+    checkout = await house.checkout(await house.price(), house.ids.new())
+    with house.staff():
+        shown = await house.checkouts.GetCheckout(checkout_pb2.GetCheckoutRequest(id=checkout.id), None)
+    assert (shown.id, shown.client_secret) == (checkout.id, "")

@@ -106,7 +106,7 @@ async def test_a_death_at_any_point_doubles_and_loses_nothing(
         async with running(create_app(None, clock=clock)) as address, aiohttp.ClientSession() as http:
             provider = StripeProvider(kill_points, api_base=address)
             next_door = Neighbours()
-            parts = Parts(app, vault, provider, next_door, next_door, clock, ids, grace=GRACE)
+            parts = Parts(app, vault, provider, next_door, next_door, clock, ids, grace=GRACE, trace=dict)
             house = House(app, jobs, clock, ids, ids.new(), vault, parts, next_door, provider, http, address)
             try:
                 await survive(house, house.connect)
