@@ -184,3 +184,53 @@ async def test_a_name_with_a_line_break_is_refused(house: AuthHouse) -> None:
     publisher = await house.publisher()
     with pytest.raises(GatefoldError, match="name_invalid"):
         await house.register(publisher.live, house.fresh(), PASSWORD, "Rita\r\nBcc: all@example.com")
+
+
+async def test_a_reader_whose_address_changed_proves_the_new_one_and_the_old_credential_ends(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    former, present = house.fresh("former"), house.fresh("present")
+    subject = await house.reader(publisher.live, former)
+    tokens = await house.sign_in(publisher.live, former)
+    # Staff changed the address in the profile: subscriber answers the same subject for the new one.
+    house.subscriber.subjects[(publisher.live, present)] = ids.encode("subj", subject)
+    assert await house.reader(publisher.live, present, "another password here") == subject
+    for email, password in ((former, PASSWORD), (former, "another password here"), (present, PASSWORD)):
+        with pytest.raises(GatefoldError, match="credentials_invalid"):
+            await house.sign_in(publisher.live, email, password)
+    await house.sign_in(publisher.live, present, "another password here")
+    with pytest.raises(GatefoldError, match="invalid_grant"):
+        await house.refresh(tokens.refresh_token)
+
+
+async def test_an_erased_reader_is_not_brought_back_by_a_late_verification(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email, subject = house.fresh(), UUID(int=77)
+    house.subscriber.subjects[(publisher.live, email)] = ids.encode("subj", subject)
+    await house.register(publisher.live, email)
+    token = await house.token(publisher.live, "verify_registration")
+    async with house.app.tenant(publisher.live, "erase") as conn:
+        await conn.execute(
+            "INSERT INTO erased_subject (account_id, subject_id, erased_at) VALUES ($1, $2, $3)",
+            publisher.live,
+            subject,
+            house.clock.wall(),
+        )
+    with pytest.raises(GatefoldError, match="subject_erased"):
+        await house.verify(publisher.live, token)
+    with pytest.raises(GatefoldError, match="credentials_invalid"):
+        await house.sign_in(publisher.live, email)
+
+
+async def test_an_address_that_became_another_readers_meanwhile_is_taken(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    await house.reader(publisher.live, house.fresh())
+    await house.register(publisher.live, house.fresh())
+    token = await house.token(publisher.live, "verify_registration")
+    async with house.app.tenant(publisher.live, "meanwhile") as conn:
+        await conn.execute(
+            "UPDATE credential SET email_index ="
+            " (SELECT email_index FROM challenge WHERE spent_at IS NULL AND purpose = 'verify_registration')"
+        )
+    with pytest.raises(GatefoldError) as raised:
+        await house.verify(publisher.live, token)
+    assert (raised.value.kind, raised.value.reason) == (Kind.PRECONDITION, "email_taken")

@@ -16,6 +16,7 @@ from services.auth.domain.session import LIFETIME
 from services.auth.usecases.expiry import Expiry
 from tests.support.auth import AuthHouse
 
+
 async def test_a_query_that_forgets_its_filter_sees_the_tenants_rows_alone(house: AuthHouse) -> None:
     one, other = await house.publisher(), await house.publisher()
     for publisher in (one, other):

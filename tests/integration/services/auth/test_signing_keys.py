@@ -13,6 +13,7 @@ from libs.postgres import Database
 from libs.vault import Vault
 from services.auth.usecases.expiry import Expiry
 from services.auth.usecases.signing_keys import SigningKeys
+from services.auth.worker import Housekeeping
 from tests.conftest import ServiceDb
 from tests.support.auth import AuthHouse
 
@@ -97,6 +98,22 @@ async def test_private_parts_are_sealed_and_gone_once_retired(
     await Expiry((await service_db("auth")).jobs, clock).clear()
     async with database.transaction("count") as conn:
         assert await conn.fetchval("SELECT count(*) FROM signing_key") == 2
+
+
+async def test_housekeeping_rotates_what_is_due_and_ends_when_told(
+    service_db: ServiceDb, database: Database, vault: Vault, clock: FixedClock, ids: IdMaker
+) -> None:
+    keys = replica(database, vault, clock, ids)
+    await keys.ensure()
+    (following,) = (kid for kid, state in (await states(keys)).items() if state == "next")
+    clock.advance(timedelta(days=30))
+    stop = asyncio.Event()
+    loop = asyncio.create_task(Housekeeping(keys, Expiry((await service_db("auth")).jobs, clock)).run(stop))
+    async with asyncio.timeout(10):
+        while (await states(keys))[following] != "active":  # noqa: ASYNC110 — the database has no event to wait for
+            await asyncio.sleep(0.01)
+    stop.set()
+    await asyncio.wait_for(loop, 10)
 
 
 async def test_the_key_set_shows_public_members_alone(house: AuthHouse) -> None:

@@ -254,3 +254,22 @@ async def test_people_are_invited_in_the_live_account(house: AuthHouse) -> None:
     request = team_pb2.InviteMemberRequest(email=house.fresh(), role=team_pb2.ROLE_SUPPORT)
     with pytest.raises(GatefoldError, match="team_is_live"):
         await house.call(house.staff(publisher.test, live=False), house.team.InviteMember, request)
+
+
+async def test_a_new_person_who_accepts_two_invitations_at_once_becomes_one_person(house: AuthHouse) -> None:
+    publishers = [await house.publisher(), await house.publisher()]
+    email = house.fresh("member")
+    waiting = []
+    for publisher in publishers:
+        await invite(house, publisher, email, team_pb2.ROLE_SUPPORT)
+        waiting.append(await house.token(publisher.live, "invite_member"))
+    answers = await asyncio.gather(*(house.accept(token) for token in waiting), return_exceptions=True)
+    for token, answer in zip(waiting, answers, strict=True):
+        if isinstance(answer, GatefoldError):
+            assert answer.reason == "concurrent_change"
+            await house.accept(token)
+    for publisher in publishers:
+        claims = await house.claims((await house.sign_in_staff(email, account=publisher.live)).access_token)
+        assert claims["role"] == "support"
+    found = [await members(house, publisher.live) for publisher in publishers]
+    assert len({one.person_id for team in found for one in team if one.email == email}) == 1
