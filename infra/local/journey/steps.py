@@ -23,7 +23,7 @@ PRICE_MINOR = 900
 MONTH_SECONDS = 32 * 86_400
 WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.15
-ALREADY_DONE = frozenset({"token_invalid", "bootstrap_token_invalid", "member_exists", "credentials_exist"})
+ALREADY_DONE = frozenset({"token_spent", "member_exists"})
 """Reasons that mean success where an earlier try had no answer: what works once has worked."""
 
 
