@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -91,11 +92,14 @@ async def hold(conn: Connection, item: Due, until: datetime) -> None:
     )
 
 
-async def waiting(database: Database, clock_now: datetime, account: UUID) -> int:
-    """Counts the account's rows that are due at `clock_now`, the account's time."""
-    async with database.transaction("due_waiting") as conn:
+async def waiting(database: Database, clock_now: datetime, account: UUID, kinds: list[str]) -> int:
+    """Counts the account's rows of some kinds that are due at `clock_now`, the account's time."""
+    async with database.transaction("due_waiting", read_only=True) as conn:
         count = await conn.fetchval(
-            "SELECT count(*) FROM due WHERE account_id = $1 AND due_at <= $2", account, clock_now
+            "SELECT count(*) FROM due WHERE account_id = $1 AND due_at <= $2 AND kind = ANY($3)",
+            account,
+            clock_now,
+            kinds,
         )
     return int(count)
 
@@ -126,25 +130,59 @@ class DueWorker:
         self._poll_seconds = poll_seconds
         self._jitter = jitter
         self._awake = asyncio.Event()
+        self._running: dict[asyncio.Task[None], UUID] = {}
 
     def wake(self) -> None:
         """Looks for due work now instead of at the next poll."""
         self._awake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Works until `stop` is set, then lets what is under way end."""
+        """Works until `stop` is set, then lets what is under way end. A slow handler holds its own slot only."""
         cursor = BEFORE_ALL
         while not stop.is_set():
             self._awake.clear()
-            items, cursor = await self.claim(cursor)
-            if items:
-                await asyncio.gather(*(self._handle(item) for item in items))
-            elif cursor == BEFORE_ALL:
+            items: list[Due] = []
+            if len(self._running) < self._concurrency and (cursor != BEFORE_ALL or await self._anything_ripe()):
+                items, cursor = await self.claim(cursor)
+            for item in items:
+                task = asyncio.create_task(self._handle(item))
+                self._running[task] = item.account
+                task.add_done_callback(self._ended)
+            if not items:
                 await self._rest(stop)
+        if self._running:
+            await asyncio.wait(self._running)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        self._awake.set()
+
+    async def _anything_ripe(self) -> bool:
+        """Asks cheaply whether a claim is worth its walk over the accounts."""
+        async with self._jobs.transaction("look_for_due", read_only=True) as conn:
+            found = await conn.fetchval(
+                """
+                SELECT EXISTS (
+                    SELECT FROM due
+                    WHERE due_at <= $1 AND kind = ANY($2) AND (leased_until IS NULL OR leased_until <= $1)
+                ) OR EXISTS (
+                    SELECT FROM account_clock JOIN due USING (account_id)
+                    WHERE due_at <= $1::timestamptz + make_interval(secs => offset_seconds)
+                      AND kind = ANY($2) AND (leased_until IS NULL OR leased_until <= $1)
+                )
+                """,
+                self._clock.wall(),
+                list(self._handlers),
+            )
+        return bool(found)
 
     async def claim(self, cursor: UUID) -> tuple[list[Due], UUID]:
-        """Leases up to `concurrency` due rows of accounts after `cursor`, a few an account; answers them with the next
-        cursor (BEFORE_ALL once all accounts had their turn)."""
+        """Leases due rows of accounts after `cursor`, a few an account, as many as there are free slots.
+
+        Returns them with the next cursor: BEFORE_ALL once all accounts had their turn.
+        """
+        free = self._concurrency - len(self._running)
+        busy = [account for account, count in Counter(self._running.values()).items() if count >= self._per_account]
         now = self._clock.wall()
         async with self._jobs.transaction("claim_due") as conn:
             rows = await conn.fetch(
@@ -170,7 +208,7 @@ class DueWorker:
                         ORDER BY due.due_at LIMIT $4
                         FOR UPDATE SKIP LOCKED
                     ) AS taken
-                    WHERE account.account_id IS NOT NULL
+                    WHERE account.account_id IS NOT NULL AND account.account_id <> ALL($7)
                     LIMIT $6
                 )
                 UPDATE due SET leased_until = $3, attempts = due.attempts + 1
@@ -183,10 +221,11 @@ class DueWorker:
                 now + self._lease,
                 self._per_account,
                 list(self._handlers),
-                self._concurrency,
+                free,
+                busy,
             )
         items = [Due(row["account_id"], row["kind"], row["reference"], row["due_at"], row["attempts"]) for row in rows]
-        full = len(items) == self._concurrency
+        full = len(items) == free
         return items, max(item.account for item in items) if full else BEFORE_ALL
 
     async def _handle(self, item: Due) -> None:

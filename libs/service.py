@@ -128,24 +128,34 @@ class Service:
         self._process.background(name, run)
 
     def due_worker(
-        self, handlers: Mapping[str, due.Handler], *, concurrency: int = 8, lease_seconds: int = 60
+        self,
+        handlers: Mapping[str, due.Handler],
+        *,
+        concurrency: int = 8,
+        per_account: int = 4,
+        lease_seconds: int = 60,
     ) -> DueWorker:
-        """Works off what falls due, in the background; what a crash left is taken up again after `lease_seconds`."""
+        """Works off what falls due of these kinds, in the background; kinds of one worker share its slots.
+
+        What a crash left is taken up again after `lease_seconds`.
+        """
         worker = DueWorker(
             self.jobs,
             self.clock,
             handlers,
             self.telemetry.logger("due"),
             concurrency=concurrency,
+            per_account=per_account,
             lease_seconds=lease_seconds,
         )
-        self.background("due", worker.run)
+        name = f"due {'-'.join(handlers)}"
+        self.background(name, worker.run)
 
         async def waiting(account: UUID) -> int:
             worker.wake()
-            return await due.waiting(self.jobs, self.clock.now(account), account)
+            return await due.waiting(self.jobs, self.clock.now(account), account, list(handlers))
 
-        self._waiting["due"] = waiting
+        self._waiting[name] = waiting
         return worker
 
     def consume(
@@ -154,7 +164,10 @@ class Service:
         handler: Callable[[Connection, Event], Awaitable[None]],
         types: Iterable[str] | None = None,
     ) -> Consumer:
-        """Hands other services' events to `handler`, in the background."""
+        """Hands other services' events to `handler`, in the background.
+
+        A burst of one producer holds up only those that are consumed together with it.
+        """
         blocking = redis_client.connect(self._settings.redis, blocking_seconds=BLOCKING_SECONDS)
         self._process.on_drain(blocking.aclose)
         consumer = Consumer(
@@ -169,8 +182,9 @@ class Service:
             telemetry=self.telemetry,
             types=types,
         )
-        self.background("events", consumer.run)
-        self._waiting["events"] = consumer.lag
+        name = f"events of {'-'.join(producers)}"
+        self.background(name, consumer.run)
+        self._waiting[name] = consumer.lag
         return consumer
 
     def holds_personal_data(self, tables: Sequence[SubjectTable], *, owns_keys: bool = False) -> None:

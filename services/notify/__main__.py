@@ -38,15 +38,20 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     webhooks = usecases.Webhooks(service.app, service.vault, service.clock, service.ids)
     service.add(add_WebhookServiceServicer_to_server, WebhookServicer(webhooks))
     service.add(add_MailServiceServicer_to_server, MailServicer(webhooks))
-    worker = service.due_worker(
-        {
-            usecases.MAIL_JOB: usecases.SendMail(service.app, Directory(service.channels), mailer, service.clock),
-            usecases.WEBHOOK_JOB: usecases.DeliverWebhook(service.app, service.vault, sender, service.clock),
-        },
-        concurrency=16,
-    )
-    take = usecases.TakeEvent(service.clock, service.ids, worker.wake)
-    service.consume(("auth", "subscriber", "billing"), take)
+    directory = Directory(service.channels)
+    mails = service.due_worker({usecases.MAIL_JOB: usecases.SendMail(service.app, directory, mailer, service.clock)})
+    # An endpoint that does not answer holds its own few slots, never another publisher's.
+    deliver = usecases.DeliverWebhook(service.app, service.vault, sender, service.clock)
+    deliveries = service.due_worker({usecases.WEBHOOK_JOB: deliver}, concurrency=64, per_account=8)
+
+    def wake() -> None:
+        mails.wake()
+        deliveries.wake()
+
+    take = usecases.TakeEvent(service.clock, service.ids, wake)
+    # Ten thousand imported readers do not keep a sign-up's mail waiting.
+    service.consume(("auth", "billing"), take)
+    service.consume(("subscriber",), take)
     service.holds_personal_data(PERSONAL_TABLES)
     await service.serve()
 

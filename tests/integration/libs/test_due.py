@@ -118,7 +118,7 @@ async def test_a_row_scheduled_anew_while_it_was_worked_on_is_kept(
     await schedule(databases.app, account, clock, after=timedelta(hours=1))
     async with databases.app.tenant(account, "finish") as conn:
         await due.finish(conn, item)
-    assert await due.waiting(databases.jobs, clock.wall() + timedelta(hours=1), account) == 1
+    assert await due.waiting(databases.jobs, clock.wall() + timedelta(hours=1), account, [KIND]) == 1
 
 
 async def test_a_failing_row_backs_off_and_leaves_the_others_alone(
@@ -158,3 +158,26 @@ async def test_a_wake_up_is_answered_at_once(databases: ServiceDatabase, clock: 
     await schedule(databases.app, ids.new(), clock)
     sleeper.wake()
     await asyncio.wait_for(running, 20)
+
+
+async def test_a_slow_handler_holds_its_own_slot_only(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker
+) -> None:
+    slow, quick = sorted((ids.new(), ids.new()))
+    await schedule(databases.app, slow, clock, count=3)
+    await schedule(databases.app, quick, clock, count=3)
+    stop, release = asyncio.Event(), asyncio.Event()
+    done: list[UUID] = []
+
+    async def handler(item: Due) -> None:
+        if item.account == slow:
+            await release.wait()
+        done.append(item.account)
+        async with databases.app.tenant(item.account, "finish") as conn:
+            await due.finish(conn, item)
+        if done.count(quick) == 3:
+            stop.set()
+            release.set()
+
+    await asyncio.wait_for(worker(databases.jobs, clock, handler, concurrency=4, per_account=2).run(stop), 20)
+    assert done[:3] == [quick] * 3
