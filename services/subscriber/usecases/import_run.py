@@ -63,8 +63,9 @@ class ImportRun:
     async def work(self, item: Due) -> None:
         """Brings an import as far as one slice allows; what is left is due again at once."""
         account = item.account
-        async with self._db.tenant(account, "find_import", read_only=True) as conn:
+        async with self._db.tenant(account, "find_import") as conn:
             stored = await imports.find(conn, account, item.reference)
+            await due.hold(conn, item, self._clock.wall() + LEASE)
         if stored is not None:
             service = caller.service_caller(
                 "subscriber", account, live=stored.live, request_id=ids.encode("imp", item.reference)

@@ -1,7 +1,7 @@
 """Imports that break off: at every commit, between slices, with two workers at once; nothing is lost or doubled."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,9 @@ from google.api import httpbody_pb2
 from libs import ids
 from libs.kill_points import KillPoints
 from libs.postgres import Database
-from services.subscriber.usecases.import_chunk import ChunkWriter
+from services.subscriber.domain.import_job import ImportJob
+from services.subscriber.domain.member_record import Outcome
+from services.subscriber.usecases.import_chunk import ChunkWriter, PreparedChunk
 from services.subscriber.usecases.import_run import ImportRun
 from tests.conftest import ServiceDb
 from tests.support.stores import role_dsn
@@ -143,6 +145,65 @@ async def test_two_workers_at_the_same_import_double_nothing(house: House) -> No
     await asyncio.gather(*(worker(house, house.app).work(item) for _ in range(3)))
     await house.work_off(worker(house, house.app))
     await check(house, import_id)
+
+
+class InterruptedWriter(ChunkWriter):
+    """Lets something happen between the preparation of the first chunk and its transaction."""
+
+    def __init__(self, house: House, interruption: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(house.app, house.vault, house.clock, house.ids, house.facts)
+        self._interruption: Callable[[], Awaitable[object]] | None = interruption
+
+    async def prepare(self, account: UUID, job: ImportJob, chunk: Sequence[Outcome]) -> PreparedChunk:
+        prepared = await super().prepare(account, job, chunk)
+        if self._interruption is not None:
+            interruption, self._interruption = self._interruption, None
+            await interruption()
+        return prepared
+
+
+async def interrupted(house: House, interruption: Callable[[], Awaitable[object]]) -> str:
+    import_id = await hand_in(house, "email,name\na@example.com,Amina\nmei@example.com,Mei\nz@example.com,Zoë\n")
+    writer = InterruptedWriter(house, interruption)
+    await house.work_off(ImportRun(house.app, house.files, writer, house.clock, house.facts))
+    return import_id
+
+
+async def test_a_reader_who_registers_within_a_chunk_is_counted_as_known(house: House) -> None:
+    offered = ids.encode("subj", house.ids.new())
+
+    async def register() -> None:
+        with house.service():
+            request = subscriber_pb2.EnsureSubjectRequest(email="MEI@example.com", offered_subject_id=offered)
+            assert (await house.subscriber_rpc.EnsureSubject(request, None)).created
+
+    import_id = await interrupted(house, register)
+    assert await numbers(house, import_id) == (3, 2, 1, 0, 0, 0)
+    assert len(await house.events("subscriber.created")) == 3
+    assert await house.events("subscriber.updated") == [("subscriber.updated", offered, 2)]
+
+
+async def test_a_reader_who_is_changed_within_a_chunk_keeps_both_changes(house: House) -> None:
+    with house.staff():
+        known = await house.subscriber_rpc.CreateSubscriber(
+            subscriber_pb2.CreateSubscriberRequest(email="mei@example.com"), None
+        )
+
+    async def change() -> None:
+        with house.staff():
+            request = subscriber_pb2.UpdateSubscriberRequest(id=known.id, note="meanwhile")
+            await house.subscriber_rpc.UpdateSubscriber(request, None)
+
+    import_id = await interrupted(house, change)
+    assert await numbers(house, import_id) == (3, 2, 1, 0, 0, 0)
+    with house.staff():
+        after = await house.subscriber_rpc.GetSubscriber(subscriber_pb2.GetSubscriberRequest(id=known.id), None)
+    assert (after.name, after.note) == ("Mei", "meanwhile")
+    assert [sequence for _, aggregate, sequence in await house.events("subscriber") if aggregate == known.id] == [
+        1,
+        2,
+        3,
+    ]
 
 
 async def test_readers_who_register_meanwhile_are_neither_doubled_nor_lost(house: House) -> None:
