@@ -193,3 +193,16 @@ async def test_the_price_of_a_running_subscription_does_not_follow_the_catalogue
         await house.catalogue.ArchivePrice(catalogue_pb2.ArchivePriceRequest(id=price), None)
     await house.until(MONTH)
     assert await house.rows("SELECT amount_minor FROM invoice_line") == [(990,), (990,)]
+
+
+async def test_a_worker_that_comes_late_does_not_charge_before_the_next_try_is_due(house: House) -> None:
+    await house.subscribe(await house.price(), house.ids.new())
+    await swap_card(house, "4000000000000341")
+    house.clock.advance(MONTH)
+    (late,) = (await house.worker.claim(BEFORE_ALL))[0]
+    await house.parts.due_handlers[late.kind](late)
+    await house.parts.due_handlers[late.kind](late)
+    assert await house.value("SELECT count(*) FROM payment WHERE off_session") == 1
+    async with house.app.transaction("read_due", read_only=True) as conn:
+        (row,) = await conn.fetch("SELECT kind, due_at FROM due WHERE account_id = $1", house.account)
+    assert (row["kind"], row["due_at"]) == ("renew_subscription", datetime(2026, 2, 2, tzinfo=UTC))
