@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -137,15 +138,17 @@ class Ports:
         return f"http://{HOST}:{self.mail}"
 
 
-def choose_ports(settings: StackConfig, place: Place) -> Ports:
-    """Returns the ports of the last start or those asked for where they are free, and writes down what it chose."""
+def choose_ports(settings: StackConfig, place: Place, say: Callable[[str], None]) -> Ports:
+    """Returns the ports of the last start, or those asked for, where they are free; says which are not."""
     before: dict[str, int] = json.loads(place.ports.read_text()) if place.ports.exists() else {}
     chosen: dict[str, int] = {}
     for field in fields(Ports):
         asked = int(getattr(settings, f"{field.name}_port"))
         # A port that was replaced stays what it became, until another is asked for.
         wanted = before.get(field.name, asked) if before.get(f"{field.name}_asked", asked) == asked else asked
-        chosen[field.name] = _free(wanted, set(chosen.values()))
+        port = chosen[field.name] = _free(wanted, set(chosen.values()))
+        if wanted not in (0, port):
+            say(f"{field.name}: port {wanted} is taken, using {port}")
         chosen[f"{field.name}_asked"] = asked
     place.ports.write_text(json.dumps(chosen))
     return kept_ports(place)

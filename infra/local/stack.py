@@ -88,8 +88,9 @@ class Stack:
         """
         say = self._progress.say
         end_leftovers(self.place)
+        self.place.endpoints.unlink(missing_ok=True)
         secrets = Secrets(self.place.secrets)
-        ports = choose_ports(self._settings, self.place)
+        ports = choose_ports(self._settings, self.place, say)
         create_key_file(self.place.key_file)
         postgres, valkey = stores(self.place, secrets)
         running = Running(self, ports, secrets, postgres, valkey)
@@ -114,7 +115,10 @@ class Stack:
             supervisor.add(program)
         supervisor.begin()
         for name in _PRELOADED:
-            importlib.import_module(name)
+            try:
+                importlib.import_module(name)
+            except Exception as error:  # noqa: BLE001 — the child that needs it fails by itself, and says where
+                say(f"{name} cannot be imported: {error}")
         # What is there now is never freed; leaving it out of collections keeps its pages shared.
         gc.collect()
         gc.freeze()
@@ -128,6 +132,7 @@ class Stack:
             supervisor.serve()
         say("draining")
         supervisor.drain()
+        say("stopped")
         return code
 
     def settings_of(self, service: str) -> Mapping[str, str]:

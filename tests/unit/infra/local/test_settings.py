@@ -22,18 +22,21 @@ def _config(tmp_path: Path, http: int) -> StackConfig:
 
 def test_port_that_is_taken_is_replaced_by_a_free_one_and_kept(tmp_path: Path, taken: int) -> None:
     place = Place(tmp_path)
-    first = choose_ports(_config(tmp_path, taken), place)
+    said: list[str] = []
+    first = choose_ports(_config(tmp_path, taken), place, said.append)
     assert first.http != taken
+    assert said == [f"http: port {taken} is taken, using {first.http}"]
     assert len({first.http, first.stripe, first.mail, first.smtp}) == 4
-    assert choose_ports(_config(tmp_path, taken), place) == first
+    assert choose_ports(_config(tmp_path, taken), place, said.append) == first
+    assert len(said) == 1
 
 
 def test_another_port_that_is_asked_for_is_taken(tmp_path: Path, taken: int) -> None:
     place = Place(tmp_path)
-    first = choose_ports(_config(tmp_path, taken), place)
+    first = choose_ports(_config(tmp_path, taken), place, lambda line: None)
     with socket.create_server((HOST, 0)) as server:
         free = int(server.getsockname()[1])
-    assert choose_ports(_config(tmp_path, free), place).http == free != first.http
+    assert choose_ports(_config(tmp_path, free), place, lambda line: None).http == free != first.http
 
 
 def test_sockets_get_a_short_place_when_the_path_is_long(tmp_path: Path) -> None:
