@@ -46,11 +46,7 @@ class Background:
     async def stop(self) -> None:
         """Asks all loops to end and waits for them; cancelling this cancels them."""
         self._stop.set()
-        try:
-            await asyncio.gather(*self._tasks)
-        finally:
-            for task in self._tasks:
-                task.cancel()
+        await asyncio.gather(*self._tasks)
 
     async def _keep(self, name: str, work: Work) -> None:
         failed = 0

@@ -121,6 +121,9 @@ class Process:
                 self._background.start()
                 self._admin.composed()
                 announcing = asyncio.create_task(self._announce())
+                await asyncio.wait((announcing, stopping), return_when=asyncio.FIRST_COMPLETED)
+                if announcing.done():
+                    await announcing
                 await stopping
             return 0
         finally:

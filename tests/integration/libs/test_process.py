@@ -241,6 +241,14 @@ async def test_an_address_that_is_taken_by_no_socket_is_said(small: Small) -> No
     assert [line["message"] for line in small.lines if line["level"] == "error"] == ["could not start"]
 
 
+async def test_a_ready_file_that_cannot_be_written_ends_the_service(small: Small) -> None:
+    await small.start(GATEFOLD_READY_FILE=f"{small.directory}/missing/ready")
+
+    assert await small.end(None) == 1
+    (line,) = (line for line in small.lines if line["level"] == "error")
+    assert "missing/ready" in line["why"]
+
+
 async def test_a_service_can_be_ended_while_it_is_composed(small: Small) -> None:
     await small.start("stuck")
     await until(lambda: bool(small.marks()))

@@ -46,6 +46,7 @@ def test_a_negative_amount_splits_as_its_positive_twin(amount: int, weights: lis
 def test_what_is_left_over_goes_to_the_largest_remainders_the_earlier_first() -> None:
     assert [part.amount_minor for part in Money(100, "EUR").allocate([1, 1, 1])] == [34, 33, 33]
     assert [part.amount_minor for part in Money(10, "EUR").allocate([1, 5, 1])] == [2, 7, 1]
+    assert [part.amount_minor for part in Money(10, "EUR").allocate([1, 2])] == [3, 7]
     assert [part.amount_minor for part in Money(5, "JPY").allocate([3, 7])] == [2, 3]
 
 
@@ -114,7 +115,7 @@ def test_an_amount_is_a_whole_number_and_nothing_else(amount: object) -> None:
 
 
 def test_money_is_not_multiplied_by_fractions() -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="ratio"):
         Money(1, "EUR") * 0.5  # type: ignore[operator]
     with pytest.raises(TypeError):
         Money(1, "EUR").ratio(0.5, 1)  # type: ignore[arg-type]
