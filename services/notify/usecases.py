@@ -6,14 +6,16 @@ from datetime import datetime
 from uuid import UUID
 
 import aiosmtplib
+import orjson
 from gatefold.auth.v1 import event_pb2 as auth_event
 from gatefold.billing.v1 import event_pb2 as billing_event
 from gatefold.notify.v1 import webhook_pb2
-from libs.json_codec import to_json
+from gatefold.subscriber.v1 import event_pb2 as subscriber_event
 
 from libs import caller, due, errors, idempotency, ids
 from libs.caller import Caller
 from libs.clock import Clock
+from libs.codecs import ResponseCodecs
 from libs.due import Due
 from libs.events import Event
 from libs.ids import IdMaker
@@ -36,11 +38,12 @@ class TakeEvent:
         self._clock = clock
         self._make = make
         self._wake = wake
+        self._codecs = ResponseCodecs()
 
     async def __call__(self, conn: Connection, event: Event) -> None:
         """Runs once an event, as far as the database is concerned."""
         await self._mail(conn, event)
-        if domain.is_public(event.type):
+        if domain.is_public(event.type) and not _imported(event):
             await self._webhooks(conn, event)
         self._wake()
 
@@ -71,7 +74,7 @@ class TakeEvent:
         endpoints = [item for item in await repository.list_endpoints(conn, event.account) if item.wants(event.type)]
         if not endpoints:
             return
-        payload = webhook_payload(event)
+        payload = webhook_payload(self._codecs, event)
         now = self._clock.now(event.account)
         deliveries = [
             Delivery(
@@ -93,18 +96,23 @@ class TakeEvent:
         await due.schedule_many(conn, event.account, WEBHOOK_JOB, added, now)
 
 
-def webhook_payload(event: Event) -> bytes:
+def _imported(event: Event) -> bool:
+    """Whether it is about one of many readers that the publisher brought over: `import.finished` tells of them all."""
+    return isinstance(event.data, subscriber_event.SubscriberCreated) and event.data.source == "import"
+
+
+def webhook_payload(codecs: ResponseCodecs, event: Event) -> bytes:
     """The body of an event's webhook, with the data as the API shows it."""
-    timestamp = event.occurred_at.isoformat().replace("+00:00", "Z")
     head = {
         "type": event.type,
-        "timestamp": timestamp,
+        "timestamp": event.occurred_at.isoformat().replace("+00:00", "Z"),
         "id": ids.encode("evt", event.id),
         "sequence": event.sequence,
         "aggregate": {"type": event.aggregate[0], "id": event.aggregate_id},
         "live": event.live,
     }
-    return to_json(event.data, head)
+    data = codecs.renderer(event.data.DESCRIPTOR)(event.data)
+    return orjson.dumps({**head, "data": orjson.Fragment(data)})
 
 
 class SendMail:

@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 from hypothesis import strategies as st
 
-from services.gateway.http.codecs.shapes import Field, Kind, Shape, enum_names, fields_of
+from libs.codecs.shapes import Field, Kind, Shape, enum_names, fields_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)

@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind
 
 from libs import caller as callers
 from libs import deadline, errors
+from libs.codecs import RequestCodecs, ResponseCodecs
 from libs.errors import GatefoldError, Kind
 from libs.ids import IdSource
 from libs.telemetry import Telemetry
@@ -20,7 +21,6 @@ from services.gateway.http import hardening, idempotency
 from services.gateway.http.address import ClientAddress
 from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
-from services.gateway.http.codecs import RequestCodecs, ResponseCodecs
 from services.gateway.http.contracts import Contracts, Endpoint
 from services.gateway.http.cors import Cors
 from services.gateway.http.exchange import Exchange, origin_of, request_id_of

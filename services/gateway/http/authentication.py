@@ -25,7 +25,8 @@ class Authentication:
 
         Where anybody may call, a credential is not looked at, so that a token which has ended does not keep its
         holder from refreshing it. Raises `unauthenticated` with reason `credential_malformed`, `api_key_invalid`,
-        `access_token_invalid` or `access_token_expired`, and `forbidden("secret_key_exposed")` for a secret key from a browser.
+        `access_token_invalid` or `access_token_expired`, and `forbidden("secret_key_exposed")` for a secret key from a
+        browser.
         """
         sent = exchange.request.headers.getall("Authorization", [])
         credential = _credential(sent) if sent else ""

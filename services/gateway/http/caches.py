@@ -39,7 +39,7 @@ class Cache(Generic[K, V]):
             del self._values[key]
         task = self._asking.get(key)
         if task is None:
-            task = asyncio.ensure_future(self._ask(key, ask))
+            task = asyncio.ensure_future(self._ask(key, ask, self._monotonic() + self._seconds))
             self._asking[key] = task
             task.add_done_callback(lambda done: self._asked(key, done))
         # One waiter that is cancelled does not take the answer from the others.
@@ -54,8 +54,7 @@ class Cache(Generic[K, V]):
         """Forgets everything."""
         self._values.clear()
 
-    async def _ask(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
-        until = self._monotonic() + self._seconds
+    async def _ask(self, key: K, ask: Callable[[], Awaitable[V]], until: float) -> V:
         value = await ask()
         self._values[key] = (until, value)
         if len(self._values) > self._most:

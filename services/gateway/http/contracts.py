@@ -14,8 +14,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from libs import policies
 from libs.caller import CallerKind
+from libs.codecs.shapes import RAW_BODY, Field, Kind, fields_of
 from libs.policies import Policy
-from services.gateway.http.codecs.shapes import RAW_BODY, Field, Kind, fields_of
 
 ASSURANCE_LEVELS = ("aal1", "aal2", "aal3")
 """NIST SP 800-63B, weakest first."""

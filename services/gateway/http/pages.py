@@ -83,17 +83,17 @@ def _assets() -> dict[str, Page]:
 
 
 def _problem_pages(text: str) -> dict[str, Page]:
-    rows = problem_rows(text)
-    entries = "".join(
-        f'<dt><a href="/problems/{reason}"><code>{reason}</code></a> · {status}</dt><dd>{_marked(meaning)}</dd>'
-        for reason, status, meaning in rows
+    entries: dict[str, str] = {}
+    for reason, status, meaning in problem_rows(text):
+        # A reason may come with more than one status, each with its own meaning.
+        entries[reason] = f"{entries.get(reason, '')}<p>HTTP {status}. {_marked(meaning)}</p>"
+    listed = "".join(
+        f'<dt><a href="/problems/{reason}"><code>{reason}</code></a></dt><dd>{entry}</dd>'
+        for reason, entry in entries.items()
     )
-    pages = {"/problems": _html("Problems", f"<h1>Problems</h1><dl>{entries}</dl>")}
-    for reason, status, meaning in rows:
-        content = (
-            f"<h1><code>{reason}</code></h1><p>HTTP {status}</p><p>{_marked(meaning)}</p>"
-            '<p><a href="/problems">All problems</a></p>'
-        )
+    pages = {"/problems": _html("Problems", f"<h1>Problems</h1><dl>{listed}</dl>")}
+    for reason, entry in entries.items():
+        content = f'<h1><code>{reason}</code></h1>{entry}<p><a href="/problems">All problems</a></p>'
         pages[f"/problems/{reason}"] = _html(reason, content)
     return pages
 

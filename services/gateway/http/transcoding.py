@@ -8,9 +8,9 @@ import orjson
 from google.protobuf.message import Message
 
 from libs import errors
-from services.gateway.http.codecs import RequestCodecs, ResponseCodecs
-from services.gateway.http.codecs.json_to_proto import refused
-from services.gateway.http.codecs.shapes import Kind
+from libs.codecs import RequestCodecs, ResponseCodecs
+from libs.codecs.json_to_proto import refused
+from libs.codecs.shapes import Kind
 from services.gateway.http.contracts import Endpoint
 
 JSON_TYPE = "application/json"

@@ -130,7 +130,9 @@ def _operation(endpoint: Endpoint, comments: Comments, schemas: Schemas) -> Sche
 
 def _terms(endpoint: Endpoint) -> str:
     message = endpoint.policy.message
-    terms = [f"Limit class `{RATE_CLASSES[message.rate]}`"]
+    credentials = [f"`{name}`" for kind, (name, _) in _CREDENTIALS.items() if kind in endpoint.policy.callers]
+    terms = [f"With {' or '.join(credentials)}" if credentials else "Without a credential"]
+    terms.append(f"limit class `{RATE_CLASSES[message.rate]}`")
     if endpoint.policy.scope:
         terms.append(f"scope `{endpoint.policy.scope}`")
     if message.HasField("assurance"):
@@ -216,4 +218,4 @@ def _problem(status: str, text: str) -> Schema:
 
 def _tag(service: str) -> str:
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", service.removesuffix("Service")).split()
-    return " ".join([words[0], *(word.lower() for word in words[1:])])
+    return " ".join([words[0], *(word.lower() for word in words[1:])]).replace("Api ", "API ")

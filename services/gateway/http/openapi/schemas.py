@@ -5,8 +5,8 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 
-from services.gateway.http.codecs import values
-from services.gateway.http.codecs.shapes import MAX_KEY_LENGTH, Field, Kind, Shape, enum_names, fields_of
+from libs.codecs import values
+from libs.codecs.shapes import MAX_KEY_LENGTH, Field, Kind, Shape, enum_names, fields_of
 from services.gateway.http.contracts import Endpoint
 from services.gateway.http.openapi.comments import Comments
 
@@ -92,6 +92,8 @@ class Schemas:
             if pattern:
                 # A text may be empty where that counts as not given.
                 schema["pattern"] = f"^(?:{pattern})?$" if field.skips_default else f"^(?:{pattern})$"
+            if rule.id_prefix:
+                schema["examples"] = [f"{rule.id_prefix}_01h455vb4pex5vsknk084sn02q"]
             if allowed := list(getattr(rule, "in")):
                 schema["enum"] = allowed
             if rule.email or rule.uri:

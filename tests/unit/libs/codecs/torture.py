@@ -32,7 +32,8 @@ message Torture {
   repeated google.protobuf.Timestamp times = 38; repeated google.protobuf.Duration durations = 39;
   repeated Torture inners = 40; repeated float floats = 41;
 
-  map<string, string> texts_by_text = 51; map<int32, string> texts_by_int = 52; map<uint64, int64> int64s_by_uint64 = 53;
+  map<string, string> texts_by_text = 51; map<int32, string> texts_by_int = 52;
+  map<uint64, int64> int64s_by_uint64 = 53;
   map<bool, Plain> plains_by_bool = 54; map<string, Torture> inners_by_text = 55;
   map<string, google.protobuf.Timestamp> times_by_text = 56; map<string, bytes> bytes_by_text = 57;
   map<string, double> doubles_by_text = 58; map<sint64, google.protobuf.Duration> durations_by_int = 59;

@@ -7,9 +7,9 @@ import orjson
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from services.gateway.http.codecs import values
-from services.gateway.http.codecs.shapes import Field, Kind, Shape, UnsupportedMessageError, enum_names, fields_of
-from services.gateway.http.codecs.source import Source
+from libs.codecs import values
+from libs.codecs.shapes import Field, Kind, Shape, UnsupportedMessageError, enum_names, fields_of
+from libs.codecs.source import Source
 
 ResponseRenderer = Callable[[Message], bytes]
 
@@ -35,9 +35,13 @@ class ResponseCodecs:
         self._source = Source(_RUNTIME)
         self._renders: dict[str, str] = {}
         self._enums: dict[str, str] = {}
+        self._renderers: dict[str, ResponseRenderer] = {}
 
     def renderer(self, descriptor: Descriptor) -> ResponseRenderer:
         """Returns a function from a message of this type to JSON; raises UnsupportedMessageError."""
+        made = self._renderers.get(descriptor.full_name)
+        if made is not None:
+            return made
         name = self._render(descriptor)
         self._source.run(descriptor.full_name)
         render: Callable[[Message], dict[str, object]] = self._source.namespace[name]
@@ -45,6 +49,7 @@ class ResponseCodecs:
         def write(message: Message) -> bytes:
             return orjson.dumps(render(message))
 
+        self._renderers[descriptor.full_name] = write
         return write
 
     def _render(self, descriptor: Descriptor) -> str:

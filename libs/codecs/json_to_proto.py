@@ -9,8 +9,8 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from libs import errors
-from services.gateway.http.codecs import values
-from services.gateway.http.codecs.shapes import (
+from libs.codecs import values
+from libs.codecs.shapes import (
     MAX_KEY_LENGTH,
     Field,
     Kind,
@@ -19,7 +19,7 @@ from services.gateway.http.codecs.shapes import (
     enum_names,
     fields_of,
 )
-from services.gateway.http.codecs.source import Source
+from libs.codecs.source import Source
 
 MAX_VIOLATIONS = 20
 """Violations that one problem lists."""

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 
+from libs.codecs import MAX_VIOLATIONS, RequestCodecs, UnsupportedMessageError
 from libs.errors import GatefoldError, Kind
-from services.gateway.http.codecs import MAX_VIOLATIONS, RequestCodecs, UnsupportedMessageError
 from tests.support.messages import compiled, pool_of
-from tests.unit.services.gateway.http.codecs import torture
+from tests.unit.libs.codecs import torture
 
 PARSE = RequestCodecs().parser(torture.message("Ruled"))
 TORTURE = RequestCodecs().parser(torture.message("Torture"))
@@ -217,7 +217,8 @@ def test_a_field_without_a_json_form_is_found_at_start(declared: str) -> None:
     source = f"""
         syntax = "proto3"; package gatefold.odd.v1;
         import "gatefold/edge/v1/policy.proto"; import "google/api/httpbody.proto";
-        import "google/protobuf/any.proto"; import "google/protobuf/struct.proto"; import "google/protobuf/timestamp.proto";
+        import "google/protobuf/any.proto"; import "google/protobuf/struct.proto";
+        import "google/protobuf/timestamp.proto";
         message Odd {{ {declared} }}
     """
     with pytest.raises(UnsupportedMessageError):

@@ -10,9 +10,9 @@ They follow proto3's JSON mapping (google.protobuf.json_format is the reference 
 - texts with U+0000 are refused, numbers in a text must be plain decimals, base64 must be well formed.
 """
 
-from services.gateway.http.codecs.json_to_proto import MAX_VIOLATIONS, RequestCodecs, RequestParser
-from services.gateway.http.codecs.proto_to_json import ResponseCodecs, ResponseRenderer
-from services.gateway.http.codecs.shapes import UnsupportedMessageError
+from libs.codecs.json_to_proto import MAX_VIOLATIONS, RequestCodecs, RequestParser
+from libs.codecs.proto_to_json import ResponseCodecs, ResponseRenderer
+from libs.codecs.shapes import UnsupportedMessageError
 
 __all__ = [
     "MAX_VIOLATIONS",
