@@ -2,6 +2,7 @@
 
 import keyword
 from collections.abc import Callable
+from typing import cast
 
 import orjson
 from google.protobuf.descriptor import Descriptor
@@ -51,6 +52,11 @@ class ResponseCodecs:
 
         self._renderers[descriptor.full_name] = write
         return write
+
+    def json(self, message: Message) -> bytes:
+        """Returns a message as JSON."""
+        # The stubs' own descriptor and the runtime's are one at run time.
+        return self.renderer(cast("Descriptor", message.DESCRIPTOR))(message)
 
     def _render(self, descriptor: Descriptor) -> str:
         name = self._renders.get(descriptor.full_name)

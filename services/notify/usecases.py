@@ -111,8 +111,7 @@ def webhook_payload(codecs: ResponseCodecs, event: Event) -> bytes:
         "aggregate": {"type": event.aggregate[0], "id": event.aggregate_id},
         "live": event.live,
     }
-    data = codecs.renderer(event.data.DESCRIPTOR)(event.data)
-    return orjson.dumps({**head, "data": orjson.Fragment(data)})
+    return orjson.dumps({**head, "data": orjson.Fragment(codecs.json(event.data))})
 
 
 class SendMail:
