@@ -24,9 +24,11 @@ from tests.support.certificates import Authority
 
 ACCOUNT = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 KEYS = {"auth>billing": (b"a" * 32,), "notify>billing": (b"n" * 32,)}
+# How long a connection is tried for that must not come about.
+SHORT = 1.0
 NOTHING = clock_pb2.DrainedRequest()
 
-Open = Callable[[Tls | None], "clock_pb2_grpc.ClockServiceAsyncStub"]
+Open = Callable[..., "clock_pb2_grpc.ClockServiceAsyncStub"]
 
 
 @pytest.fixture
@@ -62,13 +64,13 @@ async def billing(tls: Tls) -> AsyncIterator[Open]:
     await server.start()
     opened: list[Channels] = []
 
-    def open_client(files: Tls | None) -> "clock_pb2_grpc.ClockServiceAsyncStub":
+    def open_client(files: Tls | None, connect_seconds: float = 20) -> "clock_pb2_grpc.ClockServiceAsyncStub":
         config = GrpcConfig(
             peers=json.dumps({"billing": f"127.0.0.1:{server.port}"}),
             tls_ca=files.ca if files else None,
             tls_cert=files.certificate if files else None,
             tls_key=files.key if files else None,
-            connect_seconds=2 if files else 0.3,
+            connect_seconds=connect_seconds,
         )
         channels = Channels(
             "auth",
@@ -94,19 +96,19 @@ async def refusal(call: Awaitable[object]) -> tuple[Kind, str]:
 
 async def test_the_right_name_by_the_right_authority_is_let_in(authority: Authority) -> None:
     async with billing(authority.issue("billing")) as client:
-        assert (await client(authority.issue("auth")).Drained(NOTHING)).drained
+        assert (await client(authority.issue("auth")).Drained(NOTHING, timeout=30)).drained
 
 
 async def test_one_of_several_names_is_enough(authority: Authority) -> None:
     names = ("auth.gatefold.svc", "auth")
 
     async with billing(authority.issue("billing.gatefold.svc", "billing")) as client:
-        assert (await client(authority.issue(*names)).Drained(NOTHING)).drained
+        assert (await client(authority.issue(*names)).Drained(NOTHING, timeout=30)).drained
 
 
 async def test_a_common_name_counts_where_there_are_no_other_names(authority: Authority) -> None:
     async with billing(authority.issue("billing")) as client:
-        assert (await client(authority.issue(common_name="auth")).Drained(NOTHING)).drained
+        assert (await client(authority.issue(common_name="auth")).Drained(NOTHING, timeout=30)).drained
 
 
 @pytest.mark.parametrize("names", [("notify",), ("auth.evil.example",), ("authx",), ("xauth",), ("AUTH",), ("*",)])
@@ -114,14 +116,14 @@ async def test_a_certificate_of_another_name_is_refused(authority: Authority, na
     async with billing(authority.issue("billing")) as client:
         stub = client(authority.issue(*names))
 
-        assert await refusal(stub.Drained(NOTHING)) == (Kind.INTERNAL, "service_distrusted")
+        assert await refusal(stub.Drained(NOTHING, timeout=30)) == (Kind.INTERNAL, "service_distrusted")
 
 
 async def test_a_common_name_does_not_count_beside_other_names(authority: Authority) -> None:
     async with billing(authority.issue("billing")) as client:
         stub = client(authority.issue("notify", common_name="auth"))
 
-        assert await refusal(stub.Drained(NOTHING)) == (Kind.INTERNAL, "service_distrusted")
+        assert await refusal(stub.Drained(NOTHING, timeout=30)) == (Kind.INTERNAL, "service_distrusted")
 
 
 async def test_a_caller_token_that_was_stolen_is_of_no_use_to_another_service(authority: Authority) -> None:
@@ -138,14 +140,17 @@ async def test_a_certificate_by_another_authority_is_refused(authority: Authorit
     stranger = Authority(tmp_path, "stranger")
 
     async with billing(authority.issue("billing")) as client:
-        stub = client(stranger.issue("auth", trusting=authority))
+        stub = client(stranger.issue("auth", trusting=authority), SHORT)
 
-        assert (await refusal(stub.Drained(NOTHING)))[0] is Kind.UNAVAILABLE
+        assert (await refusal(stub.Drained(NOTHING, timeout=30)))[0] is Kind.UNAVAILABLE
 
 
 async def test_a_client_without_a_certificate_is_refused(authority: Authority) -> None:
     async with billing(authority.issue("billing")) as client:
-        assert await refusal(client(None).Drained(NOTHING)) == (Kind.UNAVAILABLE, "service_unavailable")
+        assert await refusal(client(None, SHORT).Drained(NOTHING, timeout=30)) == (
+            Kind.UNAVAILABLE,
+            "service_unavailable",
+        )
 
 
 async def test_a_client_that_only_trusts_the_authority_is_refused(authority: Authority) -> None:
@@ -172,14 +177,20 @@ async def test_a_server_by_another_authority_is_not_trusted(authority: Authority
     stranger = Authority(tmp_path, "stranger")
 
     async with billing(stranger.issue("billing", trusting=authority)) as client:
-        assert (await refusal(client(authority.issue("auth")).Drained(NOTHING)))[0] is Kind.UNAVAILABLE
+        assert (await refusal(client(authority.issue("auth"), SHORT).Drained(NOTHING, timeout=30)))[
+            0
+        ] is Kind.UNAVAILABLE
 
 
 async def test_a_server_of_another_name_is_not_trusted(authority: Authority) -> None:
     async with billing(authority.issue("notify")) as client:
-        assert (await refusal(client(authority.issue("auth")).Drained(NOTHING)))[0] is Kind.UNAVAILABLE
+        assert (await refusal(client(authority.issue("auth"), SHORT).Drained(NOTHING, timeout=30)))[
+            0
+        ] is Kind.UNAVAILABLE
 
 
 async def test_a_certificate_that_has_expired_is_refused(authority: Authority) -> None:
     async with billing(authority.issue("billing")) as client:
-        assert (await refusal(client(authority.issue("auth", days=-1)).Drained(NOTHING)))[0] is Kind.UNAVAILABLE
+        assert (await refusal(client(authority.issue("auth", days=-1), SHORT).Drained(NOTHING, timeout=30)))[
+            0
+        ] is Kind.UNAVAILABLE

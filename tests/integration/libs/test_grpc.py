@@ -131,7 +131,7 @@ class Net:
         return self.server
 
     def channel(
-        self, service: str = "auth", *, connect_seconds: float = 5.0, kill_points: KillPoints | None = None
+        self, service: str = "auth", *, connect_seconds: float = 20.0, kill_points: KillPoints | None = None
     ) -> grpc.aio.Channel:
         config = GrpcConfig(
             peers=json.dumps({"billing": f"unix:{self.directory}/wire.sock"}), connect_seconds=connect_seconds
