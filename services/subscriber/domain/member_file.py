@@ -126,7 +126,8 @@ def _decoded(data: bytes) -> str:
 def _header(text: str) -> tuple[str, list[str]]:
     """Returns the delimiter and the names; of comma, semicolon and tab that which makes `email` a column."""
     for delimiter in _DELIMITERS:
-        names = ["_".join(name.casefold().split()) for name in next(_records(text, delimiter)).cells]
+        first = next(_records(text, delimiter), None)
+        names = ["_".join(name.casefold().split()) for name in first.cells] if first is not None else []
         if "email" in names:
             return delimiter, names
     return _DELIMITERS[0], []

@@ -56,6 +56,7 @@ def test_the_delimiter_is_the_one_that_makes_email_a_column(delimiter: str) -> N
         (b"\xef\xbb\xbf", "file_empty"),
         (b"name,note\nMei,x\n", "column_missing"),
         (b",,,\nmei@example.com\n", "column_missing"),
+        (b",,\n , \n", "column_missing"),
         (b"e-mail\nmei@example.com\n", "column_missing"),
         (b"email,name, EMAIL\n", "column_twice"),
         (b"email" + b",x" * 200, "columns_too_many"),
