@@ -12,7 +12,7 @@ from libs.config import Secret
 from libs.grpc_client import GrpcConfig
 from libs.redis_client import RedisConfig
 
-_ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class GatewayConfig:
     key_pepper: Secret = field(repr=False)
     """Key of the HMAC that API keys are looked up by; auth has the same."""
     http_listen: str = "127.0.0.1:8080"
-    descriptors: Path = _ROOT / "gen" / "descriptors.binpb"
-    problem_page: Path = _ROOT / "docs" / "problems.md"
+    descriptors: Path = ROOT / "gen" / "descriptors.binpb"
+    problem_page: Path = ROOT / "docs" / "problems.md"
     problem_base: str = "/problems/"
     """What the `type` of a problem begins with; the reason follows."""
     trusted_proxies: tuple[str, ...] = ()

@@ -10,11 +10,13 @@ from typing import Any
 
 import jwt
 import pytest
+import yarl
 from cryptography.hazmat.primitives import serialization
 
 from infra.local.valkey import ValkeyServer
 from libs import ids
 from libs.caller import CallerKind
+from services.gateway.http import api_keys
 from tests.support.gateway import (
     OTHER_ACCOUNT,
     OTHER_SITE,
@@ -240,8 +242,6 @@ async def test_a_key_is_only_what_it_was_made_as(fresh_gateway: RunningGateway) 
 
 
 async def test_an_ended_key_works_for_less_than_a_second(gateway: RunningGateway) -> None:
-    from services.gateway.http import api_keys
-
     assert api_keys.CACHE_SECONDS < 1
     for _ in range(20):
         assert (await gateway.ask("GET", "/v1/offers", credential=SECRET_KEY)).status == 200
@@ -272,8 +272,6 @@ async def test_a_secret_key_in_a_url_is_refused_on_every_path(
     gateway: RunningGateway, path: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     encoded = SECRET_KEY.replace("gfsk", "%67fs%6B")
-    import yarl
-
     target = path.format(key=SECRET_KEY, encoded=encoded)
     async with gateway.client.get(yarl.URL(f"{gateway.url}{target}", encoded=True)) as response:
         body = await response.read()

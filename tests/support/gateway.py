@@ -127,8 +127,13 @@ class Backend:
     origins: dict[str, list[UUID]] = field(default_factory=dict)
     jwks: list[session_pb2.JsonWebKey] = field(default_factory=list)
     failure: GatefoldError | Exception | None = None
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when DecideAccess was called."""
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+    """DecideAccess answers once it is set."""
 
     def __post_init__(self) -> None:
+        self.goes_on.set()
         self.jwks = [self.signer.jwk()]
         self.origins = {SITE: [ACCOUNT], OTHER_SITE: [OTHER_ACCOUNT]}
         self.add_key(SECRET_KEY, scopes=("catalogue:read", "catalogue:write", "subscribers:write", "access:read"))
@@ -206,6 +211,8 @@ class _Subscriber(_Toy):
 
     async def DecideAccess(self, request: Any, context: Any) -> Any:
         self.backend.note("DecideAccess", request)
+        self.backend.entered.set()
+        await self.backend.goes_on.wait()
         return entitlement_pb2.DecideAccessResponse(allowed=True, reason="entitled")
 
     async def CreateSubscriber(self, request: Any, context: Any) -> Any:

@@ -58,7 +58,7 @@ def _headers(error: GatefoldError) -> Mapping[str, str]:
         headers["Allow"] = error.metadata["allow"]
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
-    elif error.kind is Kind.UNAVAILABLE:
+    elif error.kind in (Kind.UNAVAILABLE, Kind.TIMEOUT):
         headers["Retry-After"] = "1"
     return headers
 

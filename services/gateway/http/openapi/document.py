@@ -131,7 +131,7 @@ def _operation(endpoint: Endpoint, comments: Comments, schemas: Schemas) -> Sche
 def _terms(endpoint: Endpoint) -> str:
     message = endpoint.policy.message
     credentials = [f"`{name}`" for kind, (name, _) in _CREDENTIALS.items() if kind in endpoint.policy.callers]
-    terms = [f"With {' or '.join(credentials)}" if credentials else "Without a credential"]
+    terms = [f"Needs {' or '.join(credentials)}" if credentials else "Needs no credential"]
     terms.append(f"limit class `{RATE_CLASSES[message.rate]}`")
     if endpoint.policy.scope:
         terms.append(f"scope `{endpoint.policy.scope}`")

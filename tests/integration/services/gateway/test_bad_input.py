@@ -50,8 +50,14 @@ async def test_of_a_name_that_comes_twice_the_last_counts(gateway: RunningGatewa
 
 @pytest.mark.parametrize(
     "content_type",
-    ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", "application/jsonp", "multipart/form-data"],
-)  # fmt: skip
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=latin-1",
+        "application/jsonp",
+        "multipart/form-data",
+    ],
+)
 async def test_another_media_type_is_a_415(gateway: RunningGateway, content_type: str) -> None:
     answer = await gateway.ask(
         "POST", "/v1/products", credential=SECRET_KEY, data=b'{"name":"x"}', headers={"Content-Type": content_type}

@@ -76,7 +76,7 @@ async def test_query_parameters_follow_the_same_rules(gateway: RunningGateway) -
     assert (await gateway.ask("GET", "/v1/products?a=%ff", credential=SECRET_KEY)).reason == "query_malformed"
 
 
-async def test_a_raw_body_arrives_byte_for_byte_with_the_header_that_its_contract_names(
+async def test_a_raw_body_arrives_byte_for_byte_with_the_header_its_contract_names(
     gateway: RunningGateway,
 ) -> None:
     body = b'{"id": "evt_1",\r\n "x": "\xc3\xa9\x00"}'

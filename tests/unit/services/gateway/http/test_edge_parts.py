@@ -1,0 +1,317 @@
+"""The small parts of the edge: caches, key set, addresses, assurance, keys, local limits."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from gatefold.edge.v1 import policy_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs import errors
+from libs.caller import Caller, CallerKind
+from libs.clock import FixedClock
+from libs.errors import GatefoldError
+from libs.policies import Policy
+from services.auth.domain import api_key as auths_api_key
+from services.gateway.config import GatewayConfig
+from services.gateway.http.address import ClientAddress, network_of
+from services.gateway.http.api_keys import checksum
+from services.gateway.http.authorisation import Authorisation
+from services.gateway.http.caches import Cache
+from services.gateway.http.limits import LocalLimiter, Quotas
+from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.problems import Problems
+from services.gateway.http.tokens import KEY_SET_SECONDS, REFETCH_SECONDS, KeySet
+
+
+class Monotonic:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# -- cache ------------------------------------------------------------------------------------------------------------
+
+
+class Source:
+    def __init__(self) -> None:
+        self.asked = 0
+        self.failure: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self) -> int:
+        self.asked += 1
+        await self.gate.wait()
+        if self.failure:
+            raise self.failure
+        return self.asked
+
+
+async def test_a_cached_value_ends_with_its_time() -> None:
+    clock, source = Monotonic(), Source()
+    cache: Cache[str, int] = Cache(seconds=0.9, most=10, monotonic=clock)
+    assert [await cache.get("a", source) for _ in range(3)] == [1, 1, 1]
+    clock.now = 0.89
+    assert await cache.get("a", source) == 1
+    clock.now = 0.9
+    assert cache.peek("a") is None
+    assert await cache.get("a", source) == 2
+
+
+async def test_a_cache_asks_once_for_all_who_wait_and_counts_age_from_the_question() -> None:
+    clock, source = Monotonic(), Source()
+    cache: Cache[str, int] = Cache(seconds=1, most=10, monotonic=clock)
+    source.gate.clear()
+    waiting = [asyncio.ensure_future(cache.get("a", source)) for _ in range(10)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    clock.now = 0.9
+    source.gate.set()
+    assert await asyncio.gather(*waiting[1:]) == [1] * 9
+    clock.now = 1.0
+    assert await cache.get("a", source) == 2
+
+
+async def test_a_cache_is_bounded_and_keeps_no_failure() -> None:
+    clock, source = Monotonic(), Source()
+    cache: Cache[int, int] = Cache(seconds=10, most=3, monotonic=clock)
+    for number in range(10):
+        await cache.get(number, source)
+    assert len(cache) == 3
+    source.failure = errors.unavailable("away", "Away.")
+    for _ in range(2):
+        with pytest.raises(GatefoldError):
+            await cache.get(99, source)
+    assert source.asked == 12
+
+
+# -- key set ----------------------------------------------------------------------------------------------------------
+
+
+class Keys:
+    def __init__(self) -> None:
+        self.asked = 0
+        self.documents = [document("one")]
+        self.failure: GatefoldError | None = None
+
+    async def __call__(self, request_id: str) -> list[dict[str, str]]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.failure:
+            raise self.failure
+        return self.documents
+
+
+def document(name: str, **changes: str) -> dict[str, str]:
+    # The generator of P-256 is a point as good as any.
+    x = "axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpY"
+    y = "T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU"
+    return {"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": name, "use": "sig", "alg": "ES256"} | changes
+
+
+async def test_the_key_set_is_fetched_when_old_and_seldom_for_unknown_ids() -> None:
+    clock, fetch = Monotonic(), Keys()
+    keys = KeySet(fetch, monotonic=clock)
+    assert await keys.find("one", "r") is not None
+    for _ in range(10):
+        assert await keys.find("two", "r") is None
+    assert fetch.asked == 1
+    clock.now += REFETCH_SECONDS
+    fetch.documents = [document("one"), document("two")]
+    found = await asyncio.gather(*(keys.find("two", "r") for _ in range(10)))
+    assert None not in found
+    assert fetch.asked == 2
+    clock.now += KEY_SET_SECONDS + 1
+    generation = keys.generation
+    fetch.documents = [document("two")]
+    assert await keys.find("one", "r") is None
+    assert keys.generation > generation
+
+
+async def test_known_keys_stay_good_while_auth_is_away() -> None:
+    clock, fetch = Monotonic(), Keys()
+    keys = KeySet(fetch, monotonic=clock)
+    fetch.failure = errors.unavailable("away", "Away.")
+    with pytest.raises(GatefoldError):
+        await keys.loaded()
+    with pytest.raises(GatefoldError):
+        await keys.find("one", "r")
+    fetch.failure = None
+    await keys.loaded()
+    fetch.failure = errors.unavailable("away", "Away.")
+    clock.now += 10 * KEY_SET_SECONDS
+    assert await keys.find("one", "r") is not None
+    assert await keys.find("two", "r") is None
+
+
+@pytest.mark.parametrize("odd", [{"kty": "oct"}, {"crv": "P-384"}, {"alg": "RS256"}, {"use": "enc"}, {"kid": ""}])
+async def test_keys_of_another_kind_are_left_out(odd: dict[str, str]) -> None:
+    fetch = Keys()
+    fetch.documents = [document("one", **odd), document("good")]
+    keys = KeySet(fetch, monotonic=Monotonic())
+    assert await keys.find("good", "r") is not None
+    assert await keys.find(odd.get("kid", "one"), "r") is None
+
+
+# -- addresses --------------------------------------------------------------------------------------------------------
+
+PROXIES = ClientAddress(("10.0.0.0/8", "fd00::/8"))
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "expected"),
+    [
+        (("203.0.113.1", 5), [], "203.0.113.1"),
+        (("203.0.113.1", 5), ["1.2.3.4"], "203.0.113.1"),
+        (("10.0.0.1", 5), ["1.2.3.4"], "1.2.3.4"),
+        (("10.0.0.1", 5), ["6.6.6.6, 1.2.3.4"], "1.2.3.4"),
+        (("10.0.0.1", 5), ["6.6.6.6", "1.2.3.4, 10.0.0.2"], "1.2.3.4"),
+        (("10.0.0.1", 5), ["10.0.0.9"], "10.0.0.9"),
+        (("10.0.0.1", 5), ["1.2.3.4, nonsense"], "10.0.0.1"),
+        (("10.0.0.1", 5), ["1.2.3.4, "], "10.0.0.1"),
+        (("10.0.0.1", 5), ["1.2.3.4:80"], "10.0.0.1"),
+        (("10.0.0.1", 5), ["2001:db8::1"], "2001:db8::1"),
+        (("fd00::1", 5, 0, 0), ["2001:db8::1"], "2001:db8::1"),
+        (("::ffff:10.0.0.1", 5, 0, 0), ["1.2.3.4"], "1.2.3.4"),
+        (("::ffff:203.0.113.1", 5, 0, 0), ["1.2.3.4"], "203.0.113.1"),
+        (("10.0.0.1", 5), [", ".join(["6.6.6.6"] + ["10.0.0.2"] * 500)], "10.0.0.2"),
+        ("", ["1.2.3.4"], ""),
+        (None, ["1.2.3.4"], ""),
+    ],
+)
+def test_only_trusted_proxies_are_believed(peer: object, forwarded: list[str], expected: str) -> None:
+    assert PROXIES.of(peer, forwarded) == expected
+
+
+def test_one_client_has_a_whole_v6_network() -> None:
+    assert network_of("2001:db8:1:2:3::4") == network_of("2001:db8:1:2:ffff::1") == "2001:db8:1:2::/64"
+    assert network_of("203.0.113.1") == "203.0.113.1"
+    assert network_of("") == ""
+
+
+# -- assurance --------------------------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def assurance(caller: Caller, acr: str, max_age_seconds: int) -> dict[str, str]:
+    message = policy_pb2.Policy(assurance=policy_pb2.Assurance(acr=acr, max_age_seconds=max_age_seconds))
+    callers = frozenset({CallerKind.PLATFORM_OPERATOR})
+    policy = Policy("/x/Y", message, False, "", callers, frozenset(), False, False, False)
+    try:
+        Authorisation(FixedClock(NOW), closed=False).authorise(caller, cast("Any", SimpleNamespace(policy=policy)))
+    except GatefoldError as error:
+        answer = Problems("/problems/").response(error, "r")
+        return {"reason": error.reason, "challenge": answer.headers["WWW-Authenticate"]}
+    return {}
+
+
+def operator(acr: str | None, age: timedelta | None) -> Caller:
+    return Caller(
+        kind=CallerKind.PLATFORM_OPERATOR, actor="per_x", acr=acr, auth_time=None if age is None else NOW - age
+    )
+
+
+@pytest.mark.parametrize(
+    ("acr", "age", "good"),
+    [
+        ("aal2", timedelta(minutes=15), True),
+        ("aal3", timedelta(0), True),
+        ("aal1", timedelta(0), False),
+        (None, timedelta(0), False),
+        ("zzz", timedelta(0), False),
+        ("aal2", timedelta(minutes=15, seconds=1), False),
+        ("aal2", None, False),
+    ],
+)
+def test_assurance_is_strong_and_fresh_or_challenged(acr: str | None, age: timedelta | None, good: bool) -> None:
+    answer = assurance(operator(acr, age), "aal2", 900)
+    assert (
+        not answer
+        if good
+        else answer["challenge"]
+        == (
+            'Bearer realm="gatefold", error="insufficient_user_authentication", '
+            'error_description="A stronger or fresher authentication is required.", acr_values="aal2", max_age="900"'
+        )
+    )
+
+
+def test_assurance_may_ask_for_one_of_both_alone() -> None:
+    assert not assurance(operator("aal1", timedelta(seconds=5)), "", 10)
+    assert "acr_values" not in assurance(operator("aal1", timedelta(seconds=50)), "", 10)["challenge"]
+    assert not assurance(operator("aal2", None), "aal2", 0)
+
+
+# -- keys and quotas --------------------------------------------------------------------------------------------------
+
+
+@given(st.binary(min_size=32, max_size=32), st.sampled_from(["secret", "publishable"]), st.booleans())
+def test_the_keys_that_auth_makes_are_well_formed_here(randomness: bytes, kind: str, live: bool) -> None:
+    key = auths_api_key.mint(kind, live, lambda _: randomness)
+    assert checksum(key[:-6]) == key[-6:]
+
+
+def test_unknown_quotas_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"read\.nobody"):
+        Quotas({"read.nobody": (1, 1)})
+    with pytest.raises(ValueError, match=r"read\.server"):
+        GatewayConfig.quotas(cast("Any", SimpleNamespace(rate_quotas='{"read.server": 5}')))
+
+
+def test_readers_behind_one_publishable_key_do_not_share_a_limit() -> None:
+    quotas = Quotas({})
+    key = Caller(kind=CallerKind.PUBLISHABLE_KEY, actor="key_x")
+    keys = {quotas.of("strict", key, address)[0].key for address in ("203.0.113.1", "203.0.113.2")}
+    assert len(keys) == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 3)), max_size=60), st.integers(1, 20))
+def test_in_any_window_no_more_than_rate_and_burst_is_let_through(steps: list[tuple[int, int]], amount: int) -> None:
+    clock = Monotonic()
+    limiter = LocalLimiter(clock)
+    limit = Limit("read-server", "k", amount, 10)
+    admitted: list[tuple[float, int]] = []
+    for step, cost in steps:
+        clock.now += step / 1000
+        if limiter.decide([limit], min(cost, amount)).admitted:
+            admitted.append((clock.now, min(cost, amount)))
+    for begin, _ in admitted:
+        for end, _ in admitted:
+            if end >= begin:
+                total = sum(cost for at, cost in admitted if begin <= at <= end)
+                assert total <= amount + (end - begin) * amount / 10 + 1e-6
+
+
+@given(st.integers(1, 50), st.integers(1, 100))
+def test_whoever_waits_as_long_as_told_is_let_through(amount: int, seconds: int) -> None:
+    clock = Monotonic()
+    limiter = LocalLimiter(clock)
+    limit = Limit("read-server", "k", amount, seconds)
+    while (decision := limiter.decide([limit], 1)).admitted:
+        pass
+    clock.now += decision.retry_after_seconds
+    assert limiter.decide([limit], 1).admitted
+
+
+def test_the_local_limiter_is_bounded() -> None:
+    limiter = LocalLimiter(Monotonic())
+    for number in range(50_010):
+        limiter.decide([Limit("read-address", str(number), 5, 60)], 1)
+    assert len(limiter) == 50_000
+
+
+def test_a_fault_of_ours_shows_nothing_of_itself() -> None:
+    answer = Problems("https://gatefold.dev/problems/").response(
+        errors.internal("key_missing", "billing has none."), "r1"
+    )
+    assert answer.status == 500
+    assert b"billing" not in cast("bytes", answer.body)
+    assert b'"type":"https://gatefold.dev/problems/internal_error"' in cast("bytes", answer.body)
+    assert b'"instance":"urn:gatefold:request:r1"' in cast("bytes", answer.body)
