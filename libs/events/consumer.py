@@ -188,6 +188,8 @@ class Consumer:
         while not self._stop.is_set():
             try:
                 async with self._parallel:
+                    if self._stop.is_set():
+                        return  # it waited behind others, and nothing of it has begun
                     await self._application.apply(delivery.producer, delivery.envelope)
             except NotTakenError as not_taken:
                 failures += 1
