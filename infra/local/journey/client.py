@@ -1,6 +1,7 @@
 """Owns how the journey calls the public API: as a careful client does, with idempotency keys and patience."""
 
 import asyncio
+import io
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -55,8 +56,10 @@ class Api:
         uncertain, pause, last = False, 0.05, "no answer"
         while True:
             try:
+                # A stream of its own for each try: a large body given as bytes would hold the loop.
+                data = form if content is None else io.BytesIO(content)
                 async with self._session.request(
-                    method, self._base + path, headers=headers, json=json, data=content if form is None else form
+                    method, self._base + path, headers=headers, json=json, data=data
                 ) as response:
                     body = await _read(response)
                     if response.status not in PATIENT_STATUSES or _final(response.status, body):

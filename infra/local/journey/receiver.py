@@ -40,12 +40,12 @@ class WebhookReceiver:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def wait(self, event_type: str, seconds: float) -> Any:
-        """Returns the first body of a type; raises TimeoutError when none came."""
+    async def wait(self, event_type: str, seconds: float, subject: str = "") -> Any:
+        """Returns the first body of a type, and about a subscriber when one is given; raises TimeoutError for none."""
         async with asyncio.timeout(seconds):
             while True:
-                for body in self.events.values():
-                    if body["type"] == event_type:
+                for body in self.of(event_type):
+                    if subject in ("", body["data"].get("subscriber_id")):
                         return body
                 await asyncio.sleep(SEEN_SECONDS)
 

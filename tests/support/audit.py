@@ -1,0 +1,114 @@
+"""Owns looking for what a journey doubled or lost, whatever was killed on its way."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import aiohttp
+
+from infra.local.journey import Journey, WebhookReceiver
+from infra.local.journey.steps import OWNER, PRICE_MINOR, READER
+from tests.support.stack import StackProcess
+
+RENEWALS = 1
+SETTLED_SECONDS = 60.0
+# Subject lines of the mails that a journey leads to, by receiver, each exactly so often.
+MAILS = Counter(
+    {
+        (OWNER, "You are invited"): 1,
+        (READER, "Confirm your address"): 1,
+        (READER, "Your receipt"): 1 + RENEWALS,
+    }
+)
+EVENTS = Counter({"invoice.paid": 1 + RENEWALS, "subscription.activated": 1, "subscription.renewed": RENEWALS})
+
+
+async def audit(stack: StackProcess, journey: Journey, receiver: WebhookReceiver) -> list[str]:
+    """Returns what is doubled or missing, in words, once all that is under way has had time to end."""
+    found: list[str] = ["nothing was looked at"]
+    async with aiohttp.ClientSession() as session:
+        try:
+            async with asyncio.timeout(SETTLED_SECONDS):
+                while found:
+                    found = await _look(stack, journey, receiver, session)
+                    if found:
+                        await asyncio.sleep(0.25)
+        except TimeoutError:
+            pass
+    return found
+
+
+async def _look(
+    stack: StackProcess, journey: Journey, receiver: WebhookReceiver, session: aiohttp.ClientSession
+) -> list[str]:
+    return [
+        *await _money(stack, session),
+        *await _mails(stack, session),
+        *_events(receiver),
+        *await _staff_view(stack, journey, session),
+    ]
+
+
+async def _money(stack: StackProcess, session: aiohttp.ClientSession) -> list[str]:
+    """At Stripe: as many payments as invoices, of the right amount, of one customer."""
+    intents = await _json(session, f"{stack.endpoints['stripe']}/_sim/objects/payment_intent")
+    paid = [item["amount_received"] for item in intents["data"] if item["status"] == "succeeded"]
+    customers = (await _json(session, f"{stack.endpoints['stripe']}/_sim/objects/customer"))["data"]
+    found = []
+    if paid != [PRICE_MINOR] * (1 + RENEWALS):
+        found.append(f"Stripe received {paid}")
+    if len(customers) != 1:
+        found.append(f"{len(customers)} customers at Stripe")
+    return found
+
+
+async def _mails(stack: StackProcess, session: aiohttp.ClientSession) -> list[str]:
+    """A mail may be handed over twice under one Message-ID; it is one mail then."""
+    mails = (await _json(session, f"{stack.endpoints['mail']}/mails"))["data"]
+    once = {mail["message_id"]: (mail["to"], mail["subject"]) for mail in mails}
+    counted = Counter(
+        key for to, subject in once.values() for key in MAILS if to == key[0] and subject.startswith(key[1])
+    )
+    return [] if counted == MAILS and len(once) == MAILS.total() else [f"mails: {sorted(once.values())}"]
+
+
+def _events(receiver: WebhookReceiver) -> list[str]:
+    """Each event once, each aggregate's events without a gap."""
+    ids = [body["id"] for body in receiver.events.values()]
+    counted = Counter(body["type"] for body in receiver.events.values())
+    found = [f"{counted[name]} × {name}" for name, wanted in EVENTS.items() if counted[name] != wanted]
+    if len(ids) != len(set(ids)):
+        found.append("an event was delivered under two ids")
+    if receiver.forged:
+        found.append(f"{receiver.forged} webhooks with a bad signature")
+    return found
+
+
+async def _staff_view(stack: StackProcess, journey: Journey, session: aiohttp.ClientSession) -> list[str]:
+    """What staff see adds up."""
+    cast, gateway = journey.cast, stack.endpoints["gateway"]
+    headers = {"Authorization": f"Bearer {cast.secret_key}"}
+
+    async def rows(path: str) -> list[Any]:
+        return list((await _json(session, gateway + path, headers)).get("data", []))
+
+    subscriptions = await rows(f"/v1/subscriptions?subscriber_id={cast.reader}")
+    invoices = await rows(f"/v1/invoices?subscription_id={cast.subscription}")
+    entitlements = await rows(f"/v1/subscribers/{cast.reader}/entitlements")
+    balances = await rows("/v1/ledger/balances")
+    found = []
+    if [item["state"] for item in subscriptions] != ["active"]:
+        found.append(f"subscriptions: {subscriptions}")
+    if sorted(item["number"] for item in invoices if item["state"] == "paid") != ["000001", "000002"]:
+        found.append(f"invoices: {invoices}")
+    if len([item for item in entitlements if item["active"]]) != 1:
+        found.append(f"entitlements: {entitlements}")
+    debits, credited = (sum(row[side]["amount_minor"] for row in balances) for side in ("debits", "credits"))
+    if debits != credited or debits != 2 * (1 + RENEWALS) * PRICE_MINOR:
+        found.append(f"ledger: {balances}")
+    return found
+
+
+async def _json(session: aiohttp.ClientSession, url: str, headers: dict[str, str] | None = None) -> Any:
+    async with session.get(url, headers=headers) as response:
+        return await response.json(content_type=None)
