@@ -18,6 +18,7 @@ HEADER = (
 )
 FOLDER = Path(__file__).resolve().parent
 
+# fmt: off
 GIVEN = (
     "Amina", "Anna", "Bruno", "Chloé", "Daniela", "Elif", "Emeka", "Fatou", "Giulia", "Hiroshi", "Ines", "Jamal",
     "Jana", "Jürgen", "Kofi", "Lena", "Mateo", "Mei", "Nadia", "Noor", "Olga", "Pablo", "Priya", "Rafael",
@@ -32,6 +33,7 @@ SYLLABLES = (
 ARABIC_SYLLABLES = (
     "با", "تو", "رو", "سي", "كا", "لم", "نو", "دي",
 )
+# fmt: on
 DOMAINS = ("example.com", "example.org", "example.net", "mail.example", "post.example.com", "news.example.org")
 LABELS = ("VIP", "Founding member", "Conference 2023", "Print & web", "Schüler", "قرّاء", "early-bird", "Région Sud")
 NOTES = (

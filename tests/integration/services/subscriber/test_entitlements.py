@@ -222,6 +222,8 @@ async def test_the_paywalls_question_is_one_descent_of_the_primary_key(house: Ho
             UUID(int=1),
             "premium",
         )
+        key = await conn.fetchval("SELECT pg_get_indexdef('entitlement_pkey'::regclass)")
     plan = "\n".join(row[0] for row in rows)
     assert "entitlement_pkey" in plan
     assert "feature = 'premium'" in plan.split("Index Cond:")[1].splitlines()[0]
+    assert key.endswith("(account_id, subject_id, feature, source_id)")
