@@ -10,11 +10,15 @@ from pathlib import Path
 import psutil
 
 from infra.local import logs, memory, readiness, stack
+from infra.local.placement import StoreError
 from infra.local.settings import Place, StackConfig, kept_ports
 from infra.local.stack import Running, Stack, StackError
 from libs import config
 from libs.config import ConfigError
 from libs.vault import ProviderError
+
+DEMO = "demo"
+"""Folder of the demo's own state, below the state directory."""
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -25,7 +29,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         if options.state is not None:
             settings = replace(settings, state_dir=options.state)
         return _run(options, settings)
-    except (StackError, ConfigError, ProviderError) as error:
+    except (StackError, StoreError, ConfigError, ProviderError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
@@ -48,15 +52,16 @@ def _run(options: argparse.Namespace, settings: StackConfig) -> int:
         case "logs":
             return _logs(place, options.service, options.lines)
         case "reset":
-            stack.stop(place)
-            stack.forget(place)
+            for each in (Place(place.state / DEMO), place):
+                stack.stop(each)
+                stack.forget(each)
             print("forgotten")
     return 0
 
 
 def _demo(settings: StackConfig, *, keep: bool) -> int:
     """In a state directory of its own, so that it meets nothing of what `up` keeps."""
-    demo = Stack(replace(settings, state_dir=settings.state_dir / "demo"))
+    demo = Stack(replace(settings, state_dir=settings.state_dir / DEMO))
     with demo.locked():
         stack.forget(demo.place, but_lock=True)
         demo.place.make()

@@ -75,6 +75,8 @@ def become(child: Child, *, stop_signal: signal.Signals) -> NoReturn:
 
 def _detach(name: str, parent: int, log: Path | None, stop_signal: signal.Signals) -> None:
     os.setpgid(0, 0)
+    # Sockets, databases, mails: nobody else's business.
+    os.umask(0o077)
     signal.set_wakeup_fd(-1)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)

@@ -150,7 +150,7 @@ def choose_ports(settings: StackConfig, place: Place, say: Callable[[str], None]
         if wanted not in (0, port):
             say(f"{field.name}: port {wanted} is taken, using {port}")
         chosen[f"{field.name}_asked"] = asked
-    place.ports.write_text(json.dumps(chosen))
+    write_private(place.ports, json.dumps(chosen))
     return kept_ports(place)
 
 

@@ -100,7 +100,7 @@ class Stack:
                 store.stop()  # what a killed supervisor may have left
                 store.init()
         except StoreError as error:
-            raise StackError(str(error)) from error
+            raise StackError(f"the stores cannot start: {error}") from error
         supervisor = Supervisor(self.place.state, say, os.urandom, Backoff(), close_in_children=(self._lock,))
         try:
             return self._supervise(supervisor, running, direct, stay=stay)

@@ -13,6 +13,7 @@ from types import FrameType
 
 from infra.local import child_process
 from infra.local.logs import LogFile
+from infra.local.settings import write_private
 
 EXIT_CONFIG = 78  # EX_CONFIG: started again, it would end the same way
 _POLL_SECONDS = 1.0
@@ -308,10 +309,7 @@ class Supervisor:
         self._stop_signals += 1
 
     def _note(self) -> None:
-        path = self.directory / "status.json"
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps({"supervisor": os.getpid(), "programs": self.status()}))
-        fresh.replace(path)
+        write_private(self.directory / "status.json", json.dumps({"programs": self.status()}))
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

@@ -59,6 +59,16 @@ def deaf(supervisor: Supervisor, directory: Path) -> int:
     return 0
 
 
+def stubborn(supervisor: Supervisor, directory: Path) -> int:
+    """A program that does not listen, and would be waited for long."""
+    program = _sleeper(directory, "stubborn", deaf=True)
+    supervisor.add(Program(program.name, program.run, stop_seconds=600))
+    supervisor.serve()
+    _note(directory, "draining")
+    supervisor.drain()
+    return 0
+
+
 def crash(supervisor: Supervisor, directory: Path) -> int:
     """A program that fails three times, then stays."""
 

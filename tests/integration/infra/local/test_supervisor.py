@@ -139,6 +139,15 @@ def test_program_that_does_not_stop_is_killed(scene: Scene) -> None:
     assert not psutil.pid_exists(pid)
 
 
+def test_second_signal_kills_what_still_drains(scene: Scene) -> None:
+    scene.start("stubborn")
+    scene.until(lambda: scene.noted("stubborn started"))
+    scene.process.send_signal(signal.SIGINT)
+    scene.until(lambda: scene.status("stubborn")["state"] == "stopping")
+    assert scene.stop(signal.SIGINT) == 0
+    assert scene.status("stubborn")["last_exit"] == "killed by SIGKILL"
+
+
 def test_one_off_children_tell_their_exit_codes(scene: Scene) -> None:
     scene.start("task")
     assert scene.process.wait(WAIT_SECONDS) == 0
