@@ -106,6 +106,8 @@ class Relay:
 
     async def publish(self) -> int:
         """Publishes one batch, oldest first; returns how many events it took."""
+        if not await self._any_waiting():
+            return 0
         async with self._db.transaction("relay_outbox") as conn:
             rows = await conn.fetch(
                 "SELECT position, envelope FROM outbox WHERE published_at IS NULL"
@@ -170,6 +172,12 @@ class Relay:
             back_off = self._poll_seconds
             if taken < CLAIM_ROWS:
                 await pause(stop, self._poll_seconds, self._woken)
+
+    async def _any_waiting(self) -> bool:
+        """Answers without a writing transaction, which an idle relay would otherwise make five times a second."""
+        async with self._db.transaction("look_into_outbox", read_only=True) as conn:
+            waiting: bool = await conn.fetchval("SELECT EXISTS (SELECT FROM outbox WHERE published_at IS NULL)")
+        return waiting
 
     async def _add(self, envelopes: Sequence[bytes]) -> None:
         pipeline = self._redis.pipeline(transaction=False)

@@ -392,6 +392,20 @@ async def test_a_service_starts_only_when_its_personal_data_is_accounted_for(
         await SubjectDataServicer("notify", notify.app, vault, (), clock=clock).check()
 
 
+async def test_older_code_leaves_the_check_to_the_newer_whose_migrations_are_applied(
+    service_db: ServiceDb, vault: Vault, clock: FixedClock
+) -> None:
+    notify = await service_db("notify")
+    owner = await asyncpg.connect(notify.owner_dsn.reveal())
+    await owner.execute(
+        "INSERT INTO schema_migration (component, number, name, kind, min_compatible_code, sha256, code_version,"
+        " applied_at) VALUES ('notify', 9999, 'newer', 'expand', 1, '', 1, '2027-01-01Z')"
+    )
+    await SubjectDataServicer("notify", notify.app, vault, (), clock=clock).check()
+    await owner.execute("DELETE FROM schema_migration WHERE number = 9999")
+    await owner.close()
+
+
 @asynccontextmanager
 async def changed(database: ServiceDatabase, statement: str) -> AsyncIterator[Any]:
     """A connection of the owner's on which the schema is changed; nothing of it stays."""
