@@ -49,10 +49,16 @@ reset: setup ## Stop and forget all local data
 
 # --- proof ------------------------------------------------------------------------------------------------------------
 
-.PHONY: test check lint types contracts proto-check browser ci bench chaos cases
-test: setup ## Everything a bare machine can prove: unit, integration, e2e, security, architecture
-	@echo "make test: pytest on embedded PostgreSQL and Valkey; left to make ci: lint, types, proto rules, browser; left to make chaos: the full walk of kill points"
-	@$(PY) -m infra.timed "make test" $(PY) -m pytest -q --ignore=tests/browser $(ARGS)
+APART := tests/unit tests/integration tests/security tests/architecture tests/data
+
+.PHONY: test test-parts check lint types contracts proto-check browser ci bench chaos cases
+test: setup ## Everything a bare machine can prove: unit, integration, security, architecture, e2e
+	@echo "make test: pytest on embedded PostgreSQL and Valkey, then e2e over HTTP with every process up"
+	@echo "left out: lint, types, proto rules, chart, browser (make ci); the walk of all kill points (make chaos); make bench"
+	@$(PY) -m infra.timed "make test" $(MAKE) --no-print-directory test-parts
+test-parts:
+	@$(PY) -m pytest -q -n 2 --dist loadfile $(APART) $(ARGS)
+	@$(PY) -m pytest -q tests/e2e $(ARGS)
 check: $(VENV)/.ci setup lint types contracts ## Before every commit: lint, types, contracts, unit and architecture tests
 	@$(PY) -m pytest -q -x tests/unit tests/architecture
 lint: $(VENV)/.ci
