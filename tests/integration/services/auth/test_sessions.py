@@ -57,8 +57,18 @@ async def test_a_refresh_token_is_another_each_time_and_a_spent_one_ends_the_fam
 async def test_two_refreshes_at_once_get_the_same_successor(house: AuthHouse, reader: tuple[UUID, str]) -> None:
     other = await house.sign_in(*reader)
     first = await house.sign_in(*reader)
-    answers = await asyncio.gather(*(house.refresh(first.refresh_token) for _ in range(6)))
+    session = ids.decode("ses", str((await house.claims(first.access_token))["sid"]))
+    async with house.app.tenant(reader[0], "hold") as conn:
+        await conn.execute("SELECT id FROM session WHERE id = $1 FOR UPDATE", session)
+        calls = [asyncio.create_task(house.refresh(first.refresh_token)) for _ in range(3)]
+        async with asyncio.timeout(10):
+            # All three stand at the row before the first goes on; the database has no event to wait for.
+            while await conn.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    answers = await asyncio.gather(*calls)
     (successor,) = {answer.refresh_token for answer in answers}
+    async with house.app.tenant(reader[0], "read_generation", read_only=True) as conn:
+        assert await conn.fetchval("SELECT generation FROM session WHERE id = $1", session) == 2
     await house.refresh(successor)
     await house.refresh(other.refresh_token)
 
