@@ -27,6 +27,8 @@ PLACES = [
     Place("POST", "/v1/subs/{id}/cancel"),
     Place("GET", "/v1/subs/{sub_id}/lines/{line_id}"),
     Place("GET", "/.well-known/jwks.json"),
+    Place("GET", "/v1/a/fixed/{x}/end"),
+    Place("GET", "/v1/a/{y}/{z}/other"),
 ]
 ROUTES = Routes(cast("list[Any]", PLACES))
 
@@ -43,6 +45,8 @@ ROUTES = Routes(cast("list[Any]", PLACES))
         ("POST", "/v1/subs/a%2Fb%20c/cancel", "/v1/subs/{id}/cancel", ("a/b c",)),
         ("GET", "/v1/subs/s/lines/l", "/v1/subs/{sub_id}/lines/{line_id}", ("s", "l")),
         ("GET", "/.well-known/jwks.json", "/.well-known/jwks.json", ()),
+        ("GET", "/v1/a/fixed/1/end", "/v1/a/fixed/{x}/end", ("1",)),
+        ("GET", "/v1/a/fixed/1/other", "/v1/a/{y}/{z}/other", ("fixed", "1")),
     ],
 )
 def test_a_path_leads_to_its_endpoint(verb: str, path: str, template: str, values: tuple[str, ...]) -> None:
