@@ -75,6 +75,45 @@ class Application:
                 await self._apply_one(producer, envelope, over_gap=True)
                 return
 
+    async def apply_together(self, producer: str, envelopes: Sequence[envelope_pb2.Envelope]) -> set[str]:
+        """Applies events of one account and type, no two of one aggregate, in one transaction: all, or none.
+
+        Returns the identifiers of those that are done with; before the others something of their aggregate is missing,
+        or was applied elsewhere. Raises NotTakenError for the one that could not be applied.
+        """
+        done = {one.id for one in envelopes if one.sequence <= self._known.get(_aggregate(producer, one), 0)}
+        fresh = [envelope for envelope in envelopes if envelope.id not in done]
+        outcomes: dict[str, str] = dict.fromkeys(done, "skipped")
+        at = None
+        try:
+            if fresh:
+                account = account_of(fresh[0])
+                async with self._db.tenant(account, _label(fresh[0])) as conn:
+                    following = await inbox.advance_all(conn, account, producer, fresh)
+                    fresh = [envelope for envelope in fresh if envelope.id in following]
+                    events = []
+                    for envelope in fresh:
+                        at = envelope
+                        events.append(None if self._passed(envelope) else Event.from_envelope(envelope))
+                    at = None
+                    subjects = [subject for event in events if event is not None for subject in event.subjects]
+                    erased = await inbox.erased(conn, account, subjects)
+                    for envelope, event in zip(fresh, events, strict=True):
+                        at = envelope
+                        outcomes[envelope.id] = await self._take(conn, event, erased)
+                    at = None
+        except Exception as error:
+            if at is None:
+                # Nobody's fault, or somebody's whom only trying each by itself will tell.
+                self._log.warning("events are applied one by one", extra={"reason": describe(error)})
+                return done
+            raise NotTakenError(at, transient=_transient(error)) from error
+        for envelope in fresh:
+            self._remember(_aggregate(producer, envelope), envelope.sequence)
+        for outcome in outcomes.values():
+            self._count(outcome)
+        return set(outcomes)
+
     async def missed(self, producer: str, envelopes: Sequence[envelope_pb2.Envelope]) -> list[envelope_pb2.Envelope]:
         """Returns those of the events that are not applied yet; one question an account for what is not remembered."""
         unsure: dict[str, list[envelope_pb2.Envelope]] = {}
@@ -122,7 +161,7 @@ class Application:
             packed = await inbox.lock_dead_letter(conn, account, event_id)
             if packed is None:
                 return False
-            outcome = await self._take(conn, envelope_pb2.Envelope.FromString(packed))
+            outcome = await self._take_alone(conn, envelope_pb2.Envelope.FromString(packed))
             await inbox.delete_dead_letter(conn, account, event_id)
         self._count("replayed" if outcome == "applied" else outcome)
         return True
@@ -140,7 +179,7 @@ class Application:
         lost = 0
         try:
             account = account_of(envelope)
-            async with self._db.tenant(account, f"consume_{envelope.type.replace('.', '_')}") as conn:
+            async with self._db.tenant(account, _label(envelope)) as conn:
                 last = envelope.sequence
                 if not await inbox.advance(conn, account, producer, envelope):
                     last = await inbox.lock_position(conn, account, producer, envelope)
@@ -151,7 +190,7 @@ class Application:
                         await inbox.set_position(conn, account, producer, envelope)
                 outcome = "skipped"
                 if lost >= 0:
-                    outcome = await self._take(conn, envelope)
+                    outcome = await self._take_alone(conn, envelope)
                     last = envelope.sequence
         except Exception as error:
             raise NotTakenError(envelope, transient=_transient(error)) from error
@@ -162,11 +201,20 @@ class Application:
             self._log.error("events were deleted before they were consumed", extra={"producer": producer, "lost": lost})
         return None
 
-    async def _take(self, conn: Connection, envelope: envelope_pb2.Envelope) -> str:
-        if self._types is not None and envelope.type not in self._types:
-            return "passed"
+    async def _take_alone(self, conn: Connection, envelope: envelope_pb2.Envelope) -> str:
+        if self._passed(envelope):
+            return await self._take(conn, None, set())
         event = Event.from_envelope(envelope)
-        if await inbox.any_erased(conn, event.account, event.subjects):
+        return await self._take(conn, event, await inbox.erased(conn, event.account, event.subjects))
+
+    def _passed(self, envelope: envelope_pb2.Envelope) -> bool:
+        return self._types is not None and envelope.type not in self._types
+
+    async def _take(self, conn: Connection, event: Event | None, erased: set[UUID]) -> str:
+        """Hands the event to the handler, unless it was passed over and is None; returns what became of it."""
+        if event is None:
+            return "passed"
+        if not erased.isdisjoint(event.subjects):
             # A late event about somebody who was erased (acceptance case compliance 10).
             return "dropped"
         await self._handle(conn, event)
@@ -220,6 +268,10 @@ def _transient(error: Exception) -> bool:
     if not isinstance(error, GatefoldError):
         return False
     return error.kind in (Kind.UNAVAILABLE, Kind.TIMEOUT) or error.reason == "concurrent_change"
+
+
+def _label(envelope: envelope_pb2.Envelope) -> str:
+    return f"consume_{envelope.type.replace('.', '_')}"
 
 
 def _aggregate(producer: str, envelope: envelope_pb2.Envelope) -> Aggregate:

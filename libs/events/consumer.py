@@ -4,7 +4,7 @@ import asyncio
 import os
 import platform
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from uuid import UUID
 
 import redis.asyncio
@@ -16,6 +16,7 @@ from libs.errors import GatefoldError, Kind
 from libs.events import inbox
 from libs.events.application import Application, Handler, NotTakenError, describe
 from libs.events.event import readable
+from libs.events.groups import Groups
 from libs.events.lanes import Batch, Delivery, Lanes
 from libs.events.pause import pause
 from libs.events.reader import StreamReader
@@ -35,10 +36,12 @@ def back_off_seconds(failures: int) -> float:
 class Consumer:
     """Feeds one service's handler with the events of other services, in order within each aggregate.
 
-    The handler runs in the event's tenant transaction and makes no calls to other services. Raising UNAVAILABLE makes
-    the event wait and be tried again for as long as it takes; after any other error it is tried `attempts` times, then
-    goes to the dead letters, and the aggregate's later events go on. `types` are the event types that are handled (all
-    without it); others are passed over. Nothing is lost with the stream: gaps are pulled from the producer, and every
+    The handler runs in the event's tenant transaction and makes no calls to other services. When many events wait, up
+    to `together` of one account and type share a transaction; if one of them fails, the others are applied without it,
+    so the handler may see an event again whose transaction was rolled back. Raising UNAVAILABLE makes the event wait
+    and be tried again for as long as it takes; after any other error it is tried `attempts` times, then goes to the
+    dead letters, and the aggregate's later events go on. `types` are the event types that are handled (all without it);
+    others are passed over. Nothing is lost with the stream: gaps are pulled from the producer, and every
     `sweep_seconds` a sweep goes by the producers' own tables.
     """
 
@@ -57,6 +60,7 @@ class Consumer:
         types: Iterable[str] | None = None,
         name: str | None = None,
         parallel: int = 2,
+        together: int = 64,
         attempts: int = 5,
         capacity: int = 4_096,
         back_off: Callable[[int], float] = back_off_seconds,
@@ -75,6 +79,7 @@ class Consumer:
             telemetry=telemetry,
         )
         self._parallel = asyncio.Semaphore(parallel)
+        self._together = together
         self._attempts = attempts
         self._capacity = capacity
         self._back_off = back_off
@@ -107,6 +112,7 @@ class Consumer:
         self._make_reader = reader
         self._sweepers: list[Sweeper] = []
         self._lanes: Lanes | None = None
+        self._groups: Groups | None = None
         self._stop = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -116,8 +122,9 @@ class Consumer:
         self._sweepers = [self._make_sweeper(producer) for producer in self._producers]
         try:
             async with asyncio.TaskGroup() as group:
+                self._groups = Groups(group, self._apply, self._parallel, stop, most=self._together)
                 self._lanes = Lanes(group, self._work, capacity=self._capacity)
-                loops = [reader.read(), reader.claim(), reader.acknowledge()]
+                loops = [reader.read(stop), reader.claim(stop), reader.acknowledge(stop)]
                 tasks = [group.create_task(loop) for loop in loops]
                 tasks += [group.create_task(sweeper.run(stop)) for sweeper in self._sweepers]
                 await stop.wait()
@@ -185,20 +192,37 @@ class Consumer:
         """Applies one event, trying again as long as that makes sense; leaves it unsettled when the run ends."""
         failures = 0
         poisoned: dict[str, int] = {}
+        groups = self._groups
         while not self._stop.is_set():
             try:
-                async with self._parallel:
-                    if self._stop.is_set():
-                        return  # it waited behind others, and nothing of it has begun
-                    await self._application.apply(delivery.producer, delivery.envelope)
+                if groups is None:
+                    async with self._parallel:
+                        if self._stop.is_set():
+                            return  # it waited behind others, and nothing of it has begun
+                        await self._application.apply(delivery.producer, delivery.envelope)
+                    taken = True
+                else:
+                    # Once: what did not go well with others is tried by itself.
+                    together, groups = groups, None
+                    taken = await together.take(delivery)
             except NotTakenError as not_taken:
                 failures += 1
                 if await self._bear(delivery.producer, not_taken, poisoned):
                     continue
             else:
-                delivery.batch.settle()
-                return
+                if taken:
+                    delivery.batch.settle()
+                    return
+                continue
             await pause(self._stop, self._back_off(failures))
+
+    async def _apply(self, deliveries: Sequence[Delivery]) -> Collection[str]:
+        """Applies what has its turn at once; returns the events that are done with."""
+        producer = deliveries[0].producer
+        if len(deliveries) == 1:
+            await self._application.apply(producer, deliveries[0].envelope)
+            return {deliveries[0].envelope.id}
+        return await self._application.apply_together(producer, [delivery.envelope for delivery in deliveries])
 
     async def _bear(self, producer: str, failure: NotTakenError, poisoned: dict[str, int]) -> bool:
         """Counts a failure; once it is the event's own and the last allowed one, buries the event and answers True."""

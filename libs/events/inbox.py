@@ -41,6 +41,47 @@ async def advance(conn: Connection, account: UUID, producer: str, envelope: enve
     return await conn.fetchval(statement, *aggregate, envelope.sequence) is not None
 
 
+async def advance_all(
+    conn: Connection, account: UUID, producer: str, envelopes: Sequence[envelope_pb2.Envelope]
+) -> set[str]:
+    """Does what `advance` does for envelopes of as many aggregates; returns the identifiers of those that were next."""
+    advanced: set[str] = set()
+    # Everybody takes aggregates in the same order, so that replicas do not wait for each other in a ring.
+    ordered = sorted(envelopes, key=lambda envelope: (envelope.aggregate_type, envelope.aggregate_id))
+    for first, statement in ((True, _BEGIN_ALL), (False, _ADVANCE_ALL)):
+        some = [envelope for envelope in ordered if (envelope.sequence == 1) is first]
+        if not some:
+            continue
+        rows = await conn.fetch(
+            statement,
+            account,
+            producer,
+            [envelope.aggregate_type for envelope in some],
+            [envelope.aggregate_id for envelope in some],
+            [envelope.sequence for envelope in some],
+        )
+        moved = {(row["aggregate_type"], row["aggregate_id"]) for row in rows}
+        advanced.update(envelope.id for envelope in some if (envelope.aggregate_type, envelope.aggregate_id) in moved)
+    return advanced
+
+
+_BEGIN_ALL = """
+    INSERT INTO consumer_position (account_id, producer, aggregate_type, aggregate_id, sequence)
+    SELECT $1, $2, new.aggregate_type, new.aggregate_id, new.sequence
+    FROM unnest($3::text[], $4::text[], $5::bigint[]) WITH ORDINALITY
+      AS new (aggregate_type, aggregate_id, sequence, place)
+    ORDER BY new.place
+    ON CONFLICT DO NOTHING RETURNING aggregate_type, aggregate_id
+"""
+_ADVANCE_ALL = """
+    UPDATE consumer_position AS position SET sequence = new.sequence
+    FROM unnest($3::text[], $4::text[], $5::bigint[]) AS new (aggregate_type, aggregate_id, sequence)
+    WHERE position.account_id = $1 AND position.producer = $2 AND position.aggregate_type = new.aggregate_type
+      AND position.aggregate_id = new.aggregate_id AND position.sequence = new.sequence - 1
+    RETURNING position.aggregate_type, position.aggregate_id
+"""
+
+
 async def lock_position(conn: Connection, account: UUID, producer: str, envelope: envelope_pb2.Envelope) -> int:
     """Returns the last sequence taken of the envelope's aggregate, and keeps other replicas off it until the end."""
     aggregate = (account, producer, envelope.aggregate_type, envelope.aggregate_id)
@@ -86,16 +127,16 @@ async def positions(
     return {(row["aggregate_type"], row["aggregate_id"]): row["sequence"] for row in rows}
 
 
-async def any_erased(conn: Connection, account: UUID, subjects: Sequence[UUID]) -> bool:
-    """Answers whether one of the subjects has been erased here."""
+async def erased(conn: Connection, account: UUID, subjects: Sequence[UUID]) -> set[UUID]:
+    """Returns those of the subjects that have been erased here."""
     if not subjects:
-        return False
-    erased: bool = await conn.fetchval(
-        "SELECT EXISTS (SELECT FROM erased_subject WHERE account_id = $1 AND subject_id = ANY($2::uuid[]))",
+        return set()
+    rows = await conn.fetch(
+        "SELECT subject_id FROM erased_subject WHERE account_id = $1 AND subject_id = ANY($2::uuid[])",
         account,
         subjects,
     )
-    return erased
+    return {row["subject_id"] for row in rows}
 
 
 async def bury(

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from redis.exceptions import ResponseError
 
 from libs.errors import GatefoldError, Kind
+from libs.events.pause import pause
 from libs.events.stream import FIELD, stream_key, unpack
 from libs.kill_points import KillPoints
 from libs.telemetry import Telemetry
@@ -19,6 +20,7 @@ READ_ENTRIES = 8
 BLOCK_MILLISECONDS = 1_000
 _CLAIM_ENTRIES = 64
 _FORGOTTEN_AFTER_MILLISECONDS = 3_600_000
+_LOOK_SECONDS = 60.0
 
 Entry = tuple[str, bytes]
 Receive = Callable[[str, Sequence[envelope_pb2.Envelope], Callable[[], None]], Awaitable[None]]
@@ -65,8 +67,8 @@ class StreamReader:
         self._any_settled = asyncio.Event()
         self._grouped = False
 
-    async def read(self) -> None:
-        """Reads new entries until it is cancelled."""
+    async def read(self, stop: asyncio.Event) -> None:
+        """Reads new entries until `stop` is set; cancelling it then ends the wait for news."""
         streams: dict[Any, Any] = dict.fromkeys(self._producers, ">")
 
         async def once() -> None:
@@ -78,11 +80,11 @@ class StreamReader:
             for key, entries in answer or ():
                 await self._take(key.decode(), entries)
 
-        while True:
-            await self._through_outages(once)
+        while not stop.is_set():
+            await self._through_outages(stop, once)
 
-    async def claim(self) -> None:
-        """Now and then takes over what dead members left, until it is cancelled."""
+    async def claim(self, stop: asyncio.Event) -> None:
+        """Now and then takes over what dead members left, until `stop` is set."""
 
         async def once() -> None:
             for key in self._producers:
@@ -90,15 +92,15 @@ class StreamReader:
                 await self._take_over(key)
                 await self._forget_members(key)
 
-        while True:
-            await asyncio.sleep(self._claim_seconds)
-            await self._through_outages(once)
+        while not stop.is_set():
+            await pause(stop, self._claim_seconds)
+            await self._through_outages(stop, once)
 
-    async def acknowledge(self) -> None:
-        """Acknowledges settled entries until it is cancelled."""
-        while True:
-            await self._any_settled.wait()
-            await self._through_outages(self.acknowledge_settled)
+    async def acknowledge(self, stop: asyncio.Event) -> None:
+        """Acknowledges settled entries until `stop` is set."""
+        while not stop.is_set():
+            await pause(stop, _LOOK_SECONDS, self._any_settled)
+            await self._through_outages(stop, self.acknowledge_settled)
 
     async def acknowledge_settled(self) -> None:
         """Acknowledges what is settled now."""
@@ -121,10 +123,13 @@ class StreamReader:
         self._kill_points.at("ack", "after", "consume")
         self._held.difference_update(entries)
 
-    async def _through_outages(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Runs a step; while the store is away or has lost the streams, waits, and has everything made good."""
+    async def _through_outages(self, stop: asyncio.Event, step: Callable[[], Awaitable[None]]) -> None:
+        """Runs a step; while the store is away or has lost the streams, waits, and has everything made good.
+
+        Asks for `stop` itself, since a cancellation may get lost on its way (`asyncio.wait_for` before Python 3.12).
+        """
         failures = 0
-        while True:
+        while not stop.is_set():
             try:
                 await step()
             except GatefoldError as error:
@@ -140,7 +145,7 @@ class StreamReader:
             self._failures.inc()
             self._grouped = False
             failures += 1
-            await asyncio.sleep(self._back_off(failures))
+            await pause(stop, self._back_off(failures))
 
     async def _make_groups(self) -> None:
         for key in self._producers:

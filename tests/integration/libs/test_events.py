@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -387,3 +388,108 @@ async def test_a_restart_sweeps_on_from_what_is_settled(events: Events, ids: IdM
         await until(settled)
     reached.append(await cursor() or "")
     assert reached[0].count(".") == 1
+
+
+async def test_events_that_wait_for_their_turn_share_a_transaction(events: Events, ids: IdMaker) -> None:
+    account, sizes = ids.new(), []
+
+    async def count(conn: Connection, event: Event) -> None:
+        await note(conn, event)
+        sizes.append(await conn.fetchval("SELECT pg_current_xact_id()::text"))
+
+    async with events.consuming(count, parallel=1, together=16):
+        told = [events.event(account, ids.new(), 1) for _ in range(100)]
+        await events.tell(*told)
+        await events.relay().publish()
+        await events.sees(account, 100)
+        await events.acknowledged()
+    shared = Counter(sizes)
+    assert max(shared.values()) == 16, "no more than are allowed"
+    assert len(shared) == 7
+    assert {aggregate for aggregate, _ in await events.seen(account)} == {event.aggregate[1] for event in told}
+    assert events.count("events_consumed", outcome="applied") == 100
+
+
+async def test_a_poisoned_event_among_others_is_buried_alone_and_they_are_taken_without_it(
+    events: Events, ids: IdMaker
+) -> None:
+    account, sick = ids.new(), ids.new()
+    tries = []
+
+    async def choke(conn: Connection, event: Event) -> None:
+        await note(conn, event)
+        if event.aggregate[1] == sick:
+            tries.append(event.id)
+            raise ValueError("reader@example.com")
+
+    told = [events.event(account, ids.new(), 1) for _ in range(20)]
+    poison = events.event(account, sick, 1)
+    async with events.consuming(choke, parallel=1, attempts=3) as consumer:
+        await events.tell(*told[:10], poison, *told[10:])
+        await events.relay().publish()
+        await events.sees(account, 20)
+        await events.acknowledged()
+        buried = await consumer.dead_letters(account)
+    assert tries == [poison.id] * 3, "the try among the others counts"
+    assert [letter.id for letter in buried] == [poison.id]
+    assert sorted(await events.seen(account)) == sorted((event.aggregate[1], 1) for event in told)
+    assert events.count("events_consumed", outcome="applied") == 20
+
+
+async def test_gaps_duplicates_and_the_erased_among_others_are_what_they_are_alone(
+    events: Events, ids: IdMaker
+) -> None:
+    account, gapped, known, erased = ids.new(), ids.new(), ids.new(), ids.new()
+    subject = ids.new()
+    async with events.heard_by.app.tenant(account, "erase") as conn:
+        await conn.execute(
+            "INSERT INTO erased_subject (account_id, subject_id, erased_at) VALUES ($1, $2, $3)",
+            account,
+            subject,
+            events.clock.wall(),
+        )
+    async with events.consuming(parallel=1):
+        first = events.event(account, known, 1)
+        await events.tell(first)
+        await events.put(first)
+        await events.sees(account, 1)
+    missing = await events.tell_many(account, gapped, 4)
+    late = events.event(account, erased, 1, subject=subject)
+    others = [events.event(account, ids.new(), 1) for _ in range(10)]
+    second = events.event(account, known, 2)
+    # Another consumer, so that it has to ask the database what was taken.
+    async with events.consuming(parallel=1):
+        await events.put(*others[:5], missing[3], first, late, *others[5:], second)
+        await events.sees(account, 1 + 10 + 4 + 1)
+        await events.acknowledged()
+    seen = await events.seen(account)
+    assert [sequence for aggregate, sequence in seen if aggregate == gapped] == [1, 2, 3, 4]
+    assert [sequence for aggregate, sequence in seen if aggregate == known] == [1, 2]
+    assert len(seen) == 16
+    assert events.count("events_consumed", outcome="dropped") == 1
+
+
+async def test_a_consumer_that_is_stopped_ends_what_it_is_at_and_leaves_the_rest_pending(
+    events: Events, ids: IdMaker
+) -> None:
+    account = ids.new()
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def wait(conn: Connection, event: Event) -> None:
+        begun.set()
+        await gate.wait()
+        await note(conn, event)
+
+    told = [events.event(account, ids.new(), 1) for _ in range(2_000)]
+    async with events.consuming(wait, parallel=2, together=8):
+        for start in range(0, len(told), 100):
+            await events.put(*told[start : start + 100])
+        await begun.wait()
+        asyncio.get_running_loop().call_later(0.05, gate.set)
+    taken = len(await events.seen(account))
+    assert 8 <= taken <= 16, "the transactions that were open, and no other"
+    assert await events.pending() > 0
+    async with events.consuming(claim_seconds=0.01, idle_seconds=0.0):
+        await events.sees(account, 2_000)
+        await events.acknowledged()
+    assert len(await events.seen(account)) == 2_000
