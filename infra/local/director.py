@@ -116,7 +116,6 @@ def up(running: Running) -> int:
                 await publication.follow_gateway(seeded, opened.stripe, running.ports.gateway_url)
         for line in publication.shown(running, seeded, first=first):
             show(line)
-        show("ready")
 
     return _directed(running, settle)
 
@@ -136,7 +135,6 @@ def serve(running: Running) -> int:
             "ready_seconds": running.progress.seconds,
         }
         write_private(place.endpoints, json.dumps(said))
-        running.progress.show("ready")
 
     return _directed(running, announce)
 

@@ -22,11 +22,12 @@ from infra.local.preparation import PreparationError
 from infra.local.progress import Progress
 from infra.local.secrets import SERVICES, Secrets
 from infra.local.settings import Place, Ports, StackConfig, choose_ports
-from infra.local.supervisor import Backoff, Program, Supervisor
+from infra.local.supervisor import Backoff, Program, Stopped, Supervisor
 from infra.local.valkey import ValkeyServer
 from libs.vault import create_key_file
 
 READY_SECONDS = 40.0
+EXIT_INTERRUPTED = 130
 _STAGE_EDGE, _STAGE_SERVICES, _STAGE_OUTSIDE, _STAGE_STORES = range(4)
 
 # Imported before the first service is forked, so that all share these pages.
@@ -122,18 +123,27 @@ class Stack:
         # What is there now is never freed; leaving it out of collections keeps its pages shared.
         gc.collect()
         gc.freeze()
-        code = supervisor.task("prepare", running.prepare)
-        if code == 0:
-            say(f"services: {', '.join(SERVICES)}")
-            for program in running.programs():
-                supervisor.add(program)
-            code = supervisor.task("direct", lambda: direct(running))
-        if code == 0 and stay and not supervisor.stopping:
-            supervisor.serve()
+        try:
+            code = self._start(supervisor, running, direct)
+            if code == 0 and stay:
+                self._progress.show("ready")
+                supervisor.serve()
+        except Stopped:
+            code = 0 if stay else EXIT_INTERRUPTED
         say("draining")
         supervisor.drain()
         say("stopped")
         return code
+
+    @staticmethod
+    def _start(supervisor: Supervisor, running: "Running", direct: Callable[["Running"], int]) -> int:
+        code = supervisor.task("prepare", running.prepare)
+        if code != 0:
+            return code
+        running.progress.say(f"services: {', '.join(SERVICES)}")
+        for program in running.programs():
+            supervisor.add(program)
+        return supervisor.task("direct", lambda: direct(running))
 
     def settings_of(self, service: str) -> Mapping[str, str]:
         """Returns the settings on top for one service."""

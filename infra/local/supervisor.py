@@ -153,11 +153,6 @@ class Supervisor:
         self._reap()
         self._start_due()
 
-    @property
-    def stopping(self) -> bool:
-        """Whether a signal asked for the end."""
-        return self._stop_signals > 0
-
     def serve(self) -> None:
         """Supervises until SIGINT, SIGTERM or SIGHUP."""
         while not self._stop_signals:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +73,22 @@ class StackProcess:
 
     def start(self) -> "StackProcess":
         """Starts it and returns once everything is ready."""
-        process = self.begin()
+        self._until(self.begin(), self.place.endpoints.exists)
+        self.endpoints = json.loads(self.place.endpoints.read_text())
+        return self
+
+    def up(self) -> str:
+        """Starts it with a publication, as people do; returns what it said once it is ready."""
+        before = len(self.output)
+        self._until(self.begin("up"), lambda: "\nready\n" in self.output[before:])
+        return self.output[before:]
+
+    def _until(self, process: "subprocess.Popen[bytes]", begun: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not self.place.endpoints.exists():
+        while not begun():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the stack did not start:\n{self.output}\n{self.logs()}")
             time.sleep(0.05)
-        self.endpoints = json.loads(self.place.endpoints.read_text())
-        return self
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Drains it and returns its exit code."""

@@ -9,12 +9,13 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from infra.local.secrets import SERVICES
-from infra.local.settings import ROOT, Place
+from infra.local.settings import ROOT, Place, kept_ports
 from infra.local.stack import forget
 from tests.support.stack import StackProcess
 
@@ -43,6 +44,12 @@ def command(stack: StackProcess, *words: str) -> "subprocess.CompletedProcess[st
 def get(url: str) -> int:
     with urllib.request.urlopen(url, timeout=10) as response:
         return int(response.status)
+
+
+def call(url: str, key: str) -> Any:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
 
 
 def test_everything_runs_as_a_process_of_its_own(stack: StackProcess) -> None:
@@ -142,6 +149,58 @@ def test_port_that_is_taken_is_replaced_and_said(run_directory: Path) -> None:
             moved.stop()
             assert command(moved, "reset").stdout.endswith("forgotten\n")
     assert not moved.place.state.exists()
+
+
+def test_publication_is_seeded_once_and_found_again_where_the_gateway_has_moved(run_directory: Path) -> None:
+    stack = StackProcess(run_directory / "up")
+    try:
+        first = stack.up()
+        seeded = json.loads(stack.place.publication.read_text())
+        assert seeded["secret_key"] in first
+        assert not stack.place.bootstrap_token.exists()
+        assert stack.stop(signal.SIGINT) == 0
+        with socket.create_server(("127.0.0.1", kept_ports(stack.place).http)):
+            again = stack.up()
+        assert seeded["secret_key"] not in again
+        gateway = kept_ports(stack.place).gateway_url
+        assert gateway in again
+        assert gateway not in first
+        offers = call(f"{gateway}/v1/offers", seeded["publishable_key"])["data"]
+        assert sorted(offer["plan"]["interval"] for offer in offers) == ["month", "year"]
+        endpoints = call(f"{kept_ports(stack.place).stripe_url}/v1/webhook_endpoints", seeded["stripe_secret_key"])[
+            "data"
+        ]
+        assert [endpoint["url"] for endpoint in endpoints] == [f"{gateway}/v1/webhooks/stripe/{seeded['connection']}"]
+    finally:
+        stack.stop()
+        forget(Place(stack.place.state))
+
+
+def test_first_start_that_was_cut_short_begins_anew(run_directory: Path) -> None:
+    stack = StackProcess(run_directory / "cut")
+    try:
+        stack.start()
+        assert stack.stop() == 0
+        # A stack without a publication is what an interrupted first start leaves.
+        assert "starting over" in stack.up()
+        assert stack.place.publication.exists()
+    finally:
+        stack.stop()
+        forget(Place(stack.place.state))
+
+
+def test_interrupted_start_drains(run_directory: Path) -> None:
+    stack = StackProcess(run_directory / "interrupted")
+    process = stack.begin()
+    try:
+        while "services:" not in stack.output:
+            assert process.poll() is None
+        assert stack.stop(signal.SIGINT) == 0
+        assert "draining" in stack.output
+        assert not [run for run in stack.programs().values() if run["pid"] is not None]
+    finally:
+        stack.stop()
+        forget(Place(stack.place.state))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent died")
