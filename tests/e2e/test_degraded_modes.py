@@ -8,10 +8,14 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 
-from infra.local.journey import Api, Cast
+from infra.local.journey import Api, Cast, WebhookReceiver
+from infra.local.secrets import Secrets
 from infra.local.settings import Place
+from infra.local.stack import stores
+from libs.redis_client import RedisConfig, connect
 from tests.support.stack import StackProcess
 
 PATIENCE_SECONDS = 60.0
@@ -20,8 +24,6 @@ PATIENCE_SECONDS = 60.0
 @contextmanager
 def frozen(stack: StackProcess, program: str) -> Iterator[None]:
     """Holds a program (and its own children) still: connections stay open and nothing answers."""
-    import psutil
-
     root = psutil.Process(int(stack.programs()[program]["pid"]))
     held = [root, *root.children(recursive=True)]
     for process in held:
@@ -81,6 +83,23 @@ async def test_a_killed_valkey_loses_no_event(stack: StackProcess, cast: Cast, i
     )
     stack.until_back("valkey", killed)
     await receiver.wait("subscriber.created", PATIENCE_SECONDS, subject=made["id"])
+
+
+async def test_a_flushed_valkey_loses_no_event(
+    stack: StackProcess, cast: Cast, api: Api, receiver: WebhookReceiver
+) -> None:
+    _, valkey = stores(stack.place, Secrets(stack.place.secrets))
+    store = connect(RedisConfig(valkey.url()))
+    made = []
+    for number in range(5):
+        body = {"email": f"flushed-{number}@example.com"}
+        made.append(await api.ok("POST", "/v1/subscribers", token=cast.secret_key, key=f"flush-{number}", json=body))
+        await store.flushall()
+    await store.aclose()
+    for subscriber in made:
+        await receiver.wait("subscriber.created", PATIENCE_SECONDS, subject=subscriber["id"])
+    told = [body["data"]["subscriber_id"] for body in receiver.of("subscriber.created")]
+    assert len(told) == len(set(told))
 
 
 async def test_with_postgresql_away_the_answer_is_503_and_says_when_to_come_back(
