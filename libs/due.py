@@ -13,6 +13,7 @@ from libs.clock import WallClock
 from libs.postgres import Connection, Database
 
 BEFORE_ALL = UUID(int=0)
+FINISH_SECONDS = 2.0
 LONGEST_BACK_OFF = timedelta(hours=1)
 
 
@@ -118,6 +119,7 @@ class DueWorker:
         concurrency: int = 8,
         per_account: int = 4,
         poll_seconds: float = 0.25,
+        finish_seconds: float = FINISH_SECONDS,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._jobs = jobs
@@ -128,6 +130,7 @@ class DueWorker:
         self._concurrency = concurrency
         self._per_account = per_account
         self._poll_seconds = poll_seconds
+        self._finish_seconds = finish_seconds
         self._jitter = jitter
         self._awake = asyncio.Event()
         self._running: dict[asyncio.Task[None], UUID] = {}
@@ -137,7 +140,11 @@ class DueWorker:
         self._awake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Works until `stop` is set, then lets what is under way end. A slow handler holds its own slot only."""
+        """Works until `stop` is set. A slow handler holds its own slot only.
+
+        What is under way at the end has `finish_seconds`; then it is cancelled, which to its row is a crash, except
+        that the row is given back at once: whoever comes next takes it up.
+        """
         cursor = BEFORE_ALL
         while not stop.is_set():
             self._awake.clear()
@@ -151,7 +158,10 @@ class DueWorker:
             if not items:
                 await self._rest(stop)
         if self._running:
-            await asyncio.wait(self._running)
+            _, slow = await asyncio.wait(self._running, timeout=self._finish_seconds)
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
@@ -231,6 +241,10 @@ class DueWorker:
     async def _handle(self, item: Due) -> None:
         try:
             await self._handlers[item.kind](item)
+        except asyncio.CancelledError:
+            self._logger.warning("due work was cut short", extra={"kind": item.kind, "attempts": item.attempts})
+            await self._lease_until(item, None)
+            raise
         except Exception:
             self._logger.exception("due work failed", extra={"kind": item.kind, "attempts": item.attempts})
             await self._back_off(item)
@@ -238,6 +252,9 @@ class DueWorker:
     async def _back_off(self, item: Due) -> None:
         """Leaves the row leased for longer each time, with jitter, so that a failing vendor is not hammered."""
         seconds = min(2.0**item.attempts, LONGEST_BACK_OFF.total_seconds()) * (0.5 + self._jitter() / 2)
+        await self._lease_until(item, self._clock.wall() + timedelta(seconds=seconds))
+
+    async def _lease_until(self, item: Due, until: datetime | None) -> None:
         async with self._jobs.transaction("back_off_due") as conn:
             await conn.execute(
                 """
@@ -248,7 +265,7 @@ class DueWorker:
                 item.kind,
                 item.reference,
                 item.due_at,
-                self._clock.wall() + timedelta(seconds=seconds),
+                until,
             )
 
     async def _rest(self, stop: asyncio.Event) -> None:

@@ -105,6 +105,10 @@ class Process:
         """Ends the service as SIGTERM does."""
         self._stopping.set()
 
+    def stopping(self) -> bool:
+        """Answers whether the service is to end; long work asks between its parts."""
+        return self._stopping.is_set()
+
     async def live(self, compose: Coroutine[Any, Any, None] | Awaitable[None]) -> int:
         """Composes, serves until told to stop, drains; returns the exit code."""
         loop = asyncio.get_running_loop()

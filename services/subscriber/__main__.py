@@ -38,7 +38,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     app, vault, clock, ids = service.app, service.vault, service.clock, service.ids
     facts = Facts(clock, ids, service.telemetry.headers)
     files = ImportFiles(settings.object_store.open(), vault)
-    run = ImportRun(app, files, ChunkWriter(app, vault, clock, ids, facts), clock, facts)
+    writer = ChunkWriter(app, vault, clock, ids, facts)
+    run = ImportRun(app, files, writer, clock, facts, stopping=process.stopping)
     # One at a time for each account: two of its files would only wait for each other's readers.
     worker = service.due_worker({DUE_KIND: run.work}, per_account=1, lease_seconds=int(LEASE.total_seconds()))
     entitlements = Entitlements(app, clock, facts)

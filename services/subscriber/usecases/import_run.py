@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
@@ -39,7 +39,10 @@ class OvertakenError(Exception):
 
 
 class ImportRun:
-    """Works imports off; the handler of the due queue's `import` rows. Bears running twice, also at the same time."""
+    """Works imports off; the handler of the due queue's `import` rows. Bears running twice, also at the same time.
+
+    It asks `stopping` after each chunk and hands the import back as soon as the service is to end.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class ImportRun:
         clock: Clock,
         facts: Facts,
         *,
+        stopping: Callable[[], bool] = lambda: False,
         chunk_records: int = CHUNK_RECORDS,
         slice_seconds: float = SLICE_SECONDS,
     ) -> None:
@@ -57,6 +61,7 @@ class ImportRun:
         self._writer = writer
         self._clock = clock
         self._facts = facts
+        self._stopping = stopping
         self._chunk_records = chunk_records
         self._slice_seconds = slice_seconds
 
@@ -111,7 +116,7 @@ class ImportRun:
         while job.state == "running":
             chunk = await asyncio.to_thread(_next, outcomes, self._chunk_records)
             job = await self._take_again(item, job, chunk)
-            if job.state == "running" and time.monotonic() >= ends:
+            if job.state == "running" and (time.monotonic() >= ends or self._stopping()):
                 async with self._db.tenant(item.account, "hand_back_import") as conn:
                     await due.schedule(conn, item.account, DUE_KIND, job.id, self._clock.now(item.account))
                 return False

@@ -181,3 +181,30 @@ async def test_a_slow_handler_holds_its_own_slot_only(
 
     await asyncio.wait_for(worker(databases.jobs, clock, handler, concurrency=4, per_account=2).run(stop), 20)
     assert done[:3] == [quick] * 3
+
+
+async def test_who_is_stopped_lets_work_end_for_a_while_and_gives_back_what_takes_longer(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker
+) -> None:
+    quick, endless = sorted((ids.new(), ids.new()))
+    await schedule(databases.app, quick, clock)
+    await schedule(databases.app, endless, clock)
+    stop, both = asyncio.Event(), asyncio.Barrier(2)
+    cut: list[UUID] = []
+
+    async def handler(item: Due) -> None:
+        await both.wait()
+        stop.set()
+        if item.account == endless:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cut.append(item.account)
+        async with databases.app.tenant(item.account, "finish") as conn:
+            await due.finish(conn, item)
+
+    await asyncio.wait_for(worker(databases.jobs, clock, handler, finish_seconds=1).run(stop), 20)
+    assert cut == [endless]
+    # The clock stands still: no lease has run out.
+    left, _ = await worker(databases.jobs, clock).claim(BEFORE_ALL)
+    assert [(item.account, item.attempts) for item in left] == [(endless, 2)]

@@ -139,6 +139,25 @@ async def test_an_import_that_is_handed_back_after_each_chunk_comes_to_the_same(
     await check(house, import_id)
 
 
+async def test_a_service_that_is_to_end_hands_an_import_back_after_the_chunk_it_is_at(house: House) -> None:
+    import_id = await hand_in(house)
+    ending = False
+    run = ImportRun(
+        house.app, house.files, house.writer, house.clock, house.facts, stopping=lambda: ending, chunk_records=7
+    )
+    (item,) = await house.due()
+    ending = True
+    await run.work(item)
+    with house.staff():
+        half = await house.import_rpc.GetImport(import_pb2.GetImportRequest(id=import_id), None)
+    assert half.state == import_pb2.IMPORT_STATE_RUNNING
+    assert half.created + half.updated + half.unchanged + half.duplicates + half.refused == 7
+    assert await house.count("SELECT count(*) FROM due WHERE leased_until IS NOT NULL") == 0, "the next may begin now"
+    ending = False
+    await house.work_off(run)
+    await check(house, import_id)
+
+
 async def test_two_workers_at_the_same_import_double_nothing(house: House) -> None:
     import_id = await hand_in(house)
     (item,) = await house.due()
