@@ -47,6 +47,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         monotonic=time.monotonic,
         telemetry=process.telemetry,
     )
+    await limiter.warm()
     edge = Edge(
         telemetry=process.telemetry,
         ids=process.ids,

@@ -36,7 +36,7 @@ class RateStore:
     """Decides in the store, and in this process while the store is away.
 
     After three failures in a row the store is left alone for a second, then tried with the next batch; nobody waits
-    for it longer than `seconds`.
+    for it longer than `seconds`, or twice that when this process was too busy to look for the answer.
     """
 
     def __init__(
@@ -49,10 +49,22 @@ class RateStore:
         self._monotonic = monotonic
         self._pending: list[tuple[Sequence[Limit], int, asyncio.Future[Decision]]] = []
         self._running: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Future[Any]] = set()
         self._failures = 0
         self._closed_until = float("-inf")
+        self._away_said = False
         self._log = telemetry.logger("rate_limit")
         self._away = telemetry.counter("gateway_rate_store_failures", "Rate limit checks the store did not answer")
+
+    async def warm(self) -> None:
+        """Connects and hands the script over, so that the first request finds both; a store that is away is no fault.
+
+        Takes no longer than the client's own time-outs.
+        """
+        try:
+            await self._script(keys=["gatefold:rate:warm"], args=[1, 0, 1, 1])
+        except (GatefoldError, RedisError, OSError) as error:
+            self._log.warning("the rate limit store does not answer yet", extra={"why": type(error).__name__})
 
     async def decide(self, limits: Sequence[Limit], cost: int) -> Decision:
         """Decides on one request: all its limits let it through and are moved, or none is."""
@@ -81,25 +93,52 @@ class RateStore:
                 keys.append(limit.key)
                 arguments += [limit.emission, limit.tolerance]
         try:
-            async with asyncio.timeout(self._seconds):
-                answer = await self._script(keys=keys, args=arguments)
+            answer = await self._asked(keys, arguments)
         except (TimeoutError, GatefoldError, RedisError, OSError) as error:
             self._failed(error)
             for limits, cost, decided in batch:
                 _settle(decided, self._local.decide(limits, cost))
             return
         self._failures = 0
+        if self._away_said:
+            self._away_said = False
+            self._log.info("rate limits are counted in the store again")
         at = 0
         for limits, _, decided in batch:
             states = [State(answer[at + 2 * index], answer[at + 2 * index + 1]) for index in range(len(limits))]
             at += 2 * len(limits)
             _settle(decided, Decision(limits, states))
 
+    async def _asked(self, keys: list[str], arguments: list[int]) -> Any:
+        """Returns the script's answer; raises TimeoutError when it takes too long.
+
+        What takes too long is not cut off: that would cost the connection, and the next check the time to make another.
+        """
+        asking = asyncio.ensure_future(self._script(keys=keys, args=arguments))
+        self._asking.add(asking)
+        asking.add_done_callback(self._answered)
+        began = self._monotonic()
+        done, _ = await asyncio.wait((asking,), timeout=self._seconds)
+        if not done and self._monotonic() - began > 2 * self._seconds:
+            # The loop itself was late, and the answer may lie in the socket unread.
+            done, _ = await asyncio.wait((asking,), timeout=self._seconds)
+        if not done:
+            raise TimeoutError
+        return asking.result()
+
+    def _answered(self, asking: "asyncio.Future[Any]") -> None:
+        self._asking.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # whoever still waited has seen it; nobody else is to be told
+
     def _failed(self, error: Exception) -> None:
         self._away.inc()
         self._failures += 1
         if self._failures >= FAILURES_TO_OPEN:
             self._closed_until = self._monotonic() + OPEN_SECONDS
+            if self._away_said:
+                return
+            self._away_said = True
             self._log.warning("rate limits are counted in this process", extra={"why": type(error).__name__})
 
 

@@ -1,6 +1,7 @@
 """Rate limits in a real Valkey: the same decisions as one integer GCRA, whole or not at all, never waited for."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from infra.local.valkey import ValkeyServer
 from libs import errors
 from libs.config import Secret
-from libs.redis_client import Store
+from libs.redis_client import RedisConfig, Store, connect
 from libs.telemetry import Telemetry
 from services.gateway.http.limits import LocalLimiter, RateStore
 from services.gateway.http.limits.quotas import Limit
@@ -152,6 +153,93 @@ async def test_strict_limits_are_tighter_while_each_process_counts_alone() -> No
     decisions = [await store.decide([strict], 1) for _ in range(8)]
     assert [decision.admitted for decision in decisions] == [True] * 5 + [False] * 3
     assert "q=5;" in decisions[0].headers()["RateLimit-Policy"]
+
+
+class Recovering:
+    """A store that is away until it is not."""
+
+    def __init__(self) -> None:
+        self.away = False
+
+    def register_script(self, source: str) -> Any:
+        async def run(keys: Any, args: Any) -> Any:
+            if self.away:
+                raise errors.unavailable("store_unavailable", "Away.")
+            return [0, 0]
+
+        return run
+
+
+async def test_that_the_store_is_away_and_that_it_is_back_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    monotonic, recovering = Monotonic(), Recovering()
+    store = limiter(recovering, monotonic)
+    one = limit("said", 1000)
+    for state in (True, False, True):
+        recovering.away = state
+        for _ in range(20):
+            monotonic.now += OPEN_SECONDS
+            await store.decide([one], 1)
+    said = [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()]
+    away, back = "rate limits are counted in this process", "rate limits are counted in the store again"
+    assert said == [away, back, away]
+
+
+async def test_an_answer_that_comes_too_late_is_not_cut_off() -> None:
+    came, ended = asyncio.Event(), []
+
+    class Late:
+        def register_script(self, source: str) -> Any:
+            async def run(keys: Any, args: Any) -> Any:
+                try:
+                    await came.wait()
+                except asyncio.CancelledError:
+                    # The client would drop its connection with an answer still to come on it.
+                    ended.append("cut off")
+                    raise
+                ended.append("answered")
+                return [0, 0]
+
+            return run
+
+    assert (await limiter(Late(), Monotonic(), seconds=0.01).decide([limit("late", 5)], 1)).admitted
+    came.set()
+    await asyncio.sleep(0)
+    assert ended == ["answered"]
+
+
+async def test_a_warm_limiter_has_a_connection_and_its_script(valkey_server: ValkeyServer, redis: Store) -> None:
+    await redis.script_flush()
+    client = connect(RedisConfig(valkey_server.url()))
+    store = limiter(client, Monotonic())
+    await store.warm()
+    before = await redis.info("stats"), await redis.info("commandstats")
+    await store.decide([limit("first", 5)], 1)
+    after = await redis.info("stats"), await redis.info("commandstats")
+    assert after[0]["total_connections_received"] == before[0]["total_connections_received"]
+    assert after[1]["cmdstat_script|load"]["calls"] == before[1]["cmdstat_script|load"]["calls"]
+    await client.aclose()
+
+
+async def test_a_loop_that_was_late_looks_once_more_for_the_answer(redis: Store) -> None:
+    class Late(Monotonic):
+        """A clock on which every look is a second after the last."""
+
+        def __call__(self) -> float:
+            self.now += 1.0
+            return self.now
+
+    class Slow:
+        def register_script(self, source: str) -> Any:
+            async def run(keys: Any, args: Any) -> Any:
+                await asyncio.sleep(0.3)
+                return [42_000_000, 0]
+
+            return run
+
+    busy = await limiter(Slow(), Late(), seconds=0.2).decide([limit("busy", 5)], 1)
+    assert busy.states[0].backlog == 42_000_000, "the store's decision"
+    slow = await limiter(Slow(), Monotonic(), seconds=0.2).decide([limit("slow", 5)], 1)
+    assert slow.states[0].backlog != 42_000_000, "this process's"
 
 
 # -- through the gateway ----------------------------------------------------------------------------------------------
