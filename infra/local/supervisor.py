@@ -1,5 +1,6 @@
 """Owns the processes of the stack: started, started again with growing pauses, drained in order."""
 
+import contextlib
 import json
 import os
 import select
@@ -210,10 +211,10 @@ class Supervisor:
         if self._task is not None and self._task.code is not None:
             return
         select.select([self._wake_read], [], [], self._until_next())
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            return
+        # So that whoever asked for this turn sees what woke it, and does not wait for another.
+        self._reap()
 
     def _until_next(self) -> float:
         now = self.monotonic()
