@@ -51,7 +51,7 @@ reset: setup ## Stop and forget all local data
 
 APART := tests/unit tests/integration tests/security tests/architecture tests/data
 
-.PHONY: test test-parts check lint types contracts proto-check browser ci bench chaos cases
+.PHONY: test test-parts check lint types contracts proto-check chart-check browser ci bench chaos cases
 test: setup ## Everything a bare machine can prove: unit, integration, security, architecture, e2e
 	@echo "make test: pytest on embedded PostgreSQL and Valkey, then e2e over HTTP with every process up"
 	@echo "left out: lint, types, proto rules, chart, browser (make ci); the walk of all kill points (make chaos); make bench"
@@ -70,6 +70,8 @@ contracts: $(VENV)/.ci setup
 	@$(VENV)/bin/lint-imports
 proto-check: $(VENV)/.ci setup
 	@infra/proto_check.sh
+chart-check: $(VENV)/.ci setup ## Lint, render and validate the chart (builds helm once)
+	@infra/chart_check.sh
 browser: $(VENV)/.ci setup ## Pages in a real browser (needs Chromium)
 	@$(PY) -m pytest -q tests/browser $(ARGS)
 ci: ## Everything: make test, lint, types, contracts, proto rules, browser; installs its tools as root

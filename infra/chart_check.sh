@@ -19,5 +19,5 @@ if [ ! -x "$HELM" ]; then
 fi
 export HELM
 "$HELM" lint --strict --quiet --kube-version 1.37 charts/gatefold -f charts/gatefold/example-values.yaml
-.venv/bin/python -m pytest -q -p no:cacheprovider tests/architecture/test_chart.py
+.venv/bin/python -m pytest -q -p no:cacheprovider tests/chart
 echo "chart-check: the chart holds"

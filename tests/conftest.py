@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from infra.local.valkey import ValkeyServer
 from libs.clock import FixedClock
@@ -14,6 +15,10 @@ from libs.migrate import Component
 from libs.redis_client import RedisConfig, Store, connect
 from libs.vault import Vault, VaultConfig, create_key_file
 from tests.support.stores import RunDirectory, ServiceDatabase, TestPostgres, new_valkey
+
+# How long an example takes says something of the machine, not of the code.
+settings.register_profile("gatefold", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gatefold")
 
 ServiceDb = Callable[..., Awaitable[ServiceDatabase]]
 

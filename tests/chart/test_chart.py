@@ -24,7 +24,7 @@ from libs.telemetry import TelemetryConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "gatefold"
-HELM = os.environ.get("HELM")
+HELM = os.environ.get("HELM", "helm")
 EXAMPLE = ("-f", str(CHART / "example-values.yaml"))
 OLDEST, NEWEST = "1.30", "1.37"
 """Versions of Kubernetes: what Chart.yaml asks for, and the last whose schemas are there."""
@@ -42,11 +42,9 @@ ALL_OPTIONS = (
 Manifest = dict[str, Any]
 Arrow = tuple[str, str]
 
-needs_helm = pytest.mark.skipif(HELM is None, reason="needs helm: make chart-check")
-
 
 def helm(*arguments: str, version: str = NEWEST) -> subprocess.CompletedProcess[str]:
-    command = [str(HELM), "template", "gatefold", str(CHART), "--kube-version", version, *EXAMPLE, *arguments]
+    command = [HELM, "template", "gatefold", str(CHART), "--kube-version", version, *EXAMPLE, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -185,7 +183,6 @@ def test_a_planted_call_is_seen(line: str) -> None:
     assert "notify" in peers_in(f"{line}\n")
 
 
-@needs_helm
 def test_network_policies_draw_exactly_the_arrows(manifests: list[Manifest]) -> None:
     policies = of_kind(manifests, "NetworkPolicy")
 
@@ -202,7 +199,6 @@ def test_network_policies_draw_exactly_the_arrows(manifests: list[Manifest]) -> 
     assert out == into == charted()
 
 
-@needs_helm
 def test_everything_else_is_denied(manifests: list[Manifest]) -> None:
     policies = of_kind(manifests, "NetworkPolicy")
     denial = policies["network"]["spec"]
@@ -279,7 +275,6 @@ def told(request: pytest.FixtureRequest, manifests: list[Manifest], tmp_path: Pa
     return service, environ
 
 
-@needs_helm
 def test_what_is_rendered_configures_the_service(told: tuple[str, dict[str, str]]) -> None:
     service, environ = told
     process, _, own = (config.load(cls, environ) for cls in classes_of(service))
@@ -291,7 +286,6 @@ def test_what_is_rendered_configures_the_service(told: tuple[str, dict[str, str]
     assert hasattr(own, "service") is (environ.get("GATEFOLD_KEY_FILE") is not None)
 
 
-@needs_helm
 def test_no_variable_is_one_the_service_does_not_know(told: tuple[str, dict[str, str]]) -> None:
     service, environ = told
     known = {f"GATEFOLD_{name.upper()}": hint for cls in classes_of(service) for name, hint in fields_of(cls)}
@@ -300,7 +294,6 @@ def test_no_variable_is_one_the_service_does_not_know(told: tuple[str, dict[str,
     assert [name for name in environ if is_secret(known.get(name))] == []
 
 
-@needs_helm
 def test_a_required_secret_that_is_left_out_is_missed(told: tuple[str, dict[str, str]]) -> None:
     service, environ = told
     del environ["GATEFOLD_CALLER_KEYS_FILE"]
@@ -308,7 +301,6 @@ def test_a_required_secret_that_is_left_out_is_missed(told: tuple[str, dict[str,
         config.load(classes_of(service)[-1], environ)
 
 
-@needs_helm
 def test_migrations_run_with_the_owners_dsn_and_nothing_else(manifests: list[Manifest]) -> None:
     for name, job in of_kind(manifests, "Job").items():
         (container,) = job["spec"]["template"]["spec"]["containers"]
@@ -322,7 +314,6 @@ def test_migrations_run_with_the_owners_dsn_and_nothing_else(manifests: list[Man
 # --- what Kubernetes, and a careful operator, would refuse ------------------------------------------------------------
 
 
-@needs_helm
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 @pytest.mark.parametrize("options", [(), ALL_OPTIONS], ids=["defaults", "all options"])
 def test_every_manifest_holds_against_the_schemas_of_kubernetes(version: str, options: tuple[str, ...]) -> None:
@@ -341,7 +332,6 @@ def test_every_manifest_holds_against_the_schemas_of_kubernetes(version: str, op
     assert wrong == []
 
 
-@needs_helm
 def test_the_schemas_see_a_planted_fault(manifests: list[Manifest]) -> None:
     import kubernetes_validate
 
@@ -351,7 +341,6 @@ def test_the_schemas_see_a_planted_fault(manifests: list[Manifest]) -> None:
         kubernetes_validate.validate(manifest, NEWEST, strict=True)
 
 
-@needs_helm
 def test_each_service_has_one_of_each_kind(manifests: list[Manifest]) -> None:
     for kind in (
         "Deployment",
@@ -366,7 +355,6 @@ def test_each_service_has_one_of_each_kind(manifests: list[Manifest]) -> None:
     assert {found["kind"] for found in manifests} & {"Secret", "Role", "RoleBinding", "ClusterRole"} == set()
 
 
-@needs_helm
 def test_a_certificate_names_its_service_and_nothing_else(manifests: list[Manifest]) -> None:
     for name, certificate in of_kind(manifests, "Certificate").items():
         spec = certificate["spec"]
@@ -378,7 +366,6 @@ def test_a_certificate_names_its_service_and_nothing_else(manifests: list[Manife
         assert spec["issuerRef"]["name"] == "gatefold-services"
 
 
-@needs_helm
 def test_every_pod_is_confined(manifests: list[Manifest]) -> None:
     for pod in pods(manifests).values():
         assert pod["automountServiceAccountToken"] is False
@@ -396,7 +383,6 @@ def test_every_pod_is_confined(manifests: list[Manifest]) -> None:
         assert container["resources"]["limits"]["memory"]
 
 
-@needs_helm
 def test_images_carry_the_version_as_their_tag(manifests: list[Manifest]) -> None:
     version = (ROOT / "VERSION").read_text().strip()
     for name, container in containers(manifests):
@@ -404,7 +390,6 @@ def test_images_carry_the_version_as_their_tag(manifests: list[Manifest]) -> Non
         assert container["image"] == f"registry.example.org/gatefold/gatefold-{service}:{version}"
 
 
-@needs_helm
 def test_what_a_pod_drains_fits_into_its_grace(manifests: list[Manifest]) -> None:
     for name, pod in pods(manifests).items():
         if name in SERVICES:
@@ -413,7 +398,6 @@ def test_what_a_pod_drains_fits_into_its_grace(manifests: list[Manifest]) -> Non
             assert pod["terminationGracePeriodSeconds"] > pause + drain
 
 
-@needs_helm
 @pytest.mark.parametrize(
     ("option", "why"),
     [
@@ -438,7 +422,6 @@ def test_values_that_must_not_be_are_refused(option: str, why: str) -> None:
     assert why in done.stderr
 
 
-@needs_helm
 def test_numbers_reach_the_service_as_they_were_written() -> None:
     given: Mapping[str, str] = {"body_bytes": "10485760", "rate_store_seconds": "0.05"}
     done = helm(*(f"--set-json=services.gateway.settings.{name}={value}" for name, value in given.items()))
