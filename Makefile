@@ -41,7 +41,7 @@ up: setup ## Start everything with a seeded publication and stay; Ctrl-C drains
 down: setup ## Stop what `make up` started
 	@$(PY) -m infra.local down
 status: setup ## Show what runs
-	@$(PY) -m infra.local status
+	@$(PY) -m infra.local status || true
 logs: setup ## Show the newest log lines (ARGS=billing for one service)
 	@$(PY) -m infra.local logs $(ARGS)
 reset: setup ## Stop and forget all local data
