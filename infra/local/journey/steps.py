@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from infra.local.journey.client import Api, JourneyError
 from infra.local.journey.receiver import WebhookReceiver
+from libs.money import exponent
 
 OPERATOR = "operator@gatefold.example"
 OWNER = "owner@gatefold.example"
@@ -188,7 +189,7 @@ class Journey:
         self.cast.price = price["id"]
         offers = await self._api.ok("GET", "/v1/offers", token=self.cast.publishable_key)
         offer = offers["data"][0]
-        return f"{offer['product']['name']}, {offer['plan']['name']}: {offer['price']['amount']}"
+        return f"{offer['product']['name']}, {offer['plan']['name']}: {_shown(offer['price']['amount'])}"
 
     async def connect_stripe(self) -> str:
         """Stripe's webhook endpoint is made first, for its signing secret, and then pointed at the connection."""
@@ -302,7 +303,7 @@ class Journey:
 
         await self._until(prepared)
         self.cast.subscription = self.cast.checkout["subscription_id"]
-        return f"{self.cast.checkout['id']}, {self.cast.checkout['amount_due']} due"
+        return f"{self.cast.checkout['id']}, {_shown(self.cast.checkout['amount_due'])} due"
 
     async def declined_card(self) -> str:
         """The bank says no; the checkout says so and stays open."""
@@ -448,6 +449,13 @@ class Journey:
                 if found:
                     return found
                 await asyncio.sleep(POLL_SECONDS)
+
+
+def _shown(amount: dict[str, Any]) -> str:
+    """Returns an amount as people read it, `9.00 EUR`."""
+    decimals = exponent(amount["currency"])
+    whole, part = divmod(int(amount["amount_minor"]), 10**decimals)
+    return f"{whole}.{part:0{decimals}} {amount['currency']}" if decimals else f"{whole} {amount['currency']}"
 
 
 def _token(mail: str) -> str:

@@ -121,8 +121,10 @@ async def test_three_d_secure_leads_to_the_bank_and_back(simulator, outcome, sta
     read = await client.v1.payment_intents.retrieve_async(intent.id)
     assert read.status == status
     # The page once more changes nothing.
+    events = [event.id for event in (await client.v1.events.list_async()).data]
     await simulator.session.post(page, data={"outcome": "success"}, allow_redirects=False)
     assert (await client.v1.payment_intents.retrieve_async(intent.id)).status == status
+    assert [event.id for event in (await client.v1.events.list_async()).data] == events
 
 
 async def test_abandoned_three_d_secure_can_be_confirmed_with_another_card(simulator) -> None:
@@ -143,6 +145,7 @@ async def test_card_set_up_with_three_d_secure_renews_without_it(simulator) -> N
     asked = await client.v1.payment_intents.confirm_async(
         intent.id, {"payment_method": card, "return_url": "https://a.example"}
     )
+    assert asked.status == "requires_action"
     _, done, _ = await simulator.post(f"/_sim/authenticate/{intent.id}?outcome=success")
     assert done["status"] == "succeeded"
     renewed = await _intent(
