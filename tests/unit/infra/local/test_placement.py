@@ -108,6 +108,8 @@ def test_an_installation_is_copied_where_the_user_can_run_it(tmp_path: Path, sha
     assert placement.installed(source, ("bin/server",), STRANGER, "server-1", ignore) == copy
     assert marked.exists()
     assert placement.installed(source, ("bin/server",), STRANGER, "server-2", ignore) != copy
+    part = placement.installed(source, ("bin/server",), STRANGER, "server-3", ignore, ("bin", "missing"))
+    assert [path.name for path in part.iterdir()] == ["bin"]
 
 
 def test_a_socket_path_that_is_too_long_is_replaced_by_a_short_one(tmp_path: Path) -> None:
