@@ -42,23 +42,24 @@ async def _look(
     stack: StackProcess, journey: Journey, receiver: WebhookReceiver, session: aiohttp.ClientSession
 ) -> list[str]:
     return [
-        *await _money(stack, session),
+        *await _money(stack, journey, session),
         *await _mails(stack, session),
         *_events(receiver),
         *await _staff_view(stack, journey, session),
     ]
 
 
-async def _money(stack: StackProcess, session: aiohttp.ClientSession) -> list[str]:
-    """At Stripe: as many payments as invoices, of the right amount, of one customer."""
+async def _money(stack: StackProcess, journey: Journey, session: aiohttp.ClientSession) -> list[str]:
+    """At Stripe: as many payments as invoices, of the right amount, and the reader is one customer."""
     intents = await _json(session, f"{stack.endpoints['stripe']}/_sim/objects/payment_intent")
     paid = [item["amount_received"] for item in intents["data"] if item["status"] == "succeeded"]
     customers = (await _json(session, f"{stack.endpoints['stripe']}/_sim/objects/customer"))["data"]
     found = []
     if paid != [PRICE_MINOR] * (1 + RENEWALS):
         found.append(f"Stripe received {paid}")
-    if len(customers) != 1:
-        found.append(f"{len(customers)} customers at Stripe")
+    ours = [item for item in customers if journey.cast.reader in item["metadata"].values()]
+    if len(ours) != 1:
+        found.append(f"the reader is {len(ours)} customers at Stripe")
     return found
 
 
@@ -69,7 +70,8 @@ async def _mails(stack: StackProcess, session: aiohttp.ClientSession) -> list[st
     counted = Counter(
         key for to, subject in once.values() for key in MAILS if to == key[0] and subject.startswith(key[1])
     )
-    return [] if counted == MAILS and len(once) == MAILS.total() else [f"mails: {sorted(once.values())}"]
+    ours = [shown for shown in once.values() if shown[0] in (OWNER, READER)]
+    return [] if counted == MAILS and len(ours) == MAILS.total() else [f"mails: {sorted(ours)}"]
 
 
 def _events(receiver: WebhookReceiver) -> list[str]:
