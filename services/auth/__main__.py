@@ -70,7 +70,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     registration = Registration(db, vault, hasher, challenges, sessions, Subjects(service.channels), clock, make, facts)
     api_keys = ApiKeys(db, settings.secrets.key_pepper.reveal().encode(), clock, make, os.urandom)
     peers = [PeerClock(service.channels, peer) for peer in CLOCK_PEERS]
-    test_clock = TestClock(clock, AccountClocks(db), peers, _waiting(service))
+    test_clock = TestClock(clock, db, AccountClocks(db), peers, _waiting(service))
 
     service.add(add_AccountServiceServicer_to_server, servicer.AccountServicer(accounts, test_clock))
     service.add(add_ApiKeyServiceServicer_to_server, servicer.ApiKeyServicer(api_keys))

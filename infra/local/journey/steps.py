@@ -385,7 +385,9 @@ class Journey:
         before = await self._invoices()
         if len(before) == 1:
             body = {"seconds": MONTH_SECONDS}
-            await self._api.ok("POST", "/v1/test_clock/advance", token=self.cast.secret_key, json=body)
+            await self._api.ok(
+                "POST", "/v1/test_clock/advance", token=self.cast.secret_key, key=self._key("month"), json=body
+            )
 
         async def renewed() -> Any:
             found = await self._invoices()

@@ -1,6 +1,7 @@
 """Accounts and the clock of test accounts."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -130,6 +131,18 @@ async def test_a_test_clock_moves_in_every_service_and_answers_when_all_is_quiet
     )
     assert isinstance(response, clock_pb2.DrainedResponse)
     assert response.drained
+
+
+async def test_a_repeated_advance_moves_the_clock_once(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    who = replace(house.staff(publisher.test, live=False), idempotency_key="a month")
+    request = account_pb2.AdvanceTestClockRequest(seconds=3_600)
+    for _ in range(2):
+        await house.call(who, house.accounts.AdvanceTestClock, request)
+    assert {peer.offsets[publisher.test] for peer in house.clocks.values()} == {timedelta(hours=1)}
+    await advance(house, publisher.test, 60)
+    await house.call(who, house.accounts.AdvanceTestClock, request)
+    assert {peer.offsets[publisher.test] for peer in house.clocks.values()} == {timedelta(hours=1, seconds=60)}
 
 
 async def test_work_that_does_not_end_is_reported_within_the_deadline(house: AuthHouse) -> None:
