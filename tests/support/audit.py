@@ -30,7 +30,11 @@ async def audit(stack: StackProcess, journey: Journey, receiver: WebhookReceiver
         try:
             async with asyncio.timeout(SETTLED_SECONDS):
                 while found:
-                    found = await _look(stack, journey, receiver, session)
+                    try:
+                        found = await _look(stack, journey, receiver, session)
+                    except aiohttp.ClientError as error:
+                        # What is looked at may be the very thing that was killed.
+                        found = [f"looking failed: {error}"]
                     if found:
                         await asyncio.sleep(0.25)
         except TimeoutError:
