@@ -14,6 +14,10 @@ from libs.postgres import Connection, Database
 
 BEFORE_ALL = UUID(int=0)
 FINISH_SECONDS = 2.0
+LEASE_SECONDS = 15
+_BEATS = 3
+"""How often a lease is renewed while it lasts: a beat or two may be late."""
+
 LONGEST_BACK_OFF = timedelta(hours=1)
 
 
@@ -81,18 +85,6 @@ async def finish(conn: Connection, item: Due) -> None:
     )
 
 
-async def hold(conn: Connection, item: Due, until: datetime) -> None:
-    """Keeps the claimed row leased until `until` on the wall's clock: the heart-beat of work longer than a lease."""
-    await conn.execute(
-        "UPDATE due SET leased_until = $5 WHERE account_id = $1 AND kind = $2 AND reference = $3 AND due_at = $4",
-        item.account,
-        item.kind,
-        item.reference,
-        item.due_at,
-        until,
-    )
-
-
 async def waiting(database: Database, clock_now: datetime, account: UUID, kinds: list[str]) -> int:
     """Counts the account's rows of some kinds that are due at `clock_now`, the account's time."""
     async with database.transaction("due_waiting", read_only=True) as conn:
@@ -106,7 +98,11 @@ async def waiting(database: Database, clock_now: datetime, account: UUID, kinds:
 
 
 class DueWorker:
-    """Claims due rows in turns over the accounts and hands them to the handler of their kind."""
+    """Claims due rows in turns over the accounts and hands them to the handler of their kind.
+
+    A row is leased for as long as its handler runs, however long that is, by renewing a short lease: what a crash
+    leaves is taken up again within `lease_seconds`.
+    """
 
     def __init__(
         self,
@@ -115,7 +111,7 @@ class DueWorker:
         handlers: Mapping[str, Handler],
         logger: Logger,
         *,
-        lease_seconds: int = 60,
+        lease_seconds: int = LEASE_SECONDS,
         concurrency: int = 8,
         per_account: int = 4,
         poll_seconds: float = 0.25,
@@ -133,7 +129,8 @@ class DueWorker:
         self._finish_seconds = finish_seconds
         self._jitter = jitter
         self._awake = asyncio.Event()
-        self._running: dict[asyncio.Task[None], UUID] = {}
+        self._running: dict[asyncio.Task[None], Due] = {}
+        self._next_beat = clock.wall()
 
     def wake(self) -> None:
         """Looks for due work now instead of at the next poll."""
@@ -148,12 +145,13 @@ class DueWorker:
         cursor = BEFORE_ALL
         while not stop.is_set():
             self._awake.clear()
+            await self._renew_leases()
             items: list[Due] = []
             if len(self._running) < self._concurrency and (cursor != BEFORE_ALL or await self._anything_ripe()):
                 items, cursor = await self.claim(cursor)
             for item in items:
                 task = asyncio.create_task(self._handle(item))
-                self._running[task] = item.account
+                self._running[task] = item
                 task.add_done_callback(self._ended)
             if not items:
                 await self._rest(stop)
@@ -166,6 +164,36 @@ class DueWorker:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
         self._awake.set()
+
+    async def _renew_leases(self) -> None:
+        """Keeps what is under way from being claimed a second time."""
+        now = self._clock.wall()
+        if now < self._next_beat:
+            return
+        self._next_beat = now + self._lease / _BEATS
+        running = list(self._running.values())
+        if not running:
+            return
+        async with self._jobs.transaction("renew_due_leases") as conn:
+            # A row that its handler holds locked is about to change anyway; to wait for it could be to wait in a ring.
+            await conn.execute(
+                """
+                WITH held AS (
+                    SELECT account_id, kind, reference
+                    FROM due JOIN unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[])
+                        AS running (account_id, kind, reference, due_at) USING (account_id, kind, reference, due_at)
+                    WHERE leased_until IS NOT NULL
+                    FOR UPDATE OF due SKIP LOCKED
+                )
+                UPDATE due SET leased_until = $5 FROM held
+                WHERE due.account_id = held.account_id AND due.kind = held.kind AND due.reference = held.reference
+                """,
+                [item.account for item in running],
+                [item.kind for item in running],
+                [item.reference for item in running],
+                [item.due_at for item in running],
+                now + self._lease,
+            )
 
     async def _anything_ripe(self) -> bool:
         """Asks cheaply whether a claim is worth its walk over the accounts."""
@@ -192,7 +220,8 @@ class DueWorker:
         Returns them with the next cursor: BEFORE_ALL once all accounts had their turn.
         """
         free = self._concurrency - len(self._running)
-        busy = [account for account, count in Counter(self._running.values()).items() if count >= self._per_account]
+        turns = Counter(item.account for item in self._running.values())
+        busy = [account for account, count in turns.items() if count >= self._per_account]
         now = self._clock.wall()
         async with self._jobs.transaction("claim_due") as conn:
             rows = await conn.fetch(

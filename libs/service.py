@@ -133,12 +133,8 @@ class Service:
         *,
         concurrency: int = 8,
         per_account: int = 4,
-        lease_seconds: int = 60,
     ) -> DueWorker:
-        """Works off what falls due of these kinds, in the background; kinds of one worker share its slots.
-
-        What a crash left is taken up again after `lease_seconds`.
-        """
+        """Works off what falls due of these kinds, in the background; kinds of one worker share its slots."""
         worker = DueWorker(
             self.jobs,
             self.clock,
@@ -146,7 +142,6 @@ class Service:
             self.telemetry.logger("due"),
             concurrency=concurrency,
             per_account=per_account,
-            lease_seconds=lease_seconds,
         )
         name = f"due {'-'.join(handlers)}"
         self.background(name, worker.run)

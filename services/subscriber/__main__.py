@@ -19,7 +19,7 @@ from services.subscriber.usecases.entitlements import BILLING_EVENTS, Entitlemen
 from services.subscriber.usecases.facts import Facts
 from services.subscriber.usecases.files import ImportFiles
 from services.subscriber.usecases.import_chunk import ChunkWriter
-from services.subscriber.usecases.import_run import LEASE, ImportRun
+from services.subscriber.usecases.import_run import ImportRun
 from services.subscriber.usecases.imports import DUE_KIND, Imports
 from services.subscriber.usecases.sites import Sites
 from services.subscriber.usecases.subscribers import Subscribers
@@ -41,7 +41,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     writer = ChunkWriter(app, vault, clock, ids, facts)
     run = ImportRun(app, files, writer, clock, facts, stopping=process.stopping)
     # One at a time for each account: two of its files would only wait for each other's readers.
-    worker = service.due_worker({DUE_KIND: run.work}, per_account=1, lease_seconds=int(LEASE.total_seconds()))
+    worker = service.due_worker({DUE_KIND: run.work}, per_account=1)
     entitlements = Entitlements(app, clock, facts)
     service.consume(("billing",), entitlements.take_billing_event, BILLING_EVENTS)
     subscribers = Subscribers(app, vault, clock, ids, facts)

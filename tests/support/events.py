@@ -1,7 +1,6 @@
 """Owns a producer and a consumer of events around real stores, for tests: telling, relaying, consuming, looking."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,10 +28,10 @@ from libs.postgres import Connection
 from libs.redis_client import Store
 from libs.telemetry import Telemetry
 from tests.support.stores import ServiceDatabase
+from tests.support.waiting import until
 
 PRODUCER, CONSUMER = "billing", "notify"
 KEYS = {f"{CONSUMER}>{PRODUCER}": (b"pair key of the tests, 32 bytes..",)}
-PATIENCE_SECONDS = 30.0
 
 SEEN = """-- kind: expand
 -- min_compatible_code: 1
@@ -60,14 +59,6 @@ async def note(conn: Connection, event: Event) -> None:
         event.aggregate[1],
         event.sequence,
     )
-
-
-async def until(condition: Callable[[], Awaitable[Any]]) -> None:
-    """Returns as soon as the condition holds; fails when it does not within half a minute."""
-    ends = time.monotonic() + PATIENCE_SECONDS
-    while not await condition():
-        assert time.monotonic() < ends, "this did not happen in time"
-        await asyncio.sleep(0.01)
 
 
 @dataclass

@@ -2,12 +2,12 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 PATIENCE_SECONDS = 60.0
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+async def until(condition: Callable[[], object]) -> None:
     """Returns once the condition holds; raises TimeoutError when it does not come about."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:

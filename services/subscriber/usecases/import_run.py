@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
 from itertools import islice
 from uuid import UUID
 
@@ -27,9 +26,6 @@ from services.subscriber.usecases.imports import DUE_KIND
 
 CHUNK_RECORDS = 500
 CHUNK_ATTEMPTS = 2
-LEASE = timedelta(seconds=15)
-"""How long after a crash another worker takes an import up. Two at the same import do no harm, see OvertakenError."""
-
 SLICE_SECONDS = 20.0
 """How long one claim works before it hands the import back, so that other accounts have their turn."""
 
@@ -70,14 +66,13 @@ class ImportRun:
         account = item.account
         async with self._db.tenant(account, "find_import") as conn:
             stored = await imports.find(conn, account, item.reference)
-            await due.hold(conn, item, self._clock.wall() + LEASE)
         if stored is not None:
             service = caller.service_caller(
                 "subscriber", account, live=stored.live, request_id=ids.encode("imp", item.reference)
             )
             with caller.serving(service):
                 try:
-                    over = await self._advance(item, stored)
+                    over = await self._advance(account, stored)
                 except OvertakenError:
                     return
             if not over:
@@ -86,9 +81,9 @@ class ImportRun:
         async with self._db.tenant(account, "end_import") as conn:
             await due.finish(conn, item)
 
-    async def _advance(self, item: Due, stored: StoredImport) -> bool:
+    async def _advance(self, account: UUID, stored: StoredImport) -> bool:
         """Returns whether the import is over."""
-        account, job = item.account, stored.job
+        job = stored.job
         if job.state in ("done", "failed"):
             return True
         if job.state == "receiving":
@@ -106,39 +101,38 @@ class ImportRun:
             await self._fail(account, job.id, "The file is no longer there; hand it in again.")
             return True
         job = await self._begin(account, job.id, file)
-        return job.state == "done" or await self._take_chunks(item, job, file)
+        return job.state == "done" or await self._take_chunks(account, job, file)
 
-    async def _take_chunks(self, item: Due, job: ImportJob, file: MemberFile) -> bool:
+    async def _take_chunks(self, account: UUID, job: ImportJob, file: MemberFile) -> bool:
         outcomes = member_record.read(file, addresses.spelled, job.created_at)
         # What was looked at before is read again, without effect: later duplicates are told by it.
         await asyncio.to_thread(_next, outcomes, job.counts.looked_at)
         ends = time.monotonic() + self._slice_seconds
         while job.state == "running":
             chunk = await asyncio.to_thread(_next, outcomes, self._chunk_records)
-            job = await self._take_again(item, job, chunk)
+            job = await self._take_again(account, job, chunk)
             if job.state == "running" and (time.monotonic() >= ends or self._stopping()):
-                async with self._db.tenant(item.account, "hand_back_import") as conn:
-                    await due.schedule(conn, item.account, DUE_KIND, job.id, self._clock.now(item.account))
+                async with self._db.tenant(account, "hand_back_import") as conn:
+                    await due.schedule(conn, account, DUE_KIND, job.id, self._clock.now(account))
                 return False
         return True
 
-    async def _take_again(self, item: Due, job: ImportJob, chunk: list[Outcome]) -> ImportJob:
+    async def _take_again(self, account: UUID, job: ImportJob, chunk: list[Outcome]) -> ImportJob:
         """Takes a chunk, in ever smaller parts when readers in it are added or changed at the same moment."""
         for _ in range(CHUNK_ATTEMPTS):
             try:
-                return await self._take(item, job, chunk)
+                return await self._take(account, job, chunk)
             except GatefoldError as error:
                 if error.reason != "concurrent_change":
                     raise
         if len(chunk) == 1:
             raise errors.conflict("concurrent_change", "A reader of the file keeps changing; the import goes on later.")
         half = len(chunk) // 2
-        job = await self._take_again(item, job, chunk[:half])
-        return await self._take_again(item, job, chunk[half:])
+        job = await self._take_again(account, job, chunk[:half])
+        return await self._take_again(account, job, chunk[half:])
 
-    async def _take(self, item: Due, job: ImportJob, chunk: list[Outcome]) -> ImportJob:
-        """Takes one chunk and counts it, in one transaction, which also holds the lease for the next."""
-        account = item.account
+    async def _take(self, account: UUID, job: ImportJob, chunk: list[Outcome]) -> ImportJob:
+        """Takes one chunk and counts it, in one transaction."""
         written = await self._writer.prepare(account, job, chunk)
         async with self._db.tenant(account, "import_chunk") as conn:
             stored = await self._still_at(conn, account, job)
@@ -149,7 +143,6 @@ class ImportRun:
                 await imports.insert_problems(conn, account, job.id, problems[: MOST_PROBLEMS - kept])
             after = job.advanced(counts, self._clock.now(account))
             await self._update(conn, account, after, stored.sequence)
-            await due.hold(conn, item, self._clock.wall() + LEASE)
         return after
 
     async def _begin(self, account: UUID, import_id: UUID, file: MemberFile) -> ImportJob:

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -15,6 +16,7 @@ from libs.ids import IdMaker
 from libs.postgres import Database
 from tests.conftest import ServiceDb
 from tests.support.stores import ServiceDatabase
+from tests.support.waiting import until
 
 KIND = "renewal"
 
@@ -107,6 +109,60 @@ async def test_a_row_whose_worker_died_comes_back_when_its_lease_ends(
     assert (await taker.claim(BEFORE_ALL))[0] == []
     clock.advance(timedelta(seconds=60))
     assert [item.attempts for item in (await taker.claim(BEFORE_ALL))[0]] == [2]
+
+
+async def test_work_longer_than_a_lease_is_not_claimed_a_second_time(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker
+) -> None:
+    await schedule(databases.app, ids.new(), clock)
+    stop, release = asyncio.Event(), asyncio.Event()
+    claims: list[int] = []
+
+    async def handler(item: Due) -> None:
+        claims.append(item.attempts)
+        await release.wait()
+        async with databases.app.tenant(item.account, "finish") as conn:
+            await due.finish(conn, item)
+
+    async def leased(until: datetime | None) -> bool:
+        async with databases.app.transaction("look") as conn:
+            return bool(await conn.fetchval("SELECT leased_until FROM due") == until)
+
+    holder = asyncio.create_task(worker(databases.jobs, clock, handler, lease_seconds=15).run(stop))
+    other = worker(databases.jobs, clock)
+    for _ in range(4):
+        await until(partial(leased, clock.wall() + timedelta(seconds=15)))
+        clock.advance(timedelta(seconds=10))
+        assert (await other.claim(BEFORE_ALL))[0] == []
+    release.set()
+    await until(partial(leased, None))
+    stop.set()
+    await asyncio.wait_for(holder, 20)
+    assert claims == [1]
+
+
+async def test_renewing_a_lease_does_not_wait_for_a_handler_that_holds_its_row(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker
+) -> None:
+    locking, other = ids.new(), ids.new()
+    await schedule(databases.app, locking, clock)
+    stop, release, locked = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def handler(item: Due) -> None:
+        async with databases.app.tenant(item.account, "finish") as conn:
+            await due.finish(conn, item)
+            if item.account == locking:
+                locked.set()
+                await release.wait()
+            else:
+                release.set()
+                stop.set()
+
+    running = asyncio.create_task(worker(databases.jobs, clock, handler).run(stop))
+    await asyncio.wait_for(locked.wait(), 20)
+    clock.advance(timedelta(seconds=10))
+    await schedule(databases.app, other, clock)
+    await asyncio.wait_for(running, 20)
 
 
 async def test_a_row_scheduled_anew_while_it_was_worked_on_is_kept(

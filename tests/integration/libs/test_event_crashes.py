@@ -15,8 +15,9 @@ from libs.events.stream import stream_key
 from libs.ids import IdMaker
 from libs.migrate.files import ROOT
 from libs.outbox import outbox_waiting
-from tests.support.events import CONSUMER, PRODUCER, Events, until
+from tests.support.events import CONSUMER, PRODUCER, Events
 from tests.support.stores import role_dsn
+from tests.support.waiting import until
 
 
 @asynccontextmanager

@@ -17,7 +17,8 @@ from libs.ids import IdMaker
 from libs.outbox import outbox_waiting
 from libs.postgres import Connection
 from libs.redis_client import Store
-from tests.support.events import CONSUMER, PRODUCER, Events, note, until
+from tests.support.events import CONSUMER, PRODUCER, Events, note
+from tests.support.waiting import until
 
 
 async def test_told_events_are_seen_once_and_in_order(events: Events, ids: IdMaker) -> None:
