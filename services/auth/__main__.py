@@ -67,7 +67,9 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     persons = People(db, vault, hasher, clock, make)
     team = Team(db, vault, persons, challenges, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
-    registration = Registration(db, vault, hasher, challenges, sessions, Subjects(service.channels), clock, make, facts)
+    registration = Registration(
+        db, vault, hasher, challenges, sessions, Subjects(service.channels), secrets, clock, make, facts
+    )
     api_keys = ApiKeys(db, settings.secrets.key_pepper.reveal().encode(), clock, make, os.urandom)
     peers = [PeerClock(service.channels, peer) for peer in CLOCK_PEERS]
     test_clock = TestClock(clock, db, AccountClocks(db), peers, _waiting(service))

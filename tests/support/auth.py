@@ -181,7 +181,9 @@ class AuthHouse:
             idempotency_key=key,
         )
 
-    def page(self, account: UUID, *, live: bool = True, request_id: str | None = None) -> Caller:
+    def page(
+        self, account: UUID, *, live: bool = True, request_id: str | None = None, key: str | None = None
+    ) -> Caller:
         """A browser with the account's publishable key."""
         return Caller(
             CallerKind.PUBLISHABLE_KEY,
@@ -190,6 +192,7 @@ class AuthHouse:
             live,
             frozenset({"access:read"}),
             request_id=request_id or self.request_id(),
+            idempotency_key=key,
         )
 
     def staff(self, account: UUID, role: str = roles.OWNER, *, live: bool = True, key: str | None = None) -> Caller:
@@ -246,9 +249,11 @@ class AuthHouse:
         assert isinstance(answer, team_pb2.Member)
         return answer
 
-    async def register(self, account: UUID, email: str, password: str = PASSWORD, name: str = "Rita") -> None:
+    async def register(
+        self, account: UUID, email: str, password: str = PASSWORD, name: str = "Rita", key: str | None = None
+    ) -> None:
         request = subscriber_session_pb2.RegisterRequest(email=email, password=password, name=name)
-        await self.call(self.page(account), self.readers.Register, request)
+        await self.call(self.page(account, key=key), self.readers.Register, request)
 
     async def verify(self, account: UUID, token: str, request_id: str | None = None) -> UUID:
         request = subscriber_session_pb2.VerifyRegistrationRequest(token=token)

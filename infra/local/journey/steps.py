@@ -263,7 +263,9 @@ class Journey:
     async def register(self) -> str:
         """The answer says nothing; the mail does."""
         body = {"email": READER, "password": PASSWORD, "name": "Ré Ader"}
-        await self._api.ok("POST", "/v1/registrations", token=self.cast.publishable_key, json=body)
+        await self._api.ok(
+            "POST", "/v1/registrations", token=self.cast.publishable_key, key=self._key("registration"), json=body
+        )
         return "accepted"
 
     async def verify(self) -> str:

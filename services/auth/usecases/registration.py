@@ -2,9 +2,9 @@
 
 from uuid import UUID
 
-from gatefold.auth.v1 import event_pb2
+from gatefold.auth.v1 import event_pb2, subscriber_session_pb2
 
-from libs import caller, errors, ids, outbox
+from libs import caller, errors, idempotency, ids, outbox
 from libs.clock import WallClock
 from libs.ids import IdSource
 from libs.postgres import Database, violated
@@ -20,10 +20,12 @@ from services.auth.usecases import addresses
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.passwords import PasswordHasher
+from services.auth.usecases.secrets import TokenSecrets, blinded
 from services.auth.usecases.sessions import Pair, Sessions
 
 _EMAIL_FIELD = 1
 _LONGEST_NAME = 200
+_REGISTER = "Register"
 
 
 class Registration:
@@ -37,6 +39,7 @@ class Registration:
         challenges: Challenges,
         sessions: Sessions,
         subjects: Subjects,
+        secrets: TokenSecrets,
         clock: WallClock,
         make: IdSource,
         facts: Facts,
@@ -47,6 +50,7 @@ class Registration:
         self._challenges = challenges
         self._sessions = sessions
         self._subjects = subjects
+        self._request_key = secrets.request
         self._clock = clock
         self._make = make
         self._facts = facts
@@ -73,8 +77,17 @@ class Registration:
             called if known is None else "",
             password=None if known else hashed,
         )
+        # What is kept to know a repetition by must let nobody guess the password.
+        request = subscriber_session_pb2.RegisterRequest(
+            email=blinded(self._request_key, address),
+            password=blinded(self._request_key, password),
+            name=blinded(self._request_key, called),
+        )
         async with self._db.tenant(account, "register") as conn:
-            await self._challenges.store(conn, account, prepared, live=who.live)
+            claim = await idempotency.claim(conn, who, _REGISTER, request, clock=self._clock)
+            if claim.replay is None:
+                await self._challenges.store(conn, account, prepared, live=who.live)
+                await idempotency.record(conn, who, _REGISTER, subscriber_session_pb2.RegisterResponse())
 
     async def verify(self, token: str) -> UUID:
         """Makes the credential of a reader who has shown the token from the mail; returns the subject.

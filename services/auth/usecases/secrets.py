@@ -1,5 +1,6 @@
 """Owns the keys that tokens are derived with: one for each use, from one configured secret."""
 
+import hmac
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import hashes
@@ -12,12 +13,18 @@ class TokenSecrets:
 
     challenge: bytes
     refresh: bytes
+    request: bytes
 
     @classmethod
     def derive(cls, secret: str) -> "TokenSecrets":
         """Derives the keys (HKDF, RFC 5869)."""
-        return cls(_derive(secret, b"challenge"), _derive(secret, b"refresh"))
+        return cls(_derive(secret, b"challenge"), _derive(secret, b"refresh"), _derive(secret, b"request"))
 
 
 def _derive(secret: str, use: bytes) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"gatefold/auth/" + use).derive(secret.encode())
+
+
+def blinded(key: bytes, text: str) -> str:
+    """Returns what may be compared of a text but not guessed from without the key."""
+    return hmac.digest(key, text.encode(), "sha256").hex()

@@ -4,8 +4,9 @@ import asyncio
 from uuid import UUID
 
 import pytest
+from gatefold.auth.v1 import subscriber_session_pb2
 
-from libs import ids
+from libs import idempotency, ids
 from libs.errors import GatefoldError, Kind
 from tests.support.auth import PASSWORD, AuthHouse
 
@@ -46,6 +47,29 @@ async def test_an_address_that_subscriber_knows_keeps_its_subject(house: AuthHou
     house.subscriber.subjects[(publisher.live, email)] = imported
     assert await house.reader(publisher.live, email) == ids.decode("subj", imported)
     assert (await house.sign_in(publisher.live, email)).principal_id == imported
+
+
+async def test_a_repetition_under_its_key_sends_no_second_mail(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    for _ in range(2):
+        await house.register(publisher.live, email, key="registration-1")
+    assert (await house.events(publisher.live)).count("challenge.requested") == 2, "the owner's and the reader's"
+    with pytest.raises(GatefoldError, match="idempotency_key_reused"):
+        await house.register(publisher.live, email, "another password here", key="registration-1")
+    await house.register(publisher.live, email, key="registration-2")
+    assert (await house.events(publisher.live)).count("challenge.requested") == 3
+
+
+async def test_what_is_kept_of_a_repetition_does_not_let_the_password_be_guessed(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    await house.register(publisher.live, email, PASSWORD, "Rita", key="registration-1")
+    guess = subscriber_session_pb2.RegisterRequest(email=email, password=PASSWORD, name="Rita")
+    who = house.page(publisher.live, key="registration-1")
+    async with house.database.app.tenant(publisher.live, "guess") as conn:
+        with pytest.raises(GatefoldError, match="idempotency_key_reused"):
+            await idempotency.claim(conn, who, "Register", guess, clock=house.clock)
 
 
 @pytest.mark.case("auth-18")
