@@ -6,8 +6,11 @@ from libs.policies import Policy
 
 EDGE = "gateway"
 """The one service that may vouch for callers from outside."""
+ENROL_ONLY = "enrol"
+"""The assurance of somebody who must add a second factor before anything else: below every other."""
 
 _SCOPED = frozenset({CallerKind.SECRET_KEY, CallerKind.PUBLISHABLE_KEY, CallerKind.STAFF, CallerKind.OAUTH_CLIENT})
+_PEOPLE = frozenset({CallerKind.STAFF, CallerKind.SUBSCRIBER, CallerKind.PLATFORM_OPERATOR})
 _TENANTS_OWN = frozenset(
     {CallerKind.SECRET_KEY, CallerKind.PUBLISHABLE_KEY, CallerKind.STAFF, CallerKind.SUBSCRIBER, CallerKind.SCIM}
 )
@@ -16,14 +19,20 @@ _TENANTS_OWN = frozenset(
 def admit(policy: Policy, issuer: str, caller: Caller, *, closed: bool) -> None:
     """Returns when this caller, vouched for by the service `issuer`, may call the method.
 
-    Raises `forbidden` with reason `peer_not_allowed`, `caller_kind_not_allowed`, `plane_not_allowed` or
-    `scope_missing`; `unauthenticated("account_required")`; `unavailable("closed_mode")` for writes while `closed`.
+    Raises `forbidden` with reason `peer_not_allowed`, `caller_kind_not_allowed`, `plane_not_allowed`,
+    `enrolment_required` or `scope_missing`; `unauthenticated("account_required")`; `unavailable("closed_mode")` for
+    writes while `closed`.
     The edge checks plane, kind and scope before; here they are checked again, because services trust nothing.
     """
     _admit_peer(policy, issuer, caller)
     if caller.kind not in policy.callers:
         raise errors.forbidden("caller_kind_not_allowed", "This kind of credential may not do this.")
-    if policy.tenant:
+    if policy.personal:
+        if caller.kind not in _PEOPLE or caller.session is None:
+            raise errors.forbidden("plane_not_allowed", "Only people who are signed in may do this, for themselves.")
+    elif caller.acr == ENROL_ONLY:
+        raise errors.forbidden("enrolment_required", "Add a second factor first; this session is for nothing else.")
+    elif policy.tenant:
         caller.require_account()
     elif caller.kind in _TENANTS_OWN:
         raise errors.forbidden("plane_not_allowed", "A publisher's credential may not do this.")

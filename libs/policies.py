@@ -26,7 +26,9 @@ class Policy:
     """Full name as gRPC spells it: `/gatefold.billing.v1.CatalogueService/CreateProduct`."""
     message: policy_pb2.Policy
     tenant: bool
-    """On the tenant plane; otherwise on the platform's."""
+    """On the tenant plane."""
+    personal: bool
+    """On the personal plane; on neither, it is on the platform's."""
     scope: str
     callers: frozenset[CallerKind]
     peers: frozenset[str]
@@ -80,6 +82,7 @@ def _read(method: str, options: descriptor_pb2.MethodOptions) -> Policy:
         method=method,
         message=message,
         tenant=message.plane == policy_pb2.PLANE_TENANT,
+        personal=message.plane == policy_pb2.PLANE_PERSONAL,
         scope=message.scope,
         callers=callers,
         peers=frozenset(message.peers),

@@ -26,6 +26,7 @@ from libs.vault import Vault
 from services.auth import servicer, worker
 from services.auth.clients import PeerClock, Subjects
 from services.auth.config import BootstrapConfig, Config, RotationConfig
+from services.auth.domain.sign_in import Door, Standing
 from services.auth.repository import CHALLENGE_TABLE, CREDENTIAL_TABLE, SESSION_TABLE
 from services.auth.usecases.access_tokens import AccessTokens
 from services.auth.usecases.accounts import Accounts
@@ -35,8 +36,10 @@ from services.auth.usecases.expiry import Expiry
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.passwords import PasswordHasher, WorkMeter
 from services.auth.usecases.registration import Registration
+from services.auth.usecases.second_factors import Method, SecondFactors, set_up
 from services.auth.usecases.secrets import TokenSecrets
 from services.auth.usecases.sessions import Sessions
+from services.auth.usecases.sign_in import SignIn
 from services.auth.usecases.signing_keys import SigningKeys
 from services.auth.usecases.staff import People, Staff, issue_bootstrap_token
 from services.auth.usecases.team import Team
@@ -66,9 +69,15 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     challenges = Challenges(db, vault, secrets, clock, make, facts, settings.public_url)
     persons = People(db, vault, hasher, clock, make)
     team = Team(db, vault, persons, challenges, clock, make)
+    methods: dict[str, Method] = {}
+
+    async def standing(door: Door) -> Standing:
+        return Standing(factors=await set_up(methods, door))
+
+    sign_in = SignIn(db, sessions, standing, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
     registration = Registration(
-        db, vault, hasher, challenges, sessions, Subjects(service.channels), secrets, clock, make, facts
+        db, vault, hasher, challenges, sign_in, Subjects(service.channels), secrets, clock, make, facts
     )
     api_keys = ApiKeys(db, settings.secrets.key_pepper.reveal().encode(), clock, make, os.urandom)
     peers = [PeerClock(service.channels, peer) for peer in CLOCK_PEERS]
@@ -77,8 +86,9 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_AccountServiceServicer_to_server, servicer.AccountServicer(accounts, test_clock))
     service.add(add_ApiKeyServiceServicer_to_server, servicer.ApiKeyServicer(api_keys))
     service.add(add_TeamServiceServicer_to_server, servicer.TeamServicer(team))
-    staff = Staff(db, persons, sessions, clock)
-    service.add(add_SessionServiceServicer_to_server, servicer.SessionServicer(staff, sessions, keys))
+    staff = Staff(db, persons, sign_in, clock)
+    second_factors = SecondFactors(methods, sign_in)
+    service.add(add_SessionServiceServicer_to_server, servicer.SessionServicer(staff, second_factors, sessions, keys))
     readers = servicer.SubscriberSessionServicer(registration, challenges)
     service.add(add_SubscriberSessionServiceServicer_to_server, readers)
     service.background("housekeeping", worker.Housekeeping(keys, Expiry(service.jobs, clock)).run)

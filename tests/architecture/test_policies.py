@@ -21,6 +21,11 @@ OUTSIDE = {
     policy_pb2.CALLER_KIND_ANONYMOUS,
 }
 TENANT_KINDS = OUTSIDE - {policy_pb2.CALLER_KIND_PLATFORM_OPERATOR, policy_pb2.CALLER_KIND_ANONYMOUS}
+PEOPLE = {
+    policy_pb2.CALLER_KIND_STAFF,
+    policy_pb2.CALLER_KIND_SUBSCRIBER,
+    policy_pb2.CALLER_KIND_PLATFORM_OPERATOR,
+}
 
 
 def files() -> Iterator[FileDescriptor]:
@@ -52,11 +57,14 @@ def wrongs(name: str, rule: Policy, *, has_route: bool, verb: str) -> list[str]:
         "names services and is not for services": bool(rule.peers) and policy_pb2.CALLER_KIND_SERVICE not in kinds,
         "is on the platform plane and lets tenants in": rule.plane == policy_pb2.PLANE_PLATFORM
         and bool(kinds & TENANT_KINDS),
+        "is on the personal plane and lets others in than people": rule.plane == policy_pb2.PLANE_PERSONAL
+        and bool(kinds - PEOPLE),
         "is a GET that is not safe": verb == "get" and rule.idempotency != policy_pb2.IDEMPOTENCY_SAFE,
         "is safe and not a GET": has_route and verb != "get" and rule.idempotency == policy_pb2.IDEMPOTENCY_SAFE,
         "lets staff or secret keys write without a scope": rule.idempotency != policy_pb2.IDEMPOTENCY_SAFE
         and bool(kinds & {policy_pb2.CALLER_KIND_SECRET_KEY, policy_pb2.CALLER_KIND_STAFF})
         and not rule.scope
+        and rule.plane != policy_pb2.PLANE_PERSONAL
         and rule.rate != policy_pb2.RATE_CLASS_STRICT,
         "has a scope of another form": bool(rule.scope) and not re.fullmatch(r"[a-z_]+:(read|write)", rule.scope),
         "changes something and is not audited": has_route
@@ -82,6 +90,10 @@ def test_every_rpc_has_a_complete_policy() -> None:
     [
         ({"plane": policy_pb2.PLANE_UNSPECIFIED}, "has no plane"),
         ({"plane": policy_pb2.PLANE_PLATFORM}, "lets tenants in"),
+        (
+            {"plane": policy_pb2.PLANE_PERSONAL, "callers": [policy_pb2.CALLER_KIND_SECRET_KEY]},
+            "lets others in than people",
+        ),
         ({"rate": policy_pb2.RATE_CLASS_UNSPECIFIED}, "has no rate class"),
         ({"idempotency": policy_pb2.IDEMPOTENCY_UNSPECIFIED}, "whether it may be repeated"),
         ({"scope": ""}, "without a scope"),

@@ -264,7 +264,7 @@ class AuthHouse:
 
     async def reader(self, account: UUID, email: str, password: str = PASSWORD) -> UUID:
         """Registers and verifies a reader; returns the subject."""
-        await self.register(account, email, password)
+        await self.register(account, email, password, key=self.request_id())
         return await self.verify(account, await self.token(account, "verify_registration"))
 
     async def sign_in(self, account: UUID, email: str, password: str = PASSWORD) -> session_pb2.Tokens:

@@ -14,6 +14,9 @@ LIFETIME = timedelta(days=30)
 GRACE = timedelta(seconds=10)
 ACCESS_SECONDS = 600
 AAL1 = "aal1"
+AAL2 = "aal2"
+ENROL = "enrol"
+"""Below every assurance: nothing is allowed but to add a second factor (libs.admission.ENROL_ONLY)."""
 SALT_BYTES = 32
 
 STAFF = "STAFF"

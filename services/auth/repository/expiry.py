@@ -37,6 +37,11 @@ async def delete_sessions(conn: Connection, before: datetime) -> int:
     return len(rows)
 
 
+async def delete_sign_ins(conn: Connection, before: datetime) -> None:
+    """Deletes sign-ins that waited for longer than they may."""
+    await conn.execute("DELETE FROM sign_in WHERE expires_at < $1", before)
+
+
 async def delete_signing_keys(conn: Connection, before: datetime) -> None:
     """Deletes keys that were retired before: nothing they signed is still valid."""
     await conn.execute("DELETE FROM signing_key WHERE retired_at < $1", before)

@@ -5,8 +5,11 @@ from gatefold.auth.v1 import session_pb2, session_pb2_grpc
 from libs import ids
 from libs.postgres import PLATFORM
 from services.auth.domain.session import ACCESS_SECONDS
+from services.auth.domain.sign_in import PASSKEY
 from services.auth.usecases.access_tokens import principal_id
+from services.auth.usecases.second_factors import SecondFactors
 from services.auth.usecases.sessions import Pair, Sessions
+from services.auth.usecases.sign_in import Waiting
 from services.auth.usecases.signing_keys import SigningKeys
 from services.auth.usecases.staff import Staff
 
@@ -16,8 +19,9 @@ TOKEN_TYPE = "Bearer"  # noqa: S105 — RFC 6750
 class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     """Sessions of everybody, and sign-in of staff."""
 
-    def __init__(self, staff: Staff, sessions: Sessions, keys: SigningKeys) -> None:
+    def __init__(self, staff: Staff, second_factors: SecondFactors, sessions: Sessions, keys: SigningKeys) -> None:
         self._staff = staff
+        self._second_factors = second_factors
         self._sessions = sessions
         self._keys = keys
 
@@ -32,6 +36,11 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         """Signs staff in."""
         account = ids.decode("acct", request.account_id, field="account_id") if request.account_id else None
         return tokens(await self._staff.sign_in(request.email, request.password, account))
+
+    async def CompleteSignIn(self, request: session_pb2.CompleteSignInRequest, context: object) -> session_pb2.Tokens:
+        """Takes a second factor."""
+        proof = request.credential if request.method == PASSKEY else request.code
+        return tokens(await self._second_factors.complete(request.pending_token, request.method, proof))
 
     async def RefreshSession(self, request: session_pb2.RefreshSessionRequest, context: object) -> session_pb2.Tokens:
         """Exchanges a refresh token."""
@@ -54,8 +63,15 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         )
 
 
-def tokens(pair: Pair) -> session_pb2.Tokens:
-    """Returns the answer that carries a pair (RFC 6749, 5.1)."""
+def tokens(pair: Pair | Waiting) -> session_pb2.Tokens:
+    """Returns the answer that carries a pair (RFC 6749, 5.1), or says what is missing."""
+    if isinstance(pair, Waiting):
+        waiting = session_pb2.Tokens()
+        waiting.pending.token = pair.token
+        waiting.pending.next = pair.pending.next
+        waiting.pending.methods.extend(pair.pending.methods)
+        waiting.pending.expires_at.FromDatetime(pair.pending.expires_at)
+        return waiting
     return session_pb2.Tokens(
         access_token=pair.access_token,
         token_type=TOKEN_TYPE,

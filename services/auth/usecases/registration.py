@@ -7,7 +7,7 @@ from gatefold.auth.v1 import event_pb2, subscriber_session_pb2
 from libs import caller, errors, idempotency, ids, outbox
 from libs.clock import WallClock
 from libs.ids import IdSource
-from libs.postgres import Database, violated
+from libs.postgres import Connection, Database, violated
 from libs.vault import Vault
 from services.auth.clients import Subjects
 from services.auth.domain import account as account_rules
@@ -15,13 +15,15 @@ from services.auth.domain import challenge as rules
 from services.auth.domain import session
 from services.auth.domain.credential import Credential
 from services.auth.domain.password import LONGEST, checked_password
+from services.auth.domain.sign_in import PASSWORD, Door
 from services.auth.repository import CREDENTIAL_TABLE, credentials, sessions
 from services.auth.usecases import addresses
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.passwords import PasswordHasher
 from services.auth.usecases.secrets import TokenSecrets, blinded
-from services.auth.usecases.sessions import Pair, Sessions
+from services.auth.usecases.sessions import Pair
+from services.auth.usecases.sign_in import SignIn, Waiting
 
 _EMAIL_FIELD = 1
 _LONGEST_NAME = 200
@@ -37,7 +39,7 @@ class Registration:
         vault: Vault,
         hasher: PasswordHasher,
         challenges: Challenges,
-        sessions: Sessions,
+        sign_in: SignIn,
         subjects: Subjects,
         secrets: TokenSecrets,
         clock: WallClock,
@@ -48,7 +50,7 @@ class Registration:
         self._vault = vault
         self._hasher = hasher
         self._challenges = challenges
-        self._sessions = sessions
+        self._sign_in = sign_in
         self._subjects = subjects
         self._request_key = secrets.request
         self._clock = clock
@@ -137,8 +139,8 @@ class Registration:
             raise
         return subject
 
-    async def sign_in(self, email: str, password: str) -> Pair:
-        """Starts a reader's session; `unauthenticated("credentials_invalid")` alike for wrong, unknown, unverified."""
+    async def sign_in(self, email: str, password: str) -> Pair | Waiting:
+        """Signs a reader in; `unauthenticated("credentials_invalid")` alike for wrong, unknown, unverified."""
         who = caller.current()
         account = who.require_account()
         address = addresses.checked(email)
@@ -150,12 +152,13 @@ class Registration:
         if known is None or not verdict.matches:
             raise credentials_invalid()
         fresh = await self._hasher.rehash(password) if verdict.stale else None
-        held = self._sessions.begin(session.SUBSCRIBER, account, known.subject, live=who.live)
-        async with self._db.tenant(account, "sign_in") as conn:
+
+        async def rehash(conn: Connection) -> None:
             if fresh is not None:
                 await credentials.replace_password(conn, account, known.id, known.password, fresh)
-            await self._sessions.store(conn, held)
-        return await self._sessions.pair(held, held.generation, None)
+
+        door = Door(session.SUBSCRIBER, account, who.live, known.subject)
+        return await self._sign_in.proven(door, (PASSWORD,), rehash)
 
 
 def refuse_endless(password: str) -> None:

@@ -14,11 +14,12 @@ class TokenSecrets:
     challenge: bytes
     refresh: bytes
     request: bytes
+    sign_in: bytes
 
     @classmethod
     def derive(cls, secret: str) -> "TokenSecrets":
         """Derives the keys (HKDF, RFC 5869)."""
-        return cls(_derive(secret, b"challenge"), _derive(secret, b"refresh"), _derive(secret, b"request"))
+        return cls(*(_derive(secret, use) for use in (b"challenge", b"refresh", b"request", b"sign_in")))
 
 
 def _derive(secret: str, use: bytes) -> bytes:

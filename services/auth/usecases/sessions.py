@@ -53,7 +53,7 @@ class Sessions:
         self._log = telemetry.logger("sessions")
         self._reused = telemetry.counter("refresh_tokens_reused", "Sessions ended because a spent token came back.")
 
-    def begin(self, kind: str, account: UUID, principal: UUID, *, live: bool) -> Session:
+    def begin(self, kind: str, account: UUID, principal: UUID, *, live: bool, acr: str) -> Session:
         """Returns a new session of somebody who has just proven who they are."""
         now = self._clock.wall()
         return Session(
@@ -62,7 +62,7 @@ class Sessions:
             kind=kind,
             live=live,
             principal=principal,
-            acr=session.AAL1,
+            acr=acr,
             salt=self._randomness(session.SALT_BYTES),
             generation=1,
             rotated_at=now,
@@ -111,7 +111,8 @@ class Sessions:
             self._log.warning("a spent refresh token came back", extra={"session": ids.encode("ses", session_id)})
         if answer in (Answer.REUSED, Answer.REFUSE):
             raise _invalid_grant()
-        return await self.pair(held, generation + 1, await self._standing(held))
+        role = await self._standing(held)
+        return await self.pair(held, generation + 1, None if held.acr == session.ENROL else role)
 
     async def revoke(self, token: str) -> None:
         """Ends the session of a refresh token, however old the token; says nothing about unknown ones (RFC 7009)."""

@@ -14,13 +14,15 @@ from services.auth.domain import roles, session
 from services.auth.domain.account import Account
 from services.auth.domain.challenge import hash_of
 from services.auth.domain.password import checked_password
+from services.auth.domain.sign_in import PASSWORD, Door
 from services.auth.domain.team import Person
 from services.auth.repository import PERSON_TABLE, accounts, bootstrap, people
 from services.auth.usecases import addresses
 from services.auth.usecases.challenges import repeats, token_spent
 from services.auth.usecases.passwords import PasswordHasher
 from services.auth.usecases.registration import credentials_invalid, refuse_endless
-from services.auth.usecases.sessions import Pair, Sessions, staff_role
+from services.auth.usecases.sessions import Pair, staff_role
+from services.auth.usecases.sign_in import SignIn, Waiting
 
 EMAIL_FIELD = 1
 NAME_FIELD = 2
@@ -90,10 +92,10 @@ class People:
 class Staff:
     """Staff and operators."""
 
-    def __init__(self, db: Database, persons: People, sessions: Sessions, clock: WallClock) -> None:
+    def __init__(self, db: Database, persons: People, sign_in: SignIn, clock: WallClock) -> None:
         self._db = db
         self._people = persons
-        self._sessions = sessions
+        self._sign_in = sign_in
         self._clock = clock
 
     async def bootstrap(self, token: str, email: str, name: str, password: str) -> UUID:
@@ -136,8 +138,8 @@ class Staff:
             raise
         return person.id
 
-    async def sign_in(self, email: str, password: str, account: UUID | None) -> Pair:
-        """Starts a session of an operator, or of staff in an account.
+    async def sign_in(self, email: str, password: str, account: UUID | None) -> Pair | Waiting:
+        """Signs an operator in, or staff in an account.
 
         Raises `unauthenticated("credentials_invalid")` alike for wrong and unknown; only to whom the password proves,
         `not_found("account_not_found")`, and `invalid("account_required")` where there are several to choose from.
@@ -146,17 +148,14 @@ class Staff:
         refuse_endless(password)
         person = await self._people.prove(password, await self._people.find(await self._people.index(address)))
         if account is None and person.operator:
-            held = self._sessions.begin(session.OPERATOR, PLATFORM, person.id, live=True)
-            role: str | None = roles.OPERATOR
+            door = Door(session.OPERATOR, PLATFORM, live=True, principal=person.id, role=roles.OPERATOR)
         else:
             chosen = await self._choose(person.id, account)
             role = await staff_role(self._db, chosen, person.id)
             if role is None:
                 raise _account_not_found()
-            held = self._sessions.begin(session.STAFF, chosen.id, person.id, live=chosen.live)
-        async with self._db.tenant(held.account, "sign_in_staff") as conn:
-            await self._sessions.store(conn, held)
-        return await self._sessions.pair(held, held.generation, role)
+            door = Door(session.STAFF, chosen.id, chosen.live, person.id, role)
+        return await self._sign_in.proven(door, (PASSWORD,))
 
     async def _choose(self, person: UUID, account: UUID | None) -> Account:
         async with self._db.transaction("choose_account", read_only=True) as conn:

@@ -20,6 +20,7 @@ from libs.policies import Policy
 ASSURANCE_LEVELS = ("aal1", "aal2", "aal3")
 """NIST SP 800-63B, weakest first."""
 
+_PEOPLE = frozenset({CallerKind.STAFF, CallerKind.SUBSCRIBER, CallerKind.PLATFORM_OPERATOR})
 _TENANT_KINDS = frozenset(
     {
         CallerKind.SECRET_KEY,
@@ -189,7 +190,9 @@ def _policy_problems(endpoint: Endpoint) -> Iterator[str]:
         yield "has an HTTP rule and nobody outside who may call it"
     if policy.tenant and outside & {CallerKind.ANONYMOUS, CallerKind.PLATFORM_OPERATOR}:
         yield "is on the tenant plane for callers that have no account"
-    if not policy.tenant and outside & _TENANT_KINDS:
+    if policy.personal and outside - _PEOPLE:
+        yield "is on the personal plane for callers who are no people"
+    if not policy.tenant and not policy.personal and outside & _TENANT_KINDS:
         yield "is on the platform plane for callers of a tenant"
     if policy.safe != (endpoint.verb == "GET"):
         yield "must be idempotency SAFE exactly when its HTTP method is GET"

@@ -19,6 +19,7 @@ def policy(**changes: Any) -> Policy:
         "method": "/x/Y",
         "message": policy_pb2.Policy(),
         "tenant": True,
+        "personal": False,
         "scope": "things:write",
         "callers": frozenset({CallerKind.SECRET_KEY, CallerKind.SUBSCRIBER, CallerKind.STAFF}),
         "peers": frozenset(),
@@ -93,6 +94,28 @@ def test_the_platform_plane_refuses_a_publishers_credentials_even_when_named(kin
     careless = policy(tenant=False, callers=frozenset(CallerKind))
 
     assert refusal(careless, "gateway", key(kind=kind)) == (Kind.FORBIDDEN, "plane_not_allowed")
+
+
+PERSONAL = policy(tenant=False, personal=True, callers=frozenset(CallerKind), scope="")
+
+
+@pytest.mark.parametrize("kind", [CallerKind.STAFF, CallerKind.SUBSCRIBER, CallerKind.PLATFORM_OPERATOR])
+def test_the_personal_plane_takes_people_who_are_signed_in(kind: CallerKind) -> None:
+    admit(PERSONAL, "gateway", Caller(kind, "x", session=ACCOUNT), closed=False)
+    assert refusal(PERSONAL, "gateway", Caller(kind, "x")) == (Kind.FORBIDDEN, "plane_not_allowed")
+
+
+@pytest.mark.parametrize("kind", [CallerKind.SECRET_KEY, CallerKind.PUBLISHABLE_KEY, CallerKind.ANONYMOUS])
+def test_the_personal_plane_refuses_what_is_no_person_even_when_named(kind: CallerKind) -> None:
+    who = Caller(kind, "x", account=ACCOUNT, session=ACCOUNT)
+    assert refusal(PERSONAL, "gateway", who) == (Kind.FORBIDDEN, "plane_not_allowed")
+
+
+@pytest.mark.case("auth-45")
+def test_who_must_add_a_factor_first_reaches_the_personal_plane_alone() -> None:
+    who = key(kind=CallerKind.STAFF, session=ACCOUNT, acr="enrol")
+    admit(PERSONAL, "gateway", who, closed=False)
+    assert refusal(policy(), "gateway", who) == (Kind.FORBIDDEN, "enrolment_required")
 
 
 @pytest.mark.parametrize("kind", [CallerKind.PLATFORM_OPERATOR, CallerKind.ANONYMOUS])

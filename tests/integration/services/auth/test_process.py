@@ -113,7 +113,8 @@ async def test_killed_anywhere_a_registration_is_finished_once(house: AuthHouse,
         tokens = await house.sign_in(opened.live, email)
         assert (await house.claims(tokens.access_token))["sub"] == tokens.principal_id
     assert codes == [-9]
-    assert (await house.events(opened.live)).count("subscriber.registered") == 1
+    events = await house.events(opened.live)
+    assert (events.count("subscriber.registered"), events.count("challenge.requested")) == (1, 2), "one mail each"
     async with house.app.tenant(opened.live, "count") as conn:
         assert await conn.fetchval("SELECT count(*) FROM credential WHERE subject_id = $1", subject) == 1
 

@@ -203,7 +203,7 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 def assurance(caller: Caller, acr: str, max_age_seconds: int) -> dict[str, str]:
     message = policy_pb2.Policy(assurance=policy_pb2.Assurance(acr=acr, max_age_seconds=max_age_seconds))
     callers = frozenset({CallerKind.PLATFORM_OPERATOR})
-    policy = Policy("/x/Y", message, False, "", callers, frozenset(), False, False, False)
+    policy = Policy("/x/Y", message, False, False, "", callers, frozenset(), False, False, False)
     try:
         Authorisation(FixedClock(NOW), closed=False).authorise(caller, cast("Any", SimpleNamespace(policy=policy)))
     except GatefoldError as error:

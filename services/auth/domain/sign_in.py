@@ -1,0 +1,88 @@
+"""Owns what a sign-in still needs: which proofs make which assurance, and a sign-in that waits for more."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from services.auth.domain import session
+
+PASSWORD = "password"  # noqa: S105 — a method's name
+EMAIL_LINK = "email_link"
+FEDERATED = "federated"
+TOTP = "totp"
+PASSKEY = "passkey"
+RECOVERY_CODE = "recovery_code"
+EMAIL_CODE = "email_code"
+
+SECOND_FACTOR = "second_factor"
+CHANGE_PASSWORD = "change_password"  # noqa: S105 — a step's name
+
+LIFETIME = timedelta(minutes=10)
+MOST_TRIES = 5
+"""Second factors that may be tried; then the sign-in is over and the password is asked for again."""
+
+_FIRST = frozenset({PASSWORD, EMAIL_LINK, FEDERATED})
+_SECOND = frozenset({TOTP, PASSKEY, RECOVERY_CODE, EMAIL_CODE})
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where somebody goes in, and as whom."""
+
+    kind: str
+    """STAFF, SUBSCRIBER or PLATFORM_OPERATOR."""
+    account: UUID
+    """The session's; the nil UUID for the operator."""
+    live: bool
+    principal: UUID
+    """The person, or the reader's subject."""
+    role: str | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of whoever goes in."""
+
+    factors: tuple[str, ...] = ()
+    """Second factors that are set up, the best first."""
+    factor_required: bool = False
+    """The account asks all its staff for a second factor."""
+    password_must_change: bool = False
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A sign-in that waits."""
+
+    id: UUID
+    door: Door
+    proven: tuple[str, ...]
+    """Methods so far."""
+    next: str
+    methods: tuple[str, ...]
+    """Those to choose from, when a second factor is what it waits for."""
+    expires_at: datetime
+
+
+def step(proven: tuple[str, ...], standing: Standing) -> str | None:
+    """Returns what comes next; None when the session may begin.
+
+    The second factor comes before the new password, so that a breached password alone changes nothing.
+    """
+    if standing.factors and not strong(proven):
+        return SECOND_FACTOR
+    if standing.password_must_change and PASSWORD in proven:
+        return CHANGE_PASSWORD
+    return None
+
+
+def strong(proven: tuple[str, ...]) -> bool:
+    """Tells whether the proofs make two factors; a passkey does by itself, since it verifies its user."""
+    return PASSKEY in proven or bool(_FIRST.intersection(proven) and _SECOND.intersection(proven))
+
+
+def acr(proven: tuple[str, ...], standing: Standing) -> str:
+    """Returns the assurance of the session that begins (NIST SP 800-63B-4, 2)."""
+    if strong(proven):
+        return session.AAL2
+    return session.ENROL if standing.factor_required else session.AAL1

@@ -1,0 +1,64 @@
+"""Owns the statements on sign-ins that wait."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from libs.postgres import Connection
+from services.auth.domain.sign_in import Door, Pending
+
+
+async def add(conn: Connection, pending: Pending) -> None:
+    """Adds a sign-in that waits."""
+    await conn.execute(
+        """
+        INSERT INTO sign_in (account_id, id, kind, live, principal_id, role, proven, next, methods, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        """,
+        pending.door.account,
+        pending.id,
+        pending.door.kind,
+        pending.door.live,
+        pending.door.principal,
+        pending.door.role,
+        list(pending.proven),
+        pending.next,
+        list(pending.methods),
+        pending.expires_at,
+    )
+
+
+async def find(conn: Connection, account: UUID, sign_in: UUID, now: datetime) -> Pending | None:
+    """Reads a sign-in that still waits."""
+    row = await conn.fetchrow(
+        """
+        SELECT id, account_id, kind, live, principal_id, role, proven, next, methods, expires_at
+        FROM sign_in WHERE account_id = $1 AND id = $2 AND expires_at > $3
+        """,
+        account,
+        sign_in,
+        now,
+    )
+    return _pending(row) if row else None
+
+
+async def count_try(conn: Connection, account: UUID, sign_in: UUID, most: int) -> bool:
+    """Counts a try; answers False when there were too many already."""
+    row = await conn.fetchrow(
+        "UPDATE sign_in SET tries = tries + 1 WHERE account_id = $1 AND id = $2 AND tries < $3 RETURNING tries",
+        account,
+        sign_in,
+        most,
+    )
+    return row is not None
+
+
+async def remove(conn: Connection, account: UUID, sign_in: UUID) -> bool:
+    """Ends the waiting; answers True to exactly one caller."""
+    row = await conn.fetchrow("DELETE FROM sign_in WHERE account_id = $1 AND id = $2 RETURNING id", account, sign_in)
+    return row is not None
+
+
+def _pending(row: Any) -> Pending:
+    door = Door(row["kind"], row["account_id"], row["live"], row["principal_id"], row["role"])
+    return Pending(row["id"], door, tuple(row["proven"]), row["next"], tuple(row["methods"]), row["expires_at"])

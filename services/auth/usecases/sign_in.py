@@ -1,0 +1,137 @@
+"""Owns how every sign-in goes on from what was proven: to a session, or to what is still missing."""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from libs import errors
+from libs.clock import WallClock
+from libs.ids import IdSource
+from libs.postgres import Connection, Database
+from services.auth.domain import session, sign_in
+from services.auth.domain.sign_in import Door, Pending, Standing
+from services.auth.repository import sign_ins
+from services.auth.usecases.secrets import TokenSecrets
+from services.auth.usecases.sessions import Pair, Sessions
+
+_MARK = "gfsi_"
+_MAC_BYTES = 32
+
+LookUp = Callable[[Door], Awaitable[Standing]]
+"""Tells what is known of whoever goes in."""
+Write = Callable[[Connection], Awaitable[None]]
+"""Writes in the transaction in which the sign-in goes on."""
+
+
+@dataclass(frozen=True, repr=False)
+class Waiting:
+    """What is answered instead of tokens."""
+
+    token: str
+    pending: Pending
+
+
+class SignIn:
+    """The end of every way in: password, mail, passkey, another provider."""
+
+    def __init__(
+        self,
+        db: Database,
+        sessions: Sessions,
+        standing: LookUp,
+        secrets: TokenSecrets,
+        clock: WallClock,
+        make: IdSource,
+    ) -> None:
+        self._db = db
+        self._sessions = sessions
+        self._standing = standing
+        self._secret = secrets.sign_in
+        self._clock = clock
+        self._make = make
+
+    async def proven(self, door: Door, methods: tuple[str, ...], write: Write | None = None) -> Pair | Waiting:
+        """Begins a session when `methods` are enough, or a wait for what is missing; `write` commits with either."""
+        standing = await self._standing(door)
+        following = sign_in.step(methods, standing)
+        if following is None:
+            return await self._begin(door, sign_in.acr(methods, standing), write)
+        pending = Pending(
+            id=self._make.new(),
+            door=door,
+            proven=methods,
+            next=following,
+            methods=standing.factors if following == sign_in.SECOND_FACTOR else (),
+            expires_at=self._clock.wall() + sign_in.LIFETIME,
+        )
+        async with self._db.tenant(door.account, "wait_for_more") as conn:
+            await sign_ins.add(conn, pending)
+            if write is not None:
+                await write(conn)
+        return Waiting(self._token(pending), pending)
+
+    async def waiting(self, token: str, following: str) -> Pending:
+        """Returns the sign-in that waits for `following`; raises `unauthenticated("sign_in_expired")` for none."""
+        place = self._read(token)
+        if place is not None:
+            account, key = place
+            async with self._db.tenant(account, "read_sign_in", read_only=True) as conn:
+                found = await sign_ins.find(conn, account, key, self._clock.wall())
+            if found is not None and found.next == following:
+                return found
+        raise sign_in_expired()
+
+    async def count_try(self, pending: Pending) -> None:
+        """Counts a second factor before it is looked at; raises `unauthenticated("sign_in_expired")` beyond five.
+
+        Counted first and atomically, so that codes tried in parallel are no more tries than those in a row.
+        """
+        async with self._db.tenant(pending.door.account, "count_second_factor") as conn:
+            counted = await sign_ins.count_try(conn, pending.door.account, pending.id, sign_in.MOST_TRIES)
+        if not counted:
+            raise sign_in_expired()
+
+    async def go_on(self, pending: Pending, method: str, write: Write | None = None) -> Pair | Waiting:
+        """Goes on with one more method proven; whoever is second to spend the wait is refused."""
+
+        async def spend(conn: Connection) -> None:
+            if not await sign_ins.remove(conn, pending.door.account, pending.id):
+                raise sign_in_expired()
+            if write is not None:
+                await write(conn)
+
+        return await self.proven(pending.door, (*pending.proven, method), spend)
+
+    async def _begin(self, door: Door, acr: str, write: Write | None) -> Pair:
+        held = self._sessions.begin(door.kind, door.account, door.principal, live=door.live, acr=acr)
+        async with self._db.tenant(door.account, "sign_in") as conn:
+            if write is not None:
+                await write(conn)
+            await self._sessions.store(conn, held)
+        return await self._sessions.pair(held, held.generation, None if acr == session.ENROL else door.role)
+
+    def _token(self, pending: Pending) -> str:
+        head = pending.door.account.bytes + pending.id.bytes
+        return _MARK + base64.urlsafe_b64encode(head + self._mac(head)).rstrip(b"=").decode()
+
+    def _read(self, token: str) -> tuple[UUID, UUID] | None:
+        text = token.removeprefix(_MARK)
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            return None
+        head, mac = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
+        if text == token or not hmac.compare_digest(self._mac(head), mac):
+            return None
+        return UUID(bytes=head[:16]), UUID(bytes=head[16:])
+
+    def _mac(self, head: bytes) -> bytes:
+        return hmac.digest(self._secret, head, "sha256")
+
+
+def sign_in_expired() -> errors.GatefoldError:
+    """Returns the answer to a sign-in that is over, unknown, or waits for something else."""
+    return errors.unauthenticated("sign_in_expired", "This sign-in is over; start again with the password.")
