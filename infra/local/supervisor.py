@@ -14,7 +14,7 @@ from types import FrameType
 
 from infra.local import child_process
 from infra.local.logs import LogFile
-from infra.local.settings import write_private
+from infra.local.private_file import write_private
 
 EXIT_CONFIG = 78  # EX_CONFIG: started again, it would end the same way
 _POLL_SECONDS = 1.0
