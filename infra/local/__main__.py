@@ -1,6 +1,7 @@
 """Owns the commands of the one-machine stack: demo, up, serve, down, status, logs, reset."""
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -107,14 +108,17 @@ def _status(place: Place) -> int:
     print(f"{'program':<12} {'state':<11} {'process':>8} {'restarts':>8} {'up':>9} {'memory':>8}  last exit")
     for name, run in readiness.programs(place).items():
         up, size = "", ""
-        if run["pid"] is not None and psutil.pid_exists(run["pid"]):
-            seconds = int(max(0.0, time.time() - psutil.Process(run["pid"]).create_time()))
-            up = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-            size = f"{memory.of_process(run['pid']) / 1e6:.0f} MB"
+        if run["pid"] is not None:
+            # It may end while it is looked at.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                seconds = int(max(0.0, time.time() - psutil.Process(run["pid"]).create_time()))
+                up = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+                size = f"{memory.of_process(run['pid']) / 1e6:.0f} MB"
         line = f"{name:<12} {run['state']:<11} {run['pid'] or '':>8} {run['restarts']:>8} {up:>9} {size:>8}"
         print(f"{line}  {run['last_exit']}".rstrip())
-    ports = kept_ports(place)
-    print(f"API {ports.gateway_url}, mails {ports.mail_url}, Stripe {ports.stripe_url}")
+    if place.ports.exists():
+        ports = kept_ports(place)
+        print(f"API {ports.gateway_url}, mails {ports.mail_url}, Stripe {ports.stripe_url}")
     return 0
 
 

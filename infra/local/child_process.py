@@ -1,5 +1,6 @@
 """Owns how the supervisor makes a child: a fork in a process group of its own, with its log."""
 
+import contextlib
 import ctypes
 import faulthandler
 import os
@@ -47,6 +48,9 @@ def fork(name: str, run: Callable[[], int], *, log: Path | None, stop_signal: si
     parent = os.getpid()
     pid = os.fork()
     if pid != 0:
+        # Here too: the group may be killed before the child has come to make it.
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
         return pid
     code = EXIT_FAILED
     try:

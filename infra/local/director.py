@@ -10,8 +10,9 @@ import aiohttp
 
 from infra.local import memory, publication
 from infra.local.journey import Api, Journey, JourneyError, Scene, WebhookReceiver
+from infra.local.private_file import write_private
 from infra.local.readiness import NotReadyError
-from infra.local.settings import ROOT, write_private
+from infra.local.settings import ROOT
 from infra.local.stack import Running
 
 STRIPE_SECRET_KEY = "sk_test_sim_localpaper"  # noqa: S105 — of the simulator

@@ -53,6 +53,27 @@ class Child:
             )
 
 
+@dataclass(frozen=True)
+class StorePlace:
+    """Where a store's files are, and as whom it runs on them."""
+
+    home: Path
+    user: User | None
+    sockets: Path
+
+    @property
+    def data(self) -> Path:
+        """The store's own directory."""
+        return self.home / "data"
+
+
+def settle(state: Path, longest_socket: str) -> StorePlace:
+    """Returns the place of the store that belongs at `state`; see store_user, home_for and socket_directory."""
+    home = home_for(state, store_user(state / "data"))
+    # Only now is it known where the data are, and with them whose they are.
+    return StorePlace(home, store_user(home / "data"), socket_directory(home / "socket", longest_socket))
+
+
 def store_user(owned: Path) -> User | None:
     """Returns whom to run a store as: None for the present user, and for root whoever owns what is there already."""
     if os.geteuid() != 0:

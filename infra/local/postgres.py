@@ -2,13 +2,11 @@
 
 import importlib.metadata
 import importlib.util
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,20 +16,18 @@ from infra.local.placement import (
     Child,
     StoreError,
     User,
-    home_for,
     installed,
-    last_lines,
     owned_directory,
-    socket_directory,
-    store_user,
+    settle,
     write_owned,
 )
+from infra.local.store_process import StoreProcess
 from libs.config import Secret
 
 MAJOR = 16
 ADMIN = "postgres"
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
+# Fast: clients are disconnected and all is written; immediate: what is left is recovered at the next start.
+STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 20.0))
 
 _DURABLE = ("fsync=on",)
 # Commits still reach the operating system, so that a killed server loses nothing.
@@ -72,14 +68,21 @@ class PostgresServer:
         self._port = port
         self._tcp = tcp
         self._fast = fast
-        self._user = store_user(state / "data")
-        self.home = home_for(state, self._user)
-        self._data = self.home / "data"
-        self._user = store_user(self._data)
-        self._sockets = socket_directory(self.home / "socket", f".s.PGSQL.{port}")
+        place = settle(state, f".s.PGSQL.{port}")
+        self.home, self._data, self._sockets, self._user = place.home, place.data, place.sockets, place.user
         self.log = self.home / "postgres.log"
         self._bin = _install(self._user) / "bin"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process = StoreProcess(
+            "PostgreSQL",
+            self._data,
+            self.log,
+            self.child,
+            self.ping,
+            self._left,
+            STOP_SIGNALS,
+            # The children of a killed server take a moment to notice.
+            passing="pre-existing shared memory block",
+        )
 
     @property
     def sockets(self) -> Path:
@@ -145,37 +148,11 @@ class PostgresServer:
     def start(self) -> None:
         """Starts the server as a child of this process and returns once it answers."""
         self.init()
-        if self.pid() is not None:
-            raise StoreError(f"PostgreSQL is already running on {self._data} as process {self.pid()}")
-        if self._process is not None:
-            self._process.wait()  # killed, and not yet taken off the process table
-        deadline = time.monotonic() + START_SECONDS
-        self._process = self.child().popen(self.log)
-        while not self.ping():
-            if self._process.poll() is not None:
-                logged = last_lines(self.log)
-                # The children of a killed server take a moment to notice.
-                if "pre-existing shared memory block" in logged and time.monotonic() < deadline:
-                    time.sleep(0.2)
-                    self._process = self.child().popen(self.log)
-                    continue
-                raise StoreError(f"PostgreSQL did not start:\n{logged}")
-            if time.monotonic() > deadline:
-                self.stop()
-                raise StoreError(f"PostgreSQL did not answer within {START_SECONDS:.0f} s:\n{last_lines(self.log)}")
-            time.sleep(0.05)
+        self._process.start()
 
     def stop(self) -> None:
         """Shuts the server down, clients disconnected and all written; also one that another process left."""
-        pid = self.pid()
-        if pid is not None:
-            os.kill(pid, signal.SIGINT)
-            if not self._gone(pid, STOP_SECONDS):
-                os.kill(pid, signal.SIGQUIT)
-                self._gone(pid, STOP_SECONDS)
-        if self._process is not None:
-            self._process.wait()
-            self._process = None
+        self._process.stop()
 
     def ping(self) -> bool:
         """Answers whether the server takes connections."""
@@ -188,6 +165,9 @@ class PostgresServer:
 
     def pid(self) -> int | None:
         """Returns the running server's process id; None when no server runs on the data directory."""
+        return self._process.pid()
+
+    def _left(self) -> int | None:
         pid = self._recorded_pid()
         return pid if pid is not None and self._is_server(pid) else None
 
@@ -206,16 +186,6 @@ class PostgresServer:
             return False
         except psutil.AccessDenied:
             return True
-
-    def _gone(self, pid: int, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if self._process is not None:
-                self._process.poll()
-            if not self._is_server(pid):
-                return True
-            time.sleep(0.02)
-        return False
 
     def _forget_stale_pid(self) -> None:
         """Lets the server start when its old process id now belongs to something else, as after a reboot."""

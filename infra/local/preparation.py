@@ -6,8 +6,9 @@ import time
 from infra.local.environment import DATABASE, KEYS_DATABASE, Environments
 from infra.local.placement import last_lines
 from infra.local.postgres import PostgresServer
+from infra.local.private_file import write_private
 from infra.local.secrets import WITH_SCHEMA, Secrets
-from infra.local.settings import Place, write_private
+from infra.local.settings import Place
 from infra.local.valkey import ValkeyServer
 from libs import migrate
 from libs.config import Secret

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from infra.local.private_file import write_private
 from libs import migrate
 from libs.config import Secret
 
@@ -21,7 +22,8 @@ class Secrets:
         made = {name: kept.get(name) or _text(randomness) for name in _names()}
         self._values = kept | made
         if self._values != kept:
-            _write(path, self._values)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_private(path, json.dumps(self._values, indent=1), lasting=True)
 
     def __getitem__(self, name: str) -> str:
         """Returns a secret's text."""
@@ -63,15 +65,3 @@ def _pairs() -> list[tuple[str, str]]:
 
 def _text(randomness: Callable[[int], bytes]) -> str:
     return base64.urlsafe_b64encode(randomness(32)).decode().rstrip("=")
-
-
-def _write(path: Path, values: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(values, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

@@ -1,13 +1,13 @@
 """Owns what can be set about the one-machine stack, and where its files and ports are."""
 
 import json
-import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from infra.local.placement import private_directory, socket_directory
+from infra.local.private_file import write_private
 from infra.local.secrets import SERVICES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,13 +172,3 @@ def _free(wanted: int, taken: set[int]) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise OSError(f"no free port on {HOST}")
-
-
-def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner reads, whole or not at all."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    fresh.replace(path)

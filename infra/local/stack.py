@@ -72,13 +72,14 @@ class Stack:
         self.place.make()
         descriptor = os.open(self.place.lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise AlreadyRunningError(f"a stack is running already on {self.place.state}") from None
             os.truncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())
             self._lock = descriptor
             yield
-        except BlockingIOError:
-            raise AlreadyRunningError(f"a stack is running already on {self.place.state}") from None
         finally:
             os.close(descriptor)
 

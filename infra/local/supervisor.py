@@ -14,7 +14,7 @@ from types import FrameType
 
 from infra.local import child_process
 from infra.local.logs import LogFile
-from infra.local.settings import write_private
+from infra.local.private_file import write_private
 
 EXIT_CONFIG = 78  # EX_CONFIG: started again, it would end the same way
 _POLL_SECONDS = 1.0
@@ -208,6 +208,7 @@ class Supervisor:
             self._start_due()
         for run in self._runs.values():
             run.log.bound()
+            self._trust_again(run)
         if self._task is not None and self._task.code is not None:
             return
         select.select([self._wake_read], [], [], self._until_next())
@@ -264,6 +265,14 @@ class Supervisor:
         elif not looping:
             self.say(f"{run.program.name} ended ({run.last_exit}); starting it again in {pause:.1f} s")
         run.state = State.LOOPING if looping else State.WAITING
+
+    def _trust_again(self, run: Run) -> None:
+        """Ends a crash loop whose last start has lasted."""
+        lasted = run.pid is not None and self.monotonic() - run.started_at > self.backoff.steady_seconds
+        if run.state is State.LOOPING and lasted:
+            run.state, run.failures = State.RUNNING, 0
+            self.say(f"{run.program.name} stays up again")
+            self._note()
 
     def _start_due(self) -> None:
         for run in self._runs.values():

@@ -1,15 +1,13 @@
 """Owns the embedded Valkey server: its files, how it is started, stopped and reached."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import shutil
 import signal
 import socket
-import subprocess
-import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,20 +17,17 @@ from infra.local.placement import (
     Child,
     StoreError,
     User,
-    home_for,
     installed,
-    last_lines,
     owned_directory,
-    socket_directory,
-    store_user,
+    settle,
     write_owned,
 )
+from infra.local.store_process import StoreProcess
 from libs.config import Secret
 
 USER = "gatefold"
 SOCKET = "valkey.sock"
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
+STOP_SIGNALS = ((signal.SIGTERM, 10.0),)
 
 
 class ValkeyServer:
@@ -50,14 +45,11 @@ class ValkeyServer:
         self._port = port
         self._append = append
         self._memory_mb = memory_mb
-        self._user = store_user(state / "data")
-        self.home = home_for(state, self._user)
-        self._data = self.home / "data"
-        self._user = store_user(self._data)
-        self._sockets = socket_directory(self.home / "socket", SOCKET)
+        place = settle(state, SOCKET)
+        self.home, self._data, self._sockets, self._user = place.home, place.data, place.sockets, place.user
         self.log = self.home / "valkey.log"
         self._binary = _install(self._user) / "valkey-server"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process = StoreProcess("Valkey", self._data, self.log, self.child, self.ping, self._left, STOP_SIGNALS)
 
     @property
     def sockets(self) -> Path:
@@ -106,35 +98,11 @@ class ValkeyServer:
     def start(self) -> None:
         """Starts the server as a child of this process and returns once it answers."""
         self.init()
-        if self.ping():
-            raise StoreError(f"Valkey is already running on {self._data}")
-        if self._process is not None:
-            self._process.wait()  # killed, and not yet taken off the process table
-        deadline = time.monotonic() + START_SECONDS
-        self._process = self.child().popen(self.log)
-        while not self.ping():
-            if self._process.poll() is not None:
-                raise StoreError(f"Valkey did not start:\n{last_lines(self.log)}")
-            if time.monotonic() > deadline:
-                self.stop()
-                raise StoreError(f"Valkey did not answer within {START_SECONDS:.0f} s:\n{last_lines(self.log)}")
-            time.sleep(0.02)
+        self._process.start()
 
     def stop(self) -> None:
         """Shuts the server down, its data written; also one that another process left."""
-        pid = self.pid()
-        if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
-            while self.pid() is not None:
-                if time.monotonic() > deadline:
-                    os.kill(pid, signal.SIGKILL)
-                if self._process is not None:
-                    self._process.poll()
-                time.sleep(0.02)
-        if self._process is not None:
-            self._process.wait()
-            self._process = None
+        self._process.stop()
 
     def ping(self) -> bool:
         """Answers whether the server takes commands and accepts the password."""
@@ -155,13 +123,16 @@ class ValkeyServer:
 
     def pid(self) -> int | None:
         """Returns the running server's process id; None when no server runs on the data directory."""
-        if self._process is not None:
-            return self._process.pid if self._process.poll() is None else None
-        # The server names its socket in its title: `valkey-server unixsocket:/…/valkey.sock`.
-        for process in psutil.process_iter(["cmdline", "status"]):
-            words = " ".join(process.info["cmdline"] or ())
-            if process.info["status"] != psutil.STATUS_ZOMBIE and "valkey-server" in words and str(self.home) in words:
-                return int(process.pid)
+        return self._process.pid()
+
+    def _left(self) -> int | None:
+        for process in psutil.process_iter(["name", "status"]):
+            if process.info["name"] != "valkey-server" or process.info["status"] == psutil.STATUS_ZOMBIE:
+                continue
+            # Its title names the socket or the port, of which neither needs to be under `state`; it works in its data.
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                if process.cwd() == str(self._data.resolve()):
+                    return int(process.pid)
         return None
 
 

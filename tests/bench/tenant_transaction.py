@@ -26,8 +26,9 @@ SELECT gatefold_tenant_table('item');
 async def measure(bench: Bench) -> None:
     """Same rows, same key, same server: with tenant and row-level security, and without either."""
     with tempfile.TemporaryDirectory(prefix="gatefold-bench-") as folder:
-        server = PostgresServer(Path(folder), Secret("bench"))
-        server.init()
+        # The store's own user has to get through; otherwise its files would be kept elsewhere, and stay.
+        Path(folder).chmod(0o711)
+        server = PostgresServer(Path(folder) / "postgres", Secret("bench"))
         server.start()
         try:
             await _measure(bench, server)

@@ -301,6 +301,17 @@ def test_a_required_secret_that_is_left_out_is_missed(told: tuple[str, dict[str,
         config.load(classes_of(service)[-1], environ)
 
 
+def test_the_way_out_of_a_migration_is_there_before_it_runs(manifests: list[Manifest]) -> None:
+    """Also when the release that brings the service is not the first: the last one's denial holds until then."""
+    policies = of_kind(manifests, "NetworkPolicy")
+    jobs = of_kind(manifests, "Job")
+    assert jobs
+    for name, job in jobs.items():
+        own, its = policies[name]["metadata"]["annotations"], job["metadata"]["annotations"]
+        assert own["helm.sh/hook"] == its["helm.sh/hook"]
+        assert int(own["helm.sh/hook-weight"]) < int(its.get("helm.sh/hook-weight", 0))
+
+
 def test_migrations_run_with_the_owners_dsn_and_nothing_else(manifests: list[Manifest]) -> None:
     for name, job in of_kind(manifests, "Job").items():
         (container,) = job["spec"]["template"]["spec"]["containers"]

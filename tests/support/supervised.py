@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from infra.local.child_process import NotForkableError
@@ -77,6 +78,20 @@ def crash(supervisor: Supervisor, directory: Path) -> int:
         if (directory / "notes").read_text().count("tried") <= 3:
             raise RuntimeError("not yet")
         return _sleeper(directory, "finally").run()
+
+    supervisor.add(Program("late", run))
+    supervisor.serve()
+    supervisor.drain()
+    return 0
+
+
+def recover(supervisor: Supervisor, directory: Path) -> int:
+    """A program that falls into a crash loop and then stays."""
+    supervisor.backoff = replace(FAST, steady_seconds=2.0)
+
+    def run() -> int:
+        _note(directory, "tried")
+        return 3 if (directory / "notes").read_text().count("tried") <= 5 else _sleeper(directory, "finally").run()
 
     supervisor.add(Program("late", run))
     supervisor.serve()

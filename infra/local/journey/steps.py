@@ -155,7 +155,7 @@ class Journey:
 
     async def accept_invitation(self) -> str:
         """The invitation's link carries the token."""
-        token = _token(await self._mailbox.wait(OWNER, "You are invited", WAIT_SECONDS))
+        token = token_of(await self._mailbox.wait(OWNER, "You are invited", WAIT_SECONDS))
         body = {"token": token, "name": "Owner", "password": self._scene.owner_password}
         answer = await self._once("POST", "/v1/invitations/accept", json=body)
         return f"role {answer['role']}" if answer else "accepted"
@@ -270,7 +270,7 @@ class Journey:
 
     async def verify(self) -> str:
         """The link's token proves the mailbox."""
-        token = _token(await self._mailbox.wait(READER, "Confirm your address", WAIT_SECONDS))
+        token = token_of(await self._mailbox.wait(READER, "Confirm your address", WAIT_SECONDS))
         path = "/v1/registrations/verify"
         answer = await self._once("POST", path, token=self.cast.publishable_key, json={"token": token})
         return str(answer["subject_id"]) if answer else "confirmed"
@@ -325,7 +325,7 @@ class Journey:
         asked = await self._confirm("pm_card_threeDSecure2Required")
         if asked.status != 200 or asked.body["status"] not in ("requires_action", "succeeded"):
             raise JourneyError(f"3-D Secure was answered {asked.status} {asked.body}")
-        intent = self.cast.checkout["client_secret"].split("_secret_")[0]
+        intent = intent_of(self.cast.checkout)
         await self._stripe.call("POST", f"/_sim/authenticate/{intent}?outcome=fail", form={})
         paid = await self._confirm("pm_card_visa")
         if paid.status != 200 or paid.body["status"] != "succeeded":
@@ -423,8 +423,7 @@ class Journey:
 
     async def _confirm(self, card: str) -> Any:
         """What Elements does in the browser."""
-        secret = self.cast.checkout["client_secret"]
-        intent = secret.split("_secret_")[0]
+        secret, intent = self.cast.checkout["client_secret"], intent_of(self.cast.checkout)
         form = {"client_secret": secret, "payment_method": card, "return_url": READER_URL}
         return await self._stripe.call(
             "POST", f"/v1/payment_intents/{intent}/confirm", token=self.cast.checkout["publishable_key"], form=form
@@ -462,7 +461,13 @@ def _shown(amount: dict[str, Any]) -> str:
     return f"{whole}.{part:0{decimals}} {amount['currency']}" if decimals else f"{whole} {amount['currency']}"
 
 
-def _token(mail: str) -> str:
+def intent_of(checkout: dict[str, Any]) -> str:
+    """Returns the PaymentIntent that a checkout's client secret belongs to."""
+    return str(checkout["client_secret"]).split("_secret_")[0]
+
+
+def token_of(mail: str) -> str:
+    """Returns the one-time token of the link in a mail."""
     found = re.search(r"[?&]token=([A-Za-z0-9_.~-]+)", mail)
     if found is None:
         raise JourneyError("the mail has no link with a token")

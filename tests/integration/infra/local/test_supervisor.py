@@ -116,6 +116,15 @@ def test_crash_loop_is_told_once_with_the_last_lines(scene: Scene) -> None:
     assert scene.stop() == 0
 
 
+def test_crash_loop_is_over_once_a_start_has_lasted(scene: Scene) -> None:
+    scene.start("recover")
+    scene.until(lambda: scene.noted("finally started"))
+    assert scene.status("late")["state"] == "crash loop"
+    scene.until(lambda: scene.status("late")["state"] == "running")
+    assert scene.noted("late stays up again")
+    assert scene.stop() == 0
+
+
 def test_refused_configuration_is_not_tried_again(scene: Scene) -> None:
     scene.start("loop")
     scene.until(lambda: scene.noted("refusing refuses its configuration"))

@@ -92,11 +92,33 @@ def test_a_second_start_is_refused_while_it_runs(server: ValkeyServer, state: Pa
         ValkeyServer(state, PASSWORD).start()
 
 
-def test_a_new_object_finds_and_stops_what_another_left_running(server: ValkeyServer, state: Path) -> None:
-    another = ValkeyServer(state, PASSWORD)
-    assert another.pid() == server.pid()
-    another.stop()
-    assert not server.ping()
+@pytest.mark.parametrize("folder", ["valkey", "v" * 100])
+@pytest.mark.parametrize("tcp", [False, True])
+def test_a_new_object_finds_and_stops_what_another_left_running(
+    state: Path, folder: str, tcp: bool, unused_tcp_port: int
+) -> None:
+    """Also where the server's title does not name the directory: by its port, or a socket that had to be elsewhere."""
+    left = ValkeyServer(state.with_name(folder), PASSWORD, port=unused_tcp_port if tcp else 0)
+    left.start()
+    another = ValkeyServer(state.with_name(folder), PASSWORD)
+    try:
+        assert another.pid() == left.pid()
+        another.stop()
+        assert not left.ping()
+    finally:
+        left.stop()
+        shutil.rmtree(left.sockets)
+
+
+def test_a_neighbour_whose_directory_begins_alike_is_left_alone(server: ValkeyServer, state: Path) -> None:
+    neighbour = ValkeyServer(state.with_name("valkey-2"), PASSWORD)
+    neighbour.start()
+    server.stop()
+    try:
+        ValkeyServer(state, PASSWORD).stop()
+        assert neighbour.ping()
+    finally:
+        neighbour.stop()
 
 
 async def test_it_listens_on_loopback_when_asked(state: Path, unused_tcp_port: int) -> None:
