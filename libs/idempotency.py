@@ -6,8 +6,7 @@ while the first is under way as well (409). Errors are not kept: what was rolled
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -19,7 +18,7 @@ from libs.caller import Caller
 from libs.clock import WallClock
 from libs.errors import GatefoldError, Kind
 from libs.events.pause import pause
-from libs.postgres import PLATFORM, Connection, Database
+from libs.postgres import PLATFORM, Connection, Database, as_tenant
 
 KEPT = timedelta(hours=24)
 # Longer than any deadline of a call: whoever held the key that long has been given up by its caller.
@@ -192,21 +191,9 @@ class Purger:
                 await pause(stop, PURGE_SECONDS)
 
 
-@asynccontextmanager
-async def _own_tenant(conn: Connection, caller: Caller) -> AsyncIterator[None]:
+def _own_tenant(conn: Connection, caller: Caller) -> AbstractAsyncContextManager[None]:
     """Keys of the platform plane belong to the nil account, whatever tenant the transaction works on."""
-    if caller.account is not None:
-        yield
-        return
-    tenant = await conn.fetchval("SELECT current_setting('app.account_id', true)")
-    await _set_tenant(conn, str(PLATFORM))
-    yield
-    # After an error the transaction is rolled back, and the setting with it.
-    await _set_tenant(conn, tenant or "")
-
-
-async def _set_tenant(conn: Connection, tenant: str) -> None:
-    await conn.execute("SELECT set_config('app.account_id', $1, true)", tenant)
+    return as_tenant(conn, PLATFORM) if caller.account is None else nullcontext()
 
 
 def _place(caller: Caller, method: str) -> tuple[UUID, str, str, str]:

@@ -290,6 +290,23 @@ async def savepoint(connection: Connection) -> AsyncIterator[None]:
     await connection.execute("RELEASE SAVEPOINT part")
 
 
+@asynccontextmanager
+async def as_tenant(connection: Connection, account: UUID) -> AsyncIterator[None]:
+    """Works on the rows of `account` for a part of a transaction, whatever tenant the rest of it works on.
+
+    For what belongs to two accounts and must commit together. After an error the transaction is rolled back, and the
+    setting with it.
+    """
+    former = await connection.fetchval("SELECT current_setting('app.account_id', true)")
+    await _set_tenant(connection, str(UUID(int=account.int)))
+    yield
+    await _set_tenant(connection, former or "")
+
+
+async def _set_tenant(connection: Connection, tenant: str) -> None:
+    await connection.execute("SELECT set_config('app.account_id', $1, true)", tenant)
+
+
 def violated(error: BaseException) -> str | None:
     """Returns the name of the constraint that a statement broke; None for any other error."""
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):

@@ -66,8 +66,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
 
     tokens = AccessTokens(settings.issuer, keys, clock, make)
     sessions = Sessions(db, tokens, secrets, clock, make, facts, os.urandom, service.telemetry)
-    challenges = Challenges(db, vault, secrets, clock, make, facts, settings.public_url)
     persons = People(db, vault, hasher, clock, make)
+    challenges = Challenges(db, vault, secrets, clock, make, facts, persons.contacts, settings.public_url)
     team = Team(db, vault, persons, challenges, clock, make)
     methods: dict[str, Method] = {}
 

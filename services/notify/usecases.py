@@ -169,6 +169,8 @@ class SendMail:
                 "publication": said.publication,
                 "link": said.link,
                 "expires_at": said.expires_at.ToDatetime(),
+                "code": said.code,
+                "details": dict(said.details),
             }
             return Letter(message_id, said.email, said.purpose, values)
         if mail.subject is None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
@@ -43,8 +43,14 @@ from libs.kill_points import KillPoints
 from libs.postgres import Database
 from libs.process import Process, ProcessConfig
 from libs.telemetry import Telemetry
+from libs.vault import Vault
 from services.auth.__main__ import compose
 from services.auth.domain import roles
+from services.auth.usecases.challenges import Challenges
+from services.auth.usecases.facts import Facts
+from services.auth.usecases.passwords import PasswordHasher
+from services.auth.usecases.secrets import TokenSecrets
+from services.auth.usecases.staff import People
 from tests.support.stores import ServiceDatabase, role_dsn
 
 SERVICES = ("gateway", "auth", "subscriber", "billing", "notify")
@@ -309,7 +315,17 @@ class AuthHouse:
         """Returns the token in the link of the account's newest mail."""
         letter = await self.describe(await self.newest_challenge(account))
         assert letter.purpose == purpose
-        return parse_qs(urlsplit(letter.link).query)["token"][0]
+        parts = urlsplit(letter.link)
+        return parse_qs(f"{parts.query}&{parts.fragment}")["token"][0]
+
+    def challenges(self, vault: Vault) -> Challenges:
+        """Returns the use case that the parts of auth have mails sent with, beside the running service."""
+        make = IdMaker(self.clock, os.urandom)
+        secrets = TokenSecrets.derive(self.environ["GATEFOLD_CHALLENGE_SECRET"])
+        facts = Facts(self.clock, make, self.telemetry)
+        contacts = People(self.app, vault, cast("PasswordHasher", None), self.clock, make).contacts
+        url = self.environ["GATEFOLD_PUBLIC_URL"]
+        return Challenges(self.app, vault, secrets, self.clock, make, facts, contacts, url)
 
     async def events(self, account: UUID) -> list[str]:
         async with self.database.jobs.transaction("read_outbox") as conn:

@@ -1,4 +1,4 @@
-"""Owns challenges: a mail with a token that proves a mailbox, once and for a while."""
+"""Owns challenges: a mail with a token or a code that proves a mailbox, for a while; and notices without one."""
 
 import base64
 import hashlib
@@ -14,13 +14,52 @@ VERIFY_REGISTRATION = "verify_registration"
 ALREADY_REGISTERED = "already_registered"
 INVITE_MEMBER = "invite_member"
 
+RESET_PASSWORD = "reset_password"  # noqa: S105 — a purpose
+MAGIC_LINK = "magic_link"
+CHANGE_EMAIL = "change_email"
+REVERT_EMAIL = "revert_email"
+UNLOCK = "unlock"
+EMAIL_CODE = "email_code"
+
+PASSWORD_CHANGED = "password_changed"  # noqa: S105 — a purpose
+NEW_DEVICE = "new_device"
+FACTOR_ADDED = "factor_added"
+FACTOR_REMOVED = "factor_removed"
+RECOVERY_CODE_USED = "recovery_code_used"
+EMAIL_CHANGED = "email_changed"
+SESSION_ENDED = "session_ended"
+SIGN_IN_LOCKED = "sign_in_locked"
+
 LIFETIMES = {
     VERIFY_REGISTRATION: timedelta(hours=24),
     ALREADY_REGISTERED: timedelta(hours=24),
     INVITE_MEMBER: timedelta(hours=72),
+    RESET_PASSWORD: timedelta(hours=1),
+    MAGIC_LINK: timedelta(minutes=10),
+    CHANGE_EMAIL: timedelta(hours=1),
+    REVERT_EMAIL: timedelta(days=7),
+    UNLOCK: timedelta(hours=1),
+    EMAIL_CODE: timedelta(minutes=10),
+    PASSWORD_CHANGED: timedelta(hours=72),
+    NEW_DEVICE: timedelta(hours=72),
+    FACTOR_ADDED: timedelta(hours=72),
+    FACTOR_REMOVED: timedelta(hours=72),
+    RECOVERY_CODE_USED: timedelta(hours=72),
+    EMAIL_CHANGED: timedelta(hours=72),
+    SESSION_ENDED: timedelta(hours=72),
+    SIGN_IN_LOCKED: timedelta(hours=72),
 }
 
+IN_QUERY = frozenset({VERIFY_REGISTRATION, INVITE_MEMBER})
+"""Links whose token stands in the query."""
+IN_FRAGMENT = frozenset({RESET_PASSWORD, MAGIC_LINK, CHANGE_EMAIL, REVERT_EMAIL, UNLOCK})
+"""Links whose token stands in the fragment, which a browser sends neither to a server nor as Referer."""
+WITH_TOKEN = IN_QUERY | IN_FRAGMENT
+
 _MARK = "gfct_"
+_CODE_DIGITS = 8
+"""26 bits (ASVS 5.0 6.5.4 asks for 20), with five tries."""
+MOST_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -43,6 +82,10 @@ class Challenge:
     membership: UUID | None = None
     token_hash: bytes | None = None
     spent_at: datetime | None = None
+    details_sealed: bytes = b""
+    """What the mail tells besides, as JSON."""
+    browser_hash: bytes | None = None
+    """SHA-256 of what the asking browser keeps."""
     spent_by: str | None = None
     """Request that spent it: a repeat of that very request is answered as the first was."""
 
@@ -56,6 +99,12 @@ def token_of(challenge: UUID, secret: bytes) -> str:
     return _MARK + _text(hmac.digest(secret, b"challenge" + challenge.bytes, "sha256"))
 
 
+def code_of(challenge: UUID, secret: bytes) -> str:
+    """Returns the code of eight digits, from HMAC-SHA-256 of the id: it is stored nowhere, not even hashed."""
+    mac = hmac.digest(secret, b"code" + challenge.bytes, "sha256")
+    return f"{int.from_bytes(mac[:16], 'big') % 10**_CODE_DIGITS:0{_CODE_DIGITS}}"
+
+
 def hash_of(token: str) -> bytes:
     """Returns what is stored of a one-time token."""
     return hashlib.sha256(token.encode()).digest()
@@ -66,6 +115,13 @@ def link(url: str, token: str) -> str:
     parts = urlsplit(url)
     query = "&".join(filter(None, (parts.query, urlencode({"token": token}))))
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+
+def fragment_link(url: str, purpose: str, token: str) -> str:
+    """Returns the address with purpose and token in its fragment; the query stays."""
+    parts = urlsplit(url)
+    fragment = urlencode({"purpose": purpose, "token": token})
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, parts.query, fragment))
 
 
 def _text(value: bytes) -> str:

@@ -21,6 +21,8 @@ LIFETIME = timedelta(minutes=10)
 MOST_TRIES = 5
 """Second factors that may be tried; then the sign-in is over and the password is asked for again."""
 
+_PLATFORM = UUID(int=0)
+
 _FIRST = frozenset({PASSWORD, EMAIL_LINK, FEDERATED})
 _SECOND = frozenset({TOTP, PASSKEY, RECOVERY_CODE, EMAIL_CODE})
 
@@ -37,6 +39,11 @@ class Door:
     principal: UUID
     """The person, or the reader's subject."""
     role: str | None = None
+
+    @property
+    def owner(self) -> UUID:
+        """The account under which the principal's own rows are kept: a reader's, or the platform for a person."""
+        return self.account if self.kind == session.SUBSCRIBER else _PLATFORM
 
 
 @dataclass(frozen=True)

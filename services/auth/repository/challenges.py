@@ -1,5 +1,6 @@
 """Owns the statements on challenges and on the way from a token's hash to its account."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,8 +16,9 @@ async def add(conn: Connection, account: UUID, challenge: Challenge) -> None:
     await conn.execute(
         """
         INSERT INTO challenge (account_id, id, purpose, subject_id, membership_id, email_index, email_sealed,
-            name_sealed, password_scheme, password_params, password_pepper_id, password_hash, created_at, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+            name_sealed, password_scheme, password_params, password_pepper_id, password_hash, created_at, expires_at,
+            details_sealed, browser_hash)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
         """,
         account,
         challenge.id,
@@ -32,6 +34,8 @@ async def add(conn: Connection, account: UUID, challenge: Challenge) -> None:
         password.hash if password else None,
         challenge.created_at,
         challenge.expires_at,
+        challenge.details_sealed,
+        challenge.browser_hash,
     )
     await conn.execute(
         "INSERT INTO challenge_route (challenge_id, token_hash, account_id, expires_at) VALUES ($1, $2, $3, $4)",
@@ -61,7 +65,8 @@ async def find(conn: Connection, account: UUID, challenge: UUID) -> Challenge | 
     row = await conn.fetchrow(
         """
         SELECT id, purpose, subject_id, membership_id, email_index, email_sealed, name_sealed, password_scheme,
-            password_params, password_pepper_id, password_hash, created_at, expires_at, spent_at, spent_by
+            password_params, password_pepper_id, password_hash, created_at, expires_at, spent_at, spent_by,
+            details_sealed, browser_hash
         FROM challenge WHERE account_id = $1 AND id = $2
         """,
         account,
@@ -70,13 +75,42 @@ async def find(conn: Connection, account: UUID, challenge: UUID) -> Challenge | 
     return _challenge(row) if row else None
 
 
+async def inert(conn: Connection, challenge: UUID) -> bool:
+    """Tells whether a challenge has no token, because nobody has the address that it was asked for."""
+    return bool(
+        await conn.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM challenge_route WHERE challenge_id = $1 AND token_hash IS NULL)", challenge
+        )
+    )
+
+
+async def count_try(
+    conn: Connection, account: UUID, subject: UUID, purpose: str, *, now: datetime, most: int
+) -> UUID | None:
+    """Counts a try of the newest open challenge; None when there is none, or there were too many tries already."""
+    challenge: UUID | None = await conn.fetchval(
+        """
+        UPDATE challenge SET tries = tries + 1 WHERE account_id = $1 AND tries < $5 AND id =
+            (SELECT id FROM challenge WHERE account_id = $1 AND subject_id = $2 AND purpose = $3 AND spent_at IS NULL
+                AND expires_at > $4 ORDER BY id DESC LIMIT 1)
+        RETURNING id
+        """,
+        account,
+        subject,
+        purpose,
+        now,
+        most,
+    )
+    return challenge
+
+
 async def spend(conn: Connection, account: UUID, challenge: UUID, *, subject: UUID, at: datetime, by: str) -> bool:
     """Spends a challenge's token; answers True to exactly one caller. What it held of a person goes at once."""
     row = await conn.fetchrow(
         """
         UPDATE challenge SET spent_at = $4, spent_by = $5, subject_id = $3, email_index = NULL, email_sealed = '',
-            name_sealed = '', password_scheme = NULL, password_params = NULL, password_pepper_id = NULL,
-            password_hash = NULL
+            name_sealed = '', details_sealed = '', password_scheme = NULL, password_params = NULL,
+            password_pepper_id = NULL, password_hash = NULL
         WHERE account_id = $1 AND id = $2 AND spent_at IS NULL RETURNING id
         """,
         account,
@@ -98,6 +132,16 @@ async def void_open(conn: Connection, account: UUID, purpose: str, email_index: 
     )
 
 
+async def void_of(conn: Connection, account: UUID, subject: UUID, purposes: Collection[str]) -> None:
+    """Deletes somebody's open challenges."""
+    await conn.execute(
+        "DELETE FROM challenge WHERE account_id = $1 AND subject_id = $2 AND purpose = ANY($3) AND spent_at IS NULL",
+        account,
+        subject,
+        list(purposes),
+    )
+
+
 def _challenge(row: Any) -> Challenge:
     return Challenge(
         id=row["id"],
@@ -112,4 +156,6 @@ def _challenge(row: Any) -> Challenge:
         expires_at=row["expires_at"],
         spent_at=row["spent_at"],
         spent_by=row["spent_by"],
+        details_sealed=row["details_sealed"],
+        browser_hash=row["browser_hash"],
     )

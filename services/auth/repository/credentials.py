@@ -62,6 +62,14 @@ async def find_by_email(conn: Connection, account: UUID, email_index: bytes) -> 
     return _credential(row) if row else None
 
 
+async def address_of(conn: Connection, account: UUID, subject: UUID) -> tuple[UUID, bytes] | None:
+    """Reads a reader's credential's identifier and sealed address."""
+    row = await conn.fetchrow(
+        "SELECT id, email_sealed FROM credential WHERE account_id = $1 AND subject_id = $2", account, subject
+    )
+    return (row["id"], row["email_sealed"]) if row else None
+
+
 async def exists(conn: Connection, account: UUID, subject: UUID) -> bool:
     """Tells whether a reader has a credential."""
     return bool(

@@ -44,6 +44,8 @@ class SubscriberSessionServicer(subscriber_session_pb2_grpc.SubscriberSessionSer
             name=letter.name,
             publication=letter.publication,
             link=letter.link,
+            code=letter.code,
+            details=letter.details,
         )
         response.expires_at.FromDatetime(letter.expires_at)
         return response

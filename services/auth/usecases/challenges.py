@@ -1,7 +1,11 @@
 """Owns challenges: making them with their event, finding one by its token, and what its mail says."""
 
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from uuid import UUID
 
 from gatefold.auth.v1 import event_pb2
@@ -9,17 +13,25 @@ from gatefold.auth.v1 import event_pb2
 from libs import caller, errors, ids, outbox
 from libs.clock import WallClock
 from libs.ids import IdSource
-from libs.postgres import Connection, Database
+from libs.postgres import PLATFORM, Connection, Database, as_tenant
 from libs.vault import Vault
 from services.auth.domain import challenge as rules
+from services.auth.domain import session
 from services.auth.domain.challenge import Challenge
 from services.auth.domain.password import StoredPassword
-from services.auth.repository import CHALLENGE_TABLE, accounts, challenges
+from services.auth.domain.sign_in import Door
+from services.auth.repository import CHALLENGE_TABLE, CREDENTIAL_TABLE, accounts, challenges, credentials
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.secrets import TokenSecrets
 
 _EMAIL_FIELD = 1
 _NAME_FIELD = 2
+_DETAILS_FIELD = 3
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_PLATFORM_NAME = "Gatefold"
+
+Contacts = Callable[[list[UUID]], Awaitable[dict[UUID, tuple[str, str]]]]
+"""Gives address and name of persons."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -31,6 +43,8 @@ class Letter:
     name: str
     publication: str
     link: str
+    code: str
+    details: dict[str, str]
     expires_at: datetime
 
 
@@ -45,6 +59,7 @@ class Challenges:
         clock: WallClock,
         make: IdSource,
         facts: Facts,
+        contacts: Contacts,
         public_url: str,
     ) -> None:
         self._db = db
@@ -53,7 +68,9 @@ class Challenges:
         self._clock = clock
         self._make = make
         self._facts = facts
+        self._contacts = contacts
         self._accept_url = public_url.rstrip("/") + "/accept"
+        self._recover_url = public_url.rstrip("/") + "/recover"
 
     async def prepare(
         self,
@@ -65,8 +82,14 @@ class Challenges:
         *,
         password: StoredPassword | None = None,
         membership: UUID | None = None,
+        details: Mapping[str, str] = _NOTHING,
+        browser_hash: bytes | None = None,
+        inert: bool = False,
     ) -> Challenge:
-        """Returns a new challenge, sealed under the subject's key (made when it has none); nothing is stored yet."""
+        """Returns a new challenge, sealed under the subject's key (made when it has none); nothing is stored yet.
+
+        An `inert` one is made by the same steps, and has neither a token nor a mail.
+        """
         await self._vault.create_subjects(account, [subject])
         cipher = await self._vault.cipher(account, subject)
         now = self._clock.wall()
@@ -83,14 +106,47 @@ class Challenges:
             created_at=now,
             password=password,
             membership=membership,
-            token_hash=None if purpose == rules.ALREADY_REGISTERED else rules.hash_of(token),
+            token_hash=rules.hash_of(token) if purpose in rules.WITH_TOKEN and not inert else None,
+            details_sealed=cipher.seal(CHALLENGE_TABLE, _DETAILS_FIELD, key, json.dumps(dict(details)).encode()),
+            browser_hash=browser_hash,
         )
+
+    async def prepare_for(self, door: Door, purpose: str, *, details: Mapping[str, str] = _NOTHING) -> Challenge:
+        """Returns a mail to whoever goes in, at the address that is theirs now; for `store_for`.
+
+        `details` are told in the mail: `device`, `address`, `place`, `time`, `factor`, `left`. Raises
+        `not_found("principal_not_found")` when whoever it is was erased.
+        """
+        email, name = await self.contact(door)
+        return await self.prepare(purpose, door.owner, door.principal, email, name, details=details)
+
+    async def contact(self, door: Door) -> tuple[str, str]:
+        """Returns address and name of whoever goes in; a reader's name is not known here, and empty."""
+        if door.kind != session.SUBSCRIBER:
+            contacts = await self._contacts([door.principal])
+            if door.principal not in contacts:
+                raise _principal_not_found()
+            return contacts[door.principal]
+        async with self._db.tenant(door.account, "read_address", read_only=True) as conn:
+            held = await credentials.address_of(conn, door.account, door.principal)
+        if held is None:
+            raise _principal_not_found()
+        cipher = await self._vault.cipher(door.account, door.principal)
+        return cipher.open(CREDENTIAL_TABLE, _EMAIL_FIELD, held[0], held[1]).decode(), ""
+
+    async def store_for(self, conn: Connection, door: Door, prepared: Challenge) -> None:
+        """Stores what `prepare_for` made and has it sent, in a transaction of whatever account.
+
+        A person's lies under the platform, whichever account they work in.
+        """
+        async with as_tenant(conn, door.owner):
+            await self.store(conn, door.owner, prepared, live=door.live or door.owner == PLATFORM)
 
     async def store(self, conn: Connection, account: UUID, prepared: Challenge, *, live: bool) -> None:
         """Stores a challenge with the event that has its mail sent."""
         await challenges.add(conn, account, prepared)
         data = event_pb2.ChallengeRequested(challenge_id=ids.encode("chal", prepared.id), purpose=prepared.purpose)
-        reader = () if prepared.membership else (prepared.subject,)
+        reader = () if prepared.membership or account == PLATFORM else (prepared.subject,)
         event = self._facts.make(
             "challenge.requested", account, ("challenge", prepared.id), data, live=live, subjects=reader
         )
@@ -135,23 +191,63 @@ class Challenges:
         """Ends the open challenges of an address."""
         await challenges.void_open(conn, account, purpose, email_index)
 
+    async def void_of(self, conn: Connection, account: UUID, subject: UUID, purposes: Collection[str]) -> None:
+        """Ends somebody's open challenges, in the transaction of what makes them stale."""
+        await challenges.void_of(conn, account, subject, purposes)
+
+    async def by_code(self, door: Door, code: str) -> Challenge | None:
+        """Returns the newest open mail whose code this is; None for a wrong one, or one too many. To be spent then.
+
+        Each try is counted before the code is looked at, so that tries in parallel are no more than those in a row.
+        """
+        now = self._clock.wall()
+        async with self._db.tenant(door.owner, "count_code") as conn:
+            key = await challenges.count_try(
+                conn, door.owner, door.principal, rules.EMAIL_CODE, now=now, most=rules.MOST_TRIES
+            )
+            found = await challenges.find(conn, door.owner, key) if key else None
+        if found is None or not hmac.compare_digest(rules.code_of(found.id, self._secret).encode(), code.encode()):
+            return None
+        return found
+
     async def describe(self, key: UUID) -> Letter:
         """Returns what the mail says; `not_found("challenge_over")` once it is spent, expired or gone."""
         async with self._db.transaction("route_challenge", read_only=True) as conn:
             account = await challenges.account_of(conn, key)
             publisher = await accounts.find(conn, account) if account else None
-        if account is None or publisher is None:
+            inert = await challenges.inert(conn, key)
+        if account is None or (publisher is None and account != PLATFORM):
             raise _over()
         async with self._db.tenant(account, "describe_challenge", read_only=True) as conn:
             found = await challenges.find(conn, account, key)
-        if found is None or not found.open_at(self._clock.wall()):
+        if found is None or not found.open_at(self._clock.wall()) or (inert and found.purpose in rules.WITH_TOKEN):
             raise _over()
         email, name = await self.opened(account, found)
-        link = ""
-        if found.purpose != rules.ALREADY_REGISTERED:
-            page = self._accept_url if found.purpose == rules.INVITE_MEMBER else publisher.reader_url
-            link = rules.link(page, rules.token_of(key, self._secret))
-        return Letter(found.purpose, email, name, publisher.name, link, found.expires_at)
+        return Letter(
+            purpose=found.purpose,
+            email=email,
+            name=name,
+            publication=publisher.name if publisher else _PLATFORM_NAME,
+            link=self._link(found, publisher.reader_url if publisher else self._recover_url),
+            code=rules.code_of(key, self._secret) if found.purpose == rules.EMAIL_CODE else "",
+            details=await self._details(account, found),
+            expires_at=found.expires_at,
+        )
+
+    def _link(self, found: Challenge, page: str) -> str:
+        token = rules.token_of(found.id, self._secret)
+        if found.purpose in rules.IN_FRAGMENT:
+            return rules.fragment_link(page, found.purpose, token)
+        if found.purpose in rules.IN_QUERY:
+            return rules.link(self._accept_url if found.purpose == rules.INVITE_MEMBER else page, token)
+        return ""
+
+    async def _details(self, account: UUID, found: Challenge) -> dict[str, str]:
+        if not found.details_sealed:
+            return {}
+        cipher = await self._vault.cipher(account, found.subject)
+        held: dict[str, str] = json.loads(cipher.open(CHALLENGE_TABLE, _DETAILS_FIELD, found.id, found.details_sealed))
+        return held
 
 
 def repeats(spent_by: str | None) -> bool:
@@ -171,3 +267,7 @@ def _token_invalid() -> errors.GatefoldError:
 
 def _over() -> errors.GatefoldError:
     return errors.not_found("challenge_over", "This challenge is over.")
+
+
+def _principal_not_found() -> errors.GatefoldError:
+    return errors.not_found("principal_not_found", "Whoever this was is not known any more.")

@@ -10,6 +10,7 @@ import pytest
 
 from libs.config import Secret
 from libs.ids import IdMaker
+from libs.postgres import as_tenant
 from tests.conftest import ServiceDb
 from tests.support.stores import ServiceDatabase, TestPostgres, role_dsn
 
@@ -88,6 +89,24 @@ class TestTenants:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             async with probe.app.tenant(mine, "give_away") as conn:
                 await conn.execute("UPDATE consumer_position SET account_id = $1", others)
+
+    async def test_a_transaction_works_for_another_tenant_for_a_part_of_it_alone(
+        self, probe: ServiceDatabase, two_accounts: tuple[UUID, UUID]
+    ) -> None:
+        one, other = two_accounts
+        async with probe.app.tenant(one, "visit") as conn:
+            async with as_tenant(conn, other):
+                assert await conn.fetchval(COUNT) == 2
+            assert await conn.fetchval(COUNT) == 3
+        async with probe.app.transaction("visit") as conn:
+            async with as_tenant(conn, other):
+                assert await conn.fetchval(COUNT) == 2
+            assert await conn.fetchval(COUNT) == 0
+        with pytest.raises(ZeroDivisionError):
+            async with probe.app.tenant(one, "visit") as conn, as_tenant(conn, other):
+                raise ZeroDivisionError
+        async with probe.app.transaction("after", read_only=True) as conn:
+            assert await conn.fetchval(COUNT) == 0
 
     async def test_a_forgotten_tenant_sees_and_writes_nothing(
         self, probe: ServiceDatabase, two_accounts: tuple[UUID, UUID]

@@ -4,10 +4,18 @@ from datetime import UTC, datetime
 
 import pytest
 
+from services.auth.domain.challenge import LIFETIMES
 from services.notify.clients import TEMPLATES, Letter, Mailer, is_public_address
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-CHALLENGE = {"name": "", "publication": "The Daily", "link": "https://daily.example/x?token=abc", "expires_at": NOW}
+CHALLENGE = {
+    "name": "",
+    "publication": "The Daily",
+    "link": "https://daily.example/x?token=abc",
+    "expires_at": NOW,
+    "code": "",
+    "details": {},
+}
 RECEIPT = {
     "name": "Ada",
     "publication": "The Daily",
@@ -30,10 +38,21 @@ def letter(template: str, values: dict[str, object]) -> Letter:
 def test_every_text_has_its_html() -> None:
     texts = {path.stem for path in TEMPLATES.glob("*.txt")}
     pages = {path.stem for path in TEMPLATES.glob("*.html")} - {"layout", "button"}
-    assert texts == pages == {"verify_registration", "already_registered", "invite_member", "receipt"}
+    assert texts == pages == {"details", "receipt", *LIFETIMES}
 
 
-@pytest.mark.parametrize("template", ["verify_registration", "invite_member"])
+LINKS = [
+    "verify_registration",
+    "invite_member",
+    "reset_password",
+    "magic_link",
+    "change_email",
+    "revert_email",
+    "unlock",
+]
+
+
+@pytest.mark.parametrize("template", LINKS)
 def test_a_challenge_says_its_link_in_text_and_html(mailer: Mailer, template: str) -> None:
     message = mailer.render(letter(template, CHALLENGE), NOW)
     text, html = message.get_body(("plain",)), message.get_body(("html",))
@@ -41,6 +60,36 @@ def test_a_challenge_says_its_link_in_text_and_html(mailer: Mailer, template: st
     assert html is not None
     assert CHALLENGE["link"] in text.get_content()
     assert CHALLENGE["link"] in html.get_content()
+
+
+NOTICES = [
+    "password_changed",
+    "new_device",
+    "factor_added",
+    "factor_removed",
+    "recovery_code_used",
+    "email_changed",
+    "session_ended",
+    "sign_in_locked",
+]
+
+
+@pytest.mark.parametrize("template", [*NOTICES, "email_code"])
+def test_a_notice_says_where_and_what_to_do_if_it_was_not_you(mailer: Mailer, template: str) -> None:
+    values = {**CHALLENGE, "link": "", "code": "01234567", "details": {"device": "Firefox <b>", "left": "7"}}
+    message = mailer.render(letter(template, values), NOW)
+    text, html = message.get_body(("plain",)), message.get_body(("html",))
+    assert text is not None
+    assert html is not None
+    for said in (text.get_content(), html.get_content()):
+        assert "The Daily" in said
+        assert "password" in said
+        assert "Codes left" in said
+        assert ("01234567" in said) == (template == "email_code")
+        assert "https://" not in said
+    assert "Device: Firefox <b>\nCodes left: 7\n" in text.get_content()
+    assert "<b>" not in html.get_content()
+    assert "01234567" not in str(message["Subject"])
 
 
 def test_a_receipt_says_what_was_paid(mailer: Mailer) -> None:
