@@ -152,7 +152,7 @@ def merged(profile: Profile, record: ImportedReader) -> Profile:
 
 def changed_fields(before: Profile, after: Profile) -> list[str]:
     """Names the fields that differ, in the order of the API."""
-    names = ("name", "note", "subscribed_to_emails", "complimentary", "labels", "metadata")
+    names = ("email", "name", "note", "subscribed_to_emails", "complimentary", "labels", "metadata")
     return [name for name in names if getattr(before, name) != getattr(after, name)]
 
 

@@ -134,6 +134,16 @@ async def insert(
     return {row["subject_id"] for row in added}
 
 
+async def move(conn: Connection, account: UUID, subject: UUID, email_index: bytes) -> None:
+    """Finds a reader by another address from now on; breaks `subscriber_email_unique` when it is another's."""
+    await conn.execute(
+        "UPDATE subscriber SET email_index = $3 WHERE account_id = $1 AND subject_id = $2",
+        account,
+        subject,
+        email_index,
+    )
+
+
 async def update(conn: Connection, account: UUID, rows: Sequence[SealedProfile], at: datetime) -> set[UUID]:
     """Changes readers in one statement; returns those whose sequence was the one before the row's."""
     changed = await conn.fetch(

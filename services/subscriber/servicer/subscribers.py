@@ -70,6 +70,14 @@ class SubscriberServicer(subscriber_pb2_grpc.SubscriberServiceServicer):
         )
         return subscriber_pb2.EnsureSubjectResponse(subject_id=ids.encode("subj", subject), created=created)
 
+    async def ChangeEmail(
+        self, request: subscriber_pb2.ChangeEmailRequest, context: object
+    ) -> subscriber_pb2.ChangeEmailResponse:
+        """Gives a reader another address."""
+        subject = ids.decode("subj", request.subject_id, field="subject_id")
+        await self._subscribers.change_email(subject, request.email)
+        return subscriber_pb2.ChangeEmailResponse()
+
     async def GetContact(
         self, request: subscriber_pb2.GetContactRequest, context: object
     ) -> subscriber_pb2.GetContactResponse:

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from libs import caller, errors, idempotency, ids, outbox
 from libs.clock import Clock
-from libs.postgres import Connection, Database
+from libs.postgres import Connection, Database, violated
 from libs.vault import Cipher, Vault
 from services.subscriber.domain import cursor, profile
 from services.subscriber.domain.entitlement import active_features
@@ -141,6 +141,29 @@ class Subscribers:
         if name and known.name_sealed is None:
             await self._fill_name(account, known.subject_id, name[: profile.MOST_NAME])
         return known.subject_id, False
+
+    async def change_email(self, subject: UUID, email: str) -> None:
+        """Gives a reader another address; saying it again is harmless.
+
+        Raises `precondition("email_taken")` when it is another reader's, `not_found("subscriber_not_found")`.
+        """
+        account = caller.current().require_account()
+        address = addresses.checked(email)
+        index = await self._vault.blind_index(account, sealing.EMAIL_INDEX, address)
+        cipher = await self._vault.cipher(account, subject)
+        try:
+            async with self._db.tenant(account, "change_email") as conn:
+                row = await subscribers.lock(conn, account, subject)
+                if row is None:
+                    raise _not_found()
+                before = sealing.opened(row, cipher)
+                await subscribers.move(conn, account, subject, index)
+                after = before if before.email == address else replace(before, email=address)
+                await self._change(conn, account, before, after, cipher)
+        except Exception as error:
+            if violated(error) == "subscriber_email_unique":
+                raise errors.precondition("email_taken", "Somebody else has this address.") from error
+            raise
 
     async def get_contact(self, subject: UUID) -> tuple[str, str]:
         """Returns a reader's address and name; raises `not_found("subscriber_not_found")`."""

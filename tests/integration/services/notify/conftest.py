@@ -81,7 +81,7 @@ class Subscribers(subscriber_pb2_grpc.SubscriberServiceServicer):
     async def CreateSubscriber(self, request: Any, context: Any) -> Any:
         raise errors.internal("unused", "Not asked by notify.")
 
-    GetSubscriber = ListSubscribers = UpdateSubscriber = GetMe = EnsureSubject = CreateSubscriber
+    GetSubscriber = ListSubscribers = UpdateSubscriber = GetMe = EnsureSubject = ChangeEmail = CreateSubscriber
 
     async def GetContact(self, request: Any, context: Any) -> subscriber_pb2.GetContactResponse:
         if self._known.away:

@@ -257,6 +257,33 @@ async def test_a_known_reader_keeps_subject_and_name(house: House) -> None:
         assert (await get(house, unnamed.id)).name == "From the form"
 
 
+async def test_a_proven_address_becomes_the_readers_and_is_found_by_it(house: House) -> None:
+    with house.staff():
+        mei, other = await add(house), await add(house, "amina@example.com")
+    with house.service():
+        for _ in range(2):
+            request = subscriber_pb2.ChangeEmailRequest(subject_id=mei.id, email="mei@new.example")
+            await house.subscriber_rpc.ChangeEmail(request, None)
+        assert (await get(house, mei.id)).email == "mei@new.example"
+        again = subscriber_pb2.EnsureSubjectRequest(email="MEI@new.example")
+        assert (await house.subscriber_rpc.EnsureSubject(again, None)).subject_id == mei.id
+        with pytest.raises(GatefoldError) as taken:
+            await house.subscriber_rpc.ChangeEmail(
+                subscriber_pb2.ChangeEmailRequest(subject_id=mei.id, email="amina@example.com"), None
+            )
+        assert (taken.value.kind, taken.value.reason) == (Kind.PRECONDITION, "email_taken")
+        assert (await get(house, mei.id)).email == "mei@new.example"
+        assert (await get(house, other.id)).email == "amina@example.com"
+        nobody = subscriber_pb2.ChangeEmailRequest(subject_id=ids.encode("subj", house.ids.new()), email="x@example.com")
+        with pytest.raises(GatefoldError):
+            await house.subscriber_rpc.ChangeEmail(nobody, None)
+    assert await house.events() == [
+        ("subscriber.created", mei.id, 1),
+        ("subscriber.created", other.id, 1),
+        ("subscriber.updated", mei.id, 2),
+    ]
+
+
 async def test_a_reader_sees_themselves_without_what_the_staff_notes(house: House) -> None:
     with house.staff():
         added = await add(house, name="Mei", note="difficult", labels=["VIP"], metadata={"score": "3"})
