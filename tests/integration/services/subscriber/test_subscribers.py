@@ -274,7 +274,9 @@ async def test_a_proven_address_becomes_the_readers_and_is_found_by_it(house: Ho
         assert (taken.value.kind, taken.value.reason) == (Kind.PRECONDITION, "email_taken")
         assert (await get(house, mei.id)).email == "mei@new.example"
         assert (await get(house, other.id)).email == "amina@example.com"
-        nobody = subscriber_pb2.ChangeEmailRequest(subject_id=ids.encode("subj", house.ids.new()), email="x@example.com")
+        nobody = subscriber_pb2.ChangeEmailRequest(
+            subject_id=ids.encode("subj", house.ids.new()), email="x@example.com"
+        )
         with pytest.raises(GatefoldError):
             await house.subscriber_rpc.ChangeEmail(nobody, None)
     assert await house.events() == [
