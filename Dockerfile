@@ -13,6 +13,8 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 COPY infra/protos.py infra/protos.py
 COPY protos protos
 RUN /opt/compiler/bin/python infra/protos.py
+COPY infra/breached.py infra/breached.py
+RUN /opt/compiler/bin/python infra/breached.py build/breached_passwords.bin
 
 FROM ${PYTHON_IMAGE} AS packages
 WORKDIR /build
@@ -28,6 +30,7 @@ RUN test -n "${SERVICE}" && useradd --system --uid 65532 --user-group --no-creat
 WORKDIR /app
 COPY --from=packages /opt/gatefold /opt/gatefold
 COPY --from=stubs /build/gen gen
+COPY --from=stubs /build/build build
 COPY VERSION ./
 COPY docs/problems.md docs/problems.md
 COPY libs libs

@@ -24,8 +24,11 @@ $(VENV)/.ci: requirements-ci.lock infra/setup.sh
 gen/descriptors.binpb: $(VENV)/.dev infra/protos.py $(PROTOS)
 	@$(PY) infra/protos.py
 
+build/breached_passwords.bin: $(VENV)/.dev infra/breached.py
+	@$(PY) infra/breached.py $@
+
 .PHONY: setup protos lock
-setup: gen/descriptors.binpb ## Install what demo and test need, build the stubs
+setup: gen/descriptors.binpb build/breached_passwords.bin ## Install what demo and test need, build stubs and lists
 protos: $(VENV)/.dev ## Build gen/ from protos/
 	@$(PY) infra/protos.py
 lock: ## Pin all dependencies anew, with hashes (needs uv)

@@ -1,4 +1,4 @@
-"""Builds auth and runs it; `bootstrap-operator` and `rotate-signing-key` are its commands."""
+"""Builds auth and runs it, or one of its commands, which are named at the end."""
 
 import asyncio
 import os
@@ -8,6 +8,7 @@ from uuid import UUID
 
 from gatefold.auth.v1.account_pb2_grpc import add_AccountServiceServicer_to_server
 from gatefold.auth.v1.api_key_pb2_grpc import add_ApiKeyServiceServicer_to_server
+from gatefold.auth.v1.password_pb2_grpc import add_PasswordServiceServicer_to_server
 from gatefold.auth.v1.session_pb2_grpc import add_SessionServiceServicer_to_server
 from gatefold.auth.v1.subscriber_session_pb2_grpc import add_SubscriberSessionServiceServicer_to_server
 from gatefold.auth.v1.team_pb2_grpc import add_TeamServiceServicer_to_server
@@ -24,16 +25,21 @@ from libs.process import Process
 from libs.service import Service
 from libs.vault import Vault
 from services.auth import servicer, worker
-from services.auth.clients import PeerClock, Subjects
-from services.auth.config import BootstrapConfig, Config, RotationConfig
+from services.auth.clients.breach_corpus import BreachCorpus
+from services.auth.clients.breach_range import RangeSource, SourceAwayError
+from services.auth.clients.peers import PeerClock, Subjects
+from services.auth.config import BootstrapConfig, BreachConfig, Config, RotationConfig, SyncConfig
 from services.auth.domain.sign_in import Door, Standing
 from services.auth.repository import CHALLENGE_TABLE, CREDENTIAL_TABLE, SESSION_TABLE
 from services.auth.usecases.access_tokens import AccessTokens
 from services.auth.usecases.accounts import Accounts
 from services.auth.usecases.api_keys import ApiKeys
+from services.auth.usecases.breach_sync import BreachSync
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.expiry import Expiry
 from services.auth.usecases.facts import Facts
+from services.auth.usecases.own_password import OwnPassword
+from services.auth.usecases.password_policy import Breaches, PasswordPolicy
 from services.auth.usecases.passwords import PasswordHasher, WorkMeter
 from services.auth.usecases.registration import Registration
 from services.auth.usecases.second_factors import Method, SecondFactors, set_up
@@ -45,6 +51,7 @@ from services.auth.usecases.staff import People, Staff, issue_bootstrap_token
 from services.auth.usecases.team import Team
 from services.auth.usecases.test_clock import TestClock
 
+SYNC_SECONDS = 30.0
 CLOCK_PEERS = ("subscriber", "billing", "notify")
 PERSONAL_TABLES = (
     SubjectTable("session", number=SESSION_TABLE),
@@ -68,7 +75,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     sessions = Sessions(db, tokens, secrets, clock, make, facts, os.urandom, service.telemetry)
     persons = People(db, vault, hasher, clock, make)
     challenges = Challenges(db, vault, secrets, clock, make, facts, persons.contacts, settings.public_url)
-    team = Team(db, vault, persons, challenges, clock, make)
+    policy = PasswordPolicy(_breaches(settings.breaches, process))
+    team = Team(db, vault, persons, policy, challenges, clock, make)
     methods: dict[str, Method] = {}
 
     async def standing(door: Door) -> Standing:
@@ -77,7 +85,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     sign_in = SignIn(db, sessions, standing, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
     registration = Registration(
-        db, vault, hasher, challenges, sign_in, Subjects(service.channels), secrets, clock, make, facts
+        db, vault, hasher, policy, challenges, sign_in, Subjects(service.channels), secrets, clock, make, facts
     )
     api_keys = ApiKeys(db, settings.secrets.key_pepper.reveal().encode(), clock, make, os.urandom)
     peers = [PeerClock(service.channels, peer) for peer in CLOCK_PEERS]
@@ -86,7 +94,9 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_AccountServiceServicer_to_server, servicer.AccountServicer(accounts, test_clock))
     service.add(add_ApiKeyServiceServicer_to_server, servicer.ApiKeyServicer(api_keys))
     service.add(add_TeamServiceServicer_to_server, servicer.TeamServicer(team))
-    staff = Staff(db, persons, sign_in, clock)
+    staff = Staff(db, persons, policy, sign_in, clock)
+    own_password = OwnPassword(db, hasher, policy, challenges, standing, sign_in, clock)
+    service.add(add_PasswordServiceServicer_to_server, servicer.PasswordServicer(own_password))
     second_factors = SecondFactors(methods, sign_in)
     service.add(add_SessionServiceServicer_to_server, servicer.SessionServicer(staff, second_factors, sessions, keys))
     readers = servicer.SubscriberSessionServicer(registration, challenges)
@@ -112,6 +122,17 @@ def _hasher(settings: Config, process: Process) -> PasswordHasher:
 
     process.on_drain(close)
     return hasher
+
+
+def _breaches(settings: BreachConfig, process: Process) -> Breaches:
+    away = process.telemetry.counter("breach_source_failures", "Look-ups of breached passwords that were not answered.")
+    folders = [BreachCorpus(settings.breach_folder)] if settings.breach_folder else []
+    remote = RangeSource(settings.breach_range_url, settings.breach_seconds) if settings.breach_range_url else None
+    if remote is not None:
+        process.on_drain(remote.close)
+    return Breaches(
+        [BreachCorpus(settings.breach_corpus), *folders], remote, fail_closed=settings.breach_fail_closed, away=away.inc
+    )
 
 
 def _waiting(service: Service) -> Callable[[UUID], Awaitable[int]]:
@@ -147,7 +168,26 @@ async def rotate_signing_key(environ: Mapping[str, str] | None = None) -> str:
     return "The next signing key is in use." if done else "Another process rotated at this moment."
 
 
-_COMMANDS = {"bootstrap-operator": bootstrap_operator, "rotate-signing-key": rotate_signing_key}
+async def sync_breached_passwords(environ: Mapping[str, str] | None = None) -> str:
+    """Mirrors the list of breached passwords by range; run again, it fetches what has changed or is missing."""
+    settings = config.load(SyncConfig, environ)
+    source = RangeSource(settings.breach_range_url, SYNC_SECONDS)
+
+    def progress(done: int, of: int, entries: int) -> None:
+        sys.stderr.write(f"\rsegment {done} of {of}, {entries:,} passwords")
+
+    try:
+        entries = await BreachSync(source, settings.breach_folder, progress).run()
+    finally:
+        await source.close()
+    return f"\n{entries:,} breached passwords in {settings.breach_folder}"
+
+
+_COMMANDS = {
+    "bootstrap-operator": bootstrap_operator,
+    "rotate-signing-key": rotate_signing_key,
+    "sync-breached-passwords": sync_breached_passwords,
+}
 
 
 def main(environ: Mapping[str, str] | None = None, arguments: Sequence[str] = ()) -> int:
@@ -160,7 +200,7 @@ def main(environ: Mapping[str, str] | None = None, arguments: Sequence[str] = ()
         return 2
     try:
         sys.stdout.write(asyncio.run(command(environ)) + "\n")
-    except (ConfigError, GatefoldError) as error:
+    except (ConfigError, GatefoldError, SourceAwayError) as error:
         sys.stderr.write(f"auth: {error}\n")
         return 1
     return 0

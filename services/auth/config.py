@@ -1,6 +1,7 @@
 """Owns auth's settings."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import orjson
 
@@ -65,6 +66,40 @@ class PasswordConfig:
             raise ValueError("hash_queue must be at least 1")
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class BreachConfig:
+    """Where breached passwords are known from.
+
+    `breach_corpus` ships; `breach_folder` is what `sync-breached-passwords` mirrored, where there is one;
+    `breach_range_url` is a server of the range protocol (`https://api.pwnedpasswords.com` is the best known), asked
+    for each new password and each sign-in when it is set. When it is away the lists on disk decide, or, with
+    `breach_fail_closed`, nobody gets a new password.
+    """
+
+    breach_corpus: Path = ROOT / "build" / "breached_passwords.bin"
+    breach_folder: Path | None = None
+    breach_range_url: str = ""
+    breach_seconds: float = 1.0
+    breach_fail_closed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.breach_range_url and not self.breach_range_url.startswith(("https://", "http://")):
+            raise ValueError("breach_range_url must be an http or https address")
+        if not 0 < self.breach_seconds <= 10:
+            raise ValueError("breach_seconds must be between 0 and 10")
+
+
+@dataclass(frozen=True)
+class SyncConfig:
+    """What the command that mirrors breached passwords reads."""
+
+    breach_folder: Path
+    breach_range_url: str
+
+
 @dataclass(frozen=True)
 class BootstrapConfig:
     """What the bootstrap command reads."""
@@ -87,5 +122,6 @@ class Config:
     service: ServiceConfig
     secrets: SecretsConfig
     passwords: PasswordConfig
+    breaches: BreachConfig
     issuer: str
     public_url: str

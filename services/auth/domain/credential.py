@@ -14,3 +14,4 @@ class Credential:
     subject: UUID
     password: StoredPassword
     sequence: int
+    must_change: bool = False

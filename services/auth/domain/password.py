@@ -9,6 +9,8 @@ from libs import errors
 
 SHORTEST = 15
 """Code points without a second factor (NIST SP 800-63B-4, 3.1.1.2; ASVS 5.0 6.2.1)."""
+SHORTEST_STRONG = 8
+"""Where a second factor is asked for besides."""
 LONGEST = 1024
 
 SCHEME = "bcrypt-hmac-sha384"
@@ -32,16 +34,18 @@ class StoredPassword:
         return int(self.params)
 
 
-def checked_password(password: str, *, field: str = "password") -> str:
+def checked_password(password: str, *, field: str = "password", strong: bool = False) -> str:
     """Returns the password as it is; raises `invalid("password_too_short")` or `invalid("password_too_long")`.
 
     Length is counted in code points: at most 1,024 as sent, so that normalising stays cheap, and at least 15 after
-    NFKC, so that no sequence of combining marks makes a short one long. Nothing is said about composition (ASVS 6.2.5).
+    NFKC (8 where a second factor is asked for besides), so that no sequence of combining marks makes a short one long.
+    Nothing is said about composition (ASVS 6.2.5).
     """
     if len(password) > LONGEST:
         raise errors.invalid("password_too_long", f"A password has at most {LONGEST} characters.", field=field)
-    if len(unicodedata.normalize("NFKC", password)) < SHORTEST:
-        raise errors.invalid("password_too_short", f"A password has at least {SHORTEST} characters.", field=field)
+    shortest = SHORTEST_STRONG if strong else SHORTEST
+    if len(unicodedata.normalize("NFKC", password)) < shortest:
+        raise errors.invalid("password_too_short", f"A password has at least {shortest} characters.", field=field)
     return password
 
 

@@ -26,6 +26,7 @@ OPERATOR = "PLATFORM_OPERATOR"
 SIGNED_OUT = "signed_out"
 REUSED = "refresh_token_reused"
 CREDENTIAL_REPLACED = "credential_replaced"
+PASSWORD_CHANGED = "password_changed"  # noqa: S105 — a reason
 
 _MARK = "gfrt_"
 _HEAD = struct.Struct(">16sI")

@@ -69,6 +69,8 @@ class Pending:
     methods: tuple[str, ...]
     """Those to choose from, when a second factor is what it waits for."""
     expires_at: datetime
+    must_change: bool = False
+    """The password that was proven is known to attackers."""
 
 
 def step(proven: tuple[str, ...], standing: Standing) -> str | None:

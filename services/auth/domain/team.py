@@ -16,6 +16,7 @@ class Person:
     name_sealed: bytes
     password: StoredPassword
     operator: bool
+    must_change: bool = False
 
 
 @dataclass(frozen=True)

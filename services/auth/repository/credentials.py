@@ -32,8 +32,9 @@ async def put(
         ON CONFLICT ON CONSTRAINT credential_subject DO UPDATE SET id = excluded.id, email_index = excluded.email_index,
             email_sealed = excluded.email_sealed, password_scheme = excluded.password_scheme,
             password_params = excluded.password_params, password_pepper_id = excluded.password_pepper_id,
-            password_hash = excluded.password_hash, verified_at = excluded.verified_at
-        RETURNING id, subject_id, password_scheme, password_params, password_pepper_id, password_hash, sequence
+            password_hash = excluded.password_hash, password_must_change = false, verified_at = excluded.verified_at
+        RETURNING id, subject_id, password_scheme, password_params, password_pepper_id, password_hash, sequence,
+            password_must_change
         """,
         account,
         credential.id,
@@ -53,7 +54,8 @@ async def find_by_email(conn: Connection, account: UUID, email_index: bytes) -> 
     """Reads the credential with an address."""
     row = await conn.fetchrow(
         """
-        SELECT id, subject_id, password_scheme, password_params, password_pepper_id, password_hash, sequence
+        SELECT id, subject_id, password_scheme, password_params, password_pepper_id, password_hash, sequence,
+            password_must_change
         FROM credential WHERE account_id = $1 AND email_index = $2
         """,
         account,
@@ -98,6 +100,48 @@ async def replace_password(
     )
 
 
+async def demand_change(conn: Connection, account: UUID, credential: UUID) -> None:
+    """Has the password changed before the next session begins."""
+    await conn.execute(
+        "UPDATE credential SET password_must_change = true WHERE account_id = $1 AND id = $2", account, credential
+    )
+
+
+async def change_password(
+    conn: Connection, account: UUID, subject: UUID, old: StoredPassword, new: StoredPassword
+) -> bool:
+    """Stores another password; answers False when the old one was changed in the meantime."""
+    row = await conn.fetchrow(
+        """
+        UPDATE credential SET password_scheme = $4, password_params = $5, password_pepper_id = $6, password_hash = $7,
+            password_must_change = false
+        WHERE account_id = $1 AND subject_id = $2 AND password_hash = $3 RETURNING id
+        """,
+        account,
+        subject,
+        old.hash,
+        new.scheme,
+        new.params,
+        new.pepper_id,
+        new.hash,
+    )
+    return row is not None
+
+
+async def find(conn: Connection, account: UUID, subject: UUID) -> Credential | None:
+    """Reads a reader's credential."""
+    row = await conn.fetchrow(
+        """
+        SELECT id, subject_id, password_scheme, password_params, password_pepper_id, password_hash, sequence,
+            password_must_change
+        FROM credential WHERE account_id = $1 AND subject_id = $2
+        """,
+        account,
+        subject,
+    )
+    return _credential(row) if row else None
+
+
 async def is_erased(conn: Connection, account: UUID, subject: UUID) -> bool:
     """Tells whether the reader was erased here, so that nothing late brings them back."""
     return bool(
@@ -108,4 +152,4 @@ async def is_erased(conn: Connection, account: UUID, subject: UUID) -> bool:
 
 
 def _credential(row: Any) -> Credential:
-    return Credential(row["id"], row["subject_id"], stored_password(row), row["sequence"])
+    return Credential(row["id"], row["subject_id"], stored_password(row), row["sequence"], row["password_must_change"])

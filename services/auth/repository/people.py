@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from libs.postgres import Connection
+from libs.postgres import PLATFORM, Connection
 from services.auth.domain.password import StoredPassword
 from services.auth.domain.team import Membership, Person
 
@@ -35,7 +35,7 @@ async def find_by_email(conn: Connection, email_index: bytes) -> Person | None:
     row = await conn.fetchrow(
         """
         SELECT id, email_sealed, name_sealed, password_scheme, password_params, password_pepper_id, password_hash,
-            operator
+            operator, password_must_change
         FROM person WHERE email_index = $1
         """,
         email_index,
@@ -48,7 +48,7 @@ async def find_many(conn: Connection, persons: list[UUID]) -> list[Person]:
     rows = await conn.fetch(
         """
         SELECT id, email_sealed, name_sealed, password_scheme, password_params, password_pepper_id, password_hash,
-            operator
+            operator, password_must_change
         FROM person WHERE id = ANY($1::uuid[])
         """,
         persons,
@@ -82,10 +82,45 @@ async def replace_password(conn: Connection, person: UUID, old: StoredPassword, 
     )
 
 
+async def demand_change(conn: Connection, person: UUID) -> None:
+    """Has the password changed before the next session begins."""
+    await conn.execute("UPDATE person SET password_must_change = true WHERE id = $1", person)
+
+
+async def change_password(conn: Connection, person: UUID, old: StoredPassword, new: StoredPassword) -> bool:
+    """Stores another password; answers False when the old one was changed in the meantime."""
+    row = await conn.fetchrow(
+        """
+        UPDATE person SET password_scheme = $3, password_params = $4, password_pepper_id = $5, password_hash = $6,
+            password_must_change = false
+        WHERE id = $1 AND password_hash = $2 RETURNING id
+        """,
+        person,
+        old.hash,
+        new.scheme,
+        new.params,
+        new.pepper_id,
+        new.hash,
+    )
+    return row is not None
+
+
 async def accounts_of(conn: Connection, person: UUID) -> list[UUID]:
     """Reads the live accounts a person may sign in to."""
     rows = await conn.fetch("SELECT account_id FROM staff_route WHERE person_id = $1 ORDER BY account_id", person)
     return [row["account_id"] for row in rows]
+
+
+async def session_accounts_of(conn: Connection, person: UUID) -> list[UUID]:
+    """Reads every account in which a person may have sessions: live ones, their test siblings, and the platform."""
+    rows = await conn.fetch(
+        """
+        SELECT unnest(ARRAY[account.id, account.sibling_id]) AS account_id
+        FROM staff_route JOIN account ON account.id = staff_route.account_id WHERE person_id = $1
+        """,
+        person,
+    )
+    return [PLATFORM, *(row["account_id"] for row in rows)]
 
 
 async def invite(conn: Connection, account: UUID, membership: Membership, email_index: bytes) -> Membership | None:
@@ -179,7 +214,14 @@ async def accept(conn: Connection, account: UUID, membership: UUID, person: UUID
 
 
 def _person(row: Any) -> Person:
-    return Person(row["id"], row["email_sealed"], row["name_sealed"], stored_password(row), row["operator"])
+    return Person(
+        row["id"],
+        row["email_sealed"],
+        row["name_sealed"],
+        stored_password(row),
+        row["operator"],
+        row["password_must_change"],
+    )
 
 
 def _membership(row: Any) -> Membership:

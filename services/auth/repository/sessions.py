@@ -82,17 +82,21 @@ async def revoke(conn: Connection, account: UUID, session: UUID, at: datetime, r
     )
 
 
-async def revoke_all_of(conn: Connection, account: UUID, subject: UUID, at: datetime, reason: str) -> None:
-    """Ends all sessions of a reader."""
+async def revoke_all_of(
+    conn: Connection, account: UUID, principal: UUID, at: datetime, reason: str, *, but: UUID | None = None
+) -> None:
+    """Ends all sessions of a reader, or of a person in an account; all but one where that is given."""
     await conn.execute(
         """
         UPDATE session SET revoked_at = $3, revoked_reason = $4
-        WHERE account_id = $1 AND subject_id = $2 AND revoked_at IS NULL
+        WHERE account_id = $1 AND (subject_id = $2 OR person_id = $2) AND revoked_at IS NULL
+            AND id IS DISTINCT FROM $5
         """,
         account,
-        subject,
+        principal,
         at,
         reason,
+        but,
     )
 
 

@@ -12,8 +12,9 @@ async def add(conn: Connection, pending: Pending) -> None:
     """Adds a sign-in that waits."""
     await conn.execute(
         """
-        INSERT INTO sign_in (account_id, id, kind, live, principal_id, role, proven, next, methods, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        INSERT INTO sign_in
+            (account_id, id, kind, live, principal_id, role, proven, next, methods, expires_at, must_change)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         """,
         pending.door.account,
         pending.id,
@@ -25,6 +26,7 @@ async def add(conn: Connection, pending: Pending) -> None:
         pending.next,
         list(pending.methods),
         pending.expires_at,
+        pending.must_change,
     )
 
 
@@ -32,7 +34,7 @@ async def find(conn: Connection, account: UUID, sign_in: UUID, now: datetime) ->
     """Reads a sign-in that still waits."""
     row = await conn.fetchrow(
         """
-        SELECT id, account_id, kind, live, principal_id, role, proven, next, methods, expires_at
+        SELECT id, account_id, kind, live, principal_id, role, proven, next, methods, expires_at, must_change
         FROM sign_in WHERE account_id = $1 AND id = $2 AND expires_at > $3
         """,
         account,
@@ -61,4 +63,6 @@ async def remove(conn: Connection, account: UUID, sign_in: UUID) -> bool:
 
 def _pending(row: Any) -> Pending:
     door = Door(row["kind"], row["account_id"], row["live"], row["principal_id"], row["role"])
-    return Pending(row["id"], door, tuple(row["proven"]), row["next"], tuple(row["methods"]), row["expires_at"])
+    return Pending(
+        row["id"], door, tuple(row["proven"]), row["next"], tuple(row["methods"]), row["expires_at"], row["must_change"]
+    )

@@ -2,8 +2,16 @@
 
 from services.auth.servicer.account import AccountServicer
 from services.auth.servicer.api_key import ApiKeyServicer
+from services.auth.servicer.password import PasswordServicer
 from services.auth.servicer.session import SessionServicer
 from services.auth.servicer.subscriber_session import SubscriberSessionServicer
 from services.auth.servicer.team import TeamServicer
 
-__all__ = ["AccountServicer", "ApiKeyServicer", "SessionServicer", "SubscriberSessionServicer", "TeamServicer"]
+__all__ = [
+    "AccountServicer",
+    "ApiKeyServicer",
+    "PasswordServicer",
+    "SessionServicer",
+    "SubscriberSessionServicer",
+    "TeamServicer",
+]

@@ -9,17 +9,18 @@ from libs.clock import WallClock
 from libs.ids import IdSource
 from libs.postgres import Connection, Database, violated
 from libs.vault import Vault
-from services.auth.clients import Subjects
+from services.auth.clients.peers import Subjects
 from services.auth.domain import account as account_rules
 from services.auth.domain import challenge as rules
 from services.auth.domain import session
 from services.auth.domain.credential import Credential
-from services.auth.domain.password import LONGEST, checked_password
+from services.auth.domain.password import LONGEST
 from services.auth.domain.sign_in import PASSWORD, Door
-from services.auth.repository import CREDENTIAL_TABLE, credentials, sessions
+from services.auth.repository import CREDENTIAL_TABLE, accounts, credentials, sessions
 from services.auth.usecases import addresses
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.facts import Facts
+from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher
 from services.auth.usecases.secrets import TokenSecrets, blinded
 from services.auth.usecases.sessions import Pair
@@ -38,6 +39,7 @@ class Registration:
         db: Database,
         vault: Vault,
         hasher: PasswordHasher,
+        policy: PasswordPolicy,
         challenges: Challenges,
         sign_in: SignIn,
         subjects: Subjects,
@@ -49,6 +51,7 @@ class Registration:
         self._db = db
         self._vault = vault
         self._hasher = hasher
+        self._policy = policy
         self._challenges = challenges
         self._sign_in = sign_in
         self._subjects = subjects
@@ -67,10 +70,12 @@ class Registration:
         account = who.require_account()
         address = addresses.checked(email)
         called = account_rules.checked_name(name, longest=_LONGEST_NAME, least=0)
-        hashed = await self._hasher.hash(checked_password(password))
         index = await self._vault.blind_index(account, "email", address)
         async with self._db.tenant(account, "find_credential", read_only=True) as conn:
             known = await credentials.find_by_email(conn, account, index)
+            publisher = await accounts.find(conn, account)
+        await self._policy.check(password, words_of(publisher, address, called))
+        hashed = await self._hasher.hash(password)
         prepared = await self._challenges.prepare(
             rules.ALREADY_REGISTERED if known else rules.VERIFY_REGISTRATION,
             account,
@@ -152,13 +157,16 @@ class Registration:
         if known is None or not verdict.matches:
             raise credentials_invalid()
         fresh = await self._hasher.rehash(password) if verdict.stale else None
+        breached = known.must_change or await self._policy.breached(password)
 
-        async def rehash(conn: Connection) -> None:
+        async def write(conn: Connection) -> None:
             if fresh is not None:
                 await credentials.replace_password(conn, account, known.id, known.password, fresh)
+            if breached and not known.must_change:
+                await credentials.demand_change(conn, account, known.id)
 
         door = Door(session.SUBSCRIBER, account, who.live, known.subject)
-        return await self._sign_in.proven(door, (PASSWORD,), rehash)
+        return await self._sign_in.proven(door, (PASSWORD,), write, must_change=breached)
 
 
 def refuse_endless(password: str) -> None:

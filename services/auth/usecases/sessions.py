@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from gatefold.auth.v1 import event_pb2
@@ -9,11 +10,12 @@ from gatefold.auth.v1 import event_pb2
 from libs import errors, ids, outbox
 from libs.clock import Clock
 from libs.ids import IdSource
-from libs.postgres import Connection, Database
+from libs.postgres import Connection, Database, as_tenant
 from libs.telemetry import Telemetry
 from services.auth.domain import roles, session
 from services.auth.domain.account import Account
 from services.auth.domain.session import Answer, Session
+from services.auth.domain.sign_in import Door
 from services.auth.repository import accounts, credentials, people, sessions
 from services.auth.usecases.access_tokens import AccessTokens, principal_id
 from services.auth.usecases.facts import Facts
@@ -146,6 +148,14 @@ class Sessions:
         if role is None:
             raise _invalid_grant()
         return role
+
+
+async def end_all(conn: Connection, door: Door, at: datetime, reason: str, *, but: UUID | None = None) -> None:
+    """Ends all sessions of whoever goes in, a person's in every account; in a transaction of whatever account."""
+    everywhere = [door.account] if door.kind == session.SUBSCRIBER else None
+    for account in everywhere or await people.session_accounts_of(conn, door.principal):
+        async with as_tenant(conn, account):
+            await sessions.revoke_all_of(conn, account, door.principal, at, reason, but=but)
 
 
 async def staff_role(db: Database, account: Account, person: UUID) -> str | None:

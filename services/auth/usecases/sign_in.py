@@ -4,7 +4,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from libs import errors
@@ -53,9 +53,14 @@ class SignIn:
         self._clock = clock
         self._make = make
 
-    async def proven(self, door: Door, methods: tuple[str, ...], write: Write | None = None) -> Pair | Waiting:
-        """Begins a session when `methods` are enough, or a wait for what is missing; `write` commits with either."""
-        standing = await self._standing(door)
+    async def proven(
+        self, door: Door, methods: tuple[str, ...], write: Write | None = None, *, must_change: bool = False
+    ) -> Pair | Waiting:
+        """Begins a session when `methods` are enough, or a wait for what is missing; `write` commits with either.
+
+        `must_change` says that the password which was proven is known to attackers.
+        """
+        standing = replace(await self._standing(door), password_must_change=must_change)
         following = sign_in.step(methods, standing)
         if following is None:
             return await self._begin(door, sign_in.acr(methods, standing), write)
@@ -65,6 +70,7 @@ class SignIn:
             proven=methods,
             next=following,
             methods=standing.factors if following == sign_in.SECOND_FACTOR else (),
+            must_change=must_change,
             expires_at=self._clock.wall() + sign_in.LIFETIME,
         )
         async with self._db.tenant(door.account, "wait_for_more") as conn:
@@ -96,14 +102,21 @@ class SignIn:
 
     async def go_on(self, pending: Pending, method: str, write: Write | None = None) -> Pair | Waiting:
         """Goes on with one more method proven; whoever is second to spend the wait is refused."""
+        spend = self._spending(pending, write)
+        return await self.proven(pending.door, (*pending.proven, method), spend, must_change=pending.must_change)
 
+    async def changed(self, pending: Pending, write: Write) -> Pair | Waiting:
+        """Goes on with a new password, which `write` stores; whoever is second is refused."""
+        return await self.proven(pending.door, pending.proven, self._spending(pending, write))
+
+    def _spending(self, pending: Pending, write: Write | None) -> Write:
         async def spend(conn: Connection) -> None:
             if not await sign_ins.remove(conn, pending.door.account, pending.id):
                 raise sign_in_expired()
             if write is not None:
                 await write(conn)
 
-        return await self.proven(pending.door, (*pending.proven, method), spend)
+        return spend
 
     async def _begin(self, door: Door, acr: str, write: Write | None) -> Pair:
         held = self._sessions.begin(door.kind, door.account, door.principal, live=door.live, acr=acr)

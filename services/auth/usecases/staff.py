@@ -7,18 +7,18 @@ from uuid import UUID
 from libs import caller, errors, ids
 from libs.clock import WallClock
 from libs.ids import IdSource
-from libs.postgres import PLATFORM, Database, violated
+from libs.postgres import PLATFORM, Connection, Database, violated
 from libs.vault import Vault
 from services.auth.domain import account as account_rules
 from services.auth.domain import roles, session
 from services.auth.domain.account import Account
 from services.auth.domain.challenge import hash_of
-from services.auth.domain.password import checked_password
 from services.auth.domain.sign_in import PASSWORD, Door
 from services.auth.domain.team import Person
 from services.auth.repository import PERSON_TABLE, accounts, bootstrap, people
 from services.auth.usecases import addresses
 from services.auth.usecases.challenges import repeats, token_spent
+from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher
 from services.auth.usecases.registration import credentials_invalid, refuse_endless
 from services.auth.usecases.sessions import Pair, staff_role
@@ -92,9 +92,12 @@ class People:
 class Staff:
     """Staff and operators."""
 
-    def __init__(self, db: Database, persons: People, sign_in: SignIn, clock: WallClock) -> None:
+    def __init__(
+        self, db: Database, persons: People, policy: PasswordPolicy, sign_in: SignIn, clock: WallClock
+    ) -> None:
         self._db = db
         self._people = persons
+        self._policy = policy
         self._sign_in = sign_in
         self._clock = clock
 
@@ -106,7 +109,7 @@ class Staff:
         """
         address = addresses.checked(email)
         called = account_rules.checked_name(name)
-        checked_password(password)
+        await self._policy.check(password, words_of(None, address, called))
         request_id = caller.current().request_id
         async with self._db.transaction("read_bootstrap_token", read_only=True) as conn:
             row = await bootstrap.find(conn, hash_of(token))
@@ -147,6 +150,12 @@ class Staff:
         address = addresses.checked(email)
         refuse_endless(password)
         person = await self._people.prove(password, await self._people.find(await self._people.index(address)))
+        breached = person.must_change or await self._policy.breached(password)
+
+        async def write(conn: Connection) -> None:
+            if breached and not person.must_change:
+                await people.demand_change(conn, person.id)
+
         if account is None and person.operator:
             door = Door(session.OPERATOR, PLATFORM, live=True, principal=person.id, role=roles.OPERATOR)
         else:
@@ -155,7 +164,7 @@ class Staff:
             if role is None:
                 raise _account_not_found()
             door = Door(session.STAFF, chosen.id, chosen.live, person.id, role)
-        return await self._sign_in.proven(door, (PASSWORD,))
+        return await self._sign_in.proven(door, (PASSWORD,), write, must_change=breached)
 
     async def _choose(self, person: UUID, account: UUID | None) -> Account:
         async with self._db.transaction("choose_account", read_only=True) as conn:

@@ -14,11 +14,11 @@ from services.auth.domain import account as account_rules
 from services.auth.domain import challenge as rules
 from services.auth.domain import roles
 from services.auth.domain.challenge import Challenge
-from services.auth.domain.password import checked_password
 from services.auth.domain.team import Membership
 from services.auth.repository import MEMBERSHIP_TABLE, accounts, people
 from services.auth.usecases import addresses
 from services.auth.usecases.challenges import Challenges
+from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.staff import People
 
 _EMAIL_FIELD = 1
@@ -47,11 +47,19 @@ class Team:
     """The people who work for a publisher."""
 
     def __init__(
-        self, db: Database, vault: Vault, persons: People, challenges: Challenges, clock: WallClock, make: IdSource
+        self,
+        db: Database,
+        vault: Vault,
+        persons: People,
+        policy: PasswordPolicy,
+        challenges: Challenges,
+        clock: WallClock,
+        make: IdSource,
     ) -> None:
         self._db = db
         self._vault = vault
         self._people = persons
+        self._policy = policy
         self._challenges = challenges
         self._clock = clock
         self._make = make
@@ -131,7 +139,10 @@ class Team:
         index = await self._people.index(email)
         known = await self._people.find(index)
         if known is None:
-            person = await self._people.prepare(email, called, checked_password(password), operator=False)
+            async with self._db.transaction("find_account", read_only=True) as conn:
+                publisher = await accounts.find(conn, account)
+            await self._policy.check(password, words_of(publisher, email, called))
+            person = await self._people.prepare(email, called, password, operator=False)
         else:
             person = await self._people.prove(password, known)
         now = self._clock.wall()

@@ -14,7 +14,7 @@ from libs.caller import Caller
 from libs.clock import SystemClock
 from libs.errors import GatefoldError, Kind
 from libs.postgres import Database
-from services.auth.clients import PeerClock
+from services.auth.clients.peers import PeerClock
 
 LONGEST = timedelta(days=730)
 _ADVANCE = "gatefold.auth.v1.AccountService/AdvanceTestClock"

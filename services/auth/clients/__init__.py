@@ -1,0 +1,1 @@
+"""What auth asks of others: services, and sources of breached passwords."""
