@@ -30,7 +30,14 @@ from services.auth.clients.breach_range import RangeSource, SourceAwayError
 from services.auth.clients.peers import PeerClock, Subjects
 from services.auth.config import BootstrapConfig, BreachConfig, Config, RotationConfig, SyncConfig
 from services.auth.domain.sign_in import Door, Standing
-from services.auth.repository import CHALLENGE_TABLE, CREDENTIAL_TABLE, SESSION_TABLE
+from services.auth.repository import (
+    CHALLENGE_TABLE,
+    CREDENTIAL_TABLE,
+    FACTOR_ATTEMPT_TABLE,
+    FACTOR_TABLE,
+    RECOVERY_CODE_TABLE,
+    SESSION_TABLE,
+)
 from services.auth.usecases.access_tokens import AccessTokens
 from services.auth.usecases.accounts import Accounts
 from services.auth.usecases.api_keys import ApiKeys
@@ -56,6 +63,9 @@ CLOCK_PEERS = ("subscriber", "billing", "notify")
 PERSONAL_TABLES = (
     SubjectTable("session", number=SESSION_TABLE),
     SubjectTable("challenge", number=CHALLENGE_TABLE),
+    SubjectTable("factor", number=FACTOR_TABLE),
+    SubjectTable("recovery_code", number=RECOVERY_CODE_TABLE),
+    SubjectTable("factor_attempt", number=FACTOR_ATTEMPT_TABLE),
     SubjectTable("credential", number=CREDENTIAL_TABLE),
 )
 

@@ -71,6 +71,8 @@ class Pending:
     expires_at: datetime
     must_change: bool = False
     """The password that was proven is known to attackers."""
+    session: UUID | None = None
+    """The session that is proven anew (step-up); None where a new one is to begin."""
 
 
 def step(proven: tuple[str, ...], standing: Standing) -> str | None:
@@ -86,8 +88,22 @@ def step(proven: tuple[str, ...], standing: Standing) -> str | None:
 
 
 def strong(proven: tuple[str, ...]) -> bool:
-    """Tells whether the proofs make two factors; a passkey does by itself, since it verifies its user."""
-    return PASSKEY in proven or bool(_FIRST.intersection(proven) and _SECOND.intersection(proven))
+    """Tells whether the proofs make two factors; a passkey does by itself, since it verifies its user.
+
+    A link and a code that went to the same mailbox are one factor.
+    """
+    second = _SECOND.intersection(proven)
+    first = _FIRST.intersection(proven) - ({EMAIL_LINK} if second == {EMAIL_CODE} else set())
+    return PASSKEY in proven or bool(first and second)
+
+
+def methods(proven: tuple[str, ...], standing: Standing) -> tuple[str, ...]:
+    """Returns the second factors that would add to what was proven.
+
+    A code by mail adds nothing to a link by mail; nor does it alone to a session (step-up), for whoever holds the
+    mailbox may have begun the session with it.
+    """
+    return tuple(one for one in standing.factors if one != EMAIL_CODE or strong((*proven, one)))
 
 
 def acr(proven: tuple[str, ...], standing: Standing) -> str:

@@ -8,6 +8,9 @@ CREDENTIAL_TABLE = 103
 CHALLENGE_TABLE = 104
 SIGNING_KEY_TABLE = 105
 SESSION_TABLE = 106
+FACTOR_TABLE = 107
+RECOVERY_CODE_TABLE = 108
+FACTOR_ATTEMPT_TABLE = 109
 """Stable table numbers that sealed values are bound to: never reused."""
 
 NEWEST = UUID(int=(1 << 128) - 1)

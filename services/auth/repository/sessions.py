@@ -68,6 +68,17 @@ async def rotate(conn: Connection, account: UUID, session: UUID, at: datetime) -
     )
 
 
+async def assure(conn: Connection, account: UUID, session: UUID, acr: str, authenticated_at: datetime) -> None:
+    """Stores what a session was proven to be, and when."""
+    await conn.execute(
+        "UPDATE session SET acr = $3, authenticated_at = $4 WHERE account_id = $1 AND id = $2",
+        account,
+        session,
+        acr,
+        authenticated_at,
+    )
+
+
 async def revoke(conn: Connection, account: UUID, session: UUID, at: datetime, reason: str) -> None:
     """Ends a session, unless it has ended."""
     await conn.execute(

@@ -12,9 +12,9 @@ async def add(conn: Connection, pending: Pending) -> None:
     """Adds a sign-in that waits."""
     await conn.execute(
         """
-        INSERT INTO sign_in
-            (account_id, id, kind, live, principal_id, role, proven, next, methods, expires_at, must_change)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        INSERT INTO sign_in (account_id, id, kind, live, principal_id, role, proven, next, methods, expires_at,
+            must_change, session_id)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
         """,
         pending.door.account,
         pending.id,
@@ -27,6 +27,7 @@ async def add(conn: Connection, pending: Pending) -> None:
         list(pending.methods),
         pending.expires_at,
         pending.must_change,
+        pending.session,
     )
 
 
@@ -34,7 +35,8 @@ async def find(conn: Connection, account: UUID, sign_in: UUID, now: datetime) ->
     """Reads a sign-in that still waits."""
     row = await conn.fetchrow(
         """
-        SELECT id, account_id, kind, live, principal_id, role, proven, next, methods, expires_at, must_change
+        SELECT id, account_id, kind, live, principal_id, role, proven, next, methods, expires_at, must_change,
+            session_id
         FROM sign_in WHERE account_id = $1 AND id = $2 AND expires_at > $3
         """,
         account,
@@ -44,15 +46,38 @@ async def find(conn: Connection, account: UUID, sign_in: UUID, now: datetime) ->
     return _pending(row) if row else None
 
 
-async def count_try(conn: Connection, account: UUID, sign_in: UUID, most: int) -> bool:
-    """Counts a try; answers False when there were too many already."""
-    row = await conn.fetchrow(
+async def count_try(conn: Connection, account: UUID, sign_in: UUID, most: int) -> int | None:
+    """Counts a try and returns which it is, from 1; None when there were too many already."""
+    tries: int | None = await conn.fetchval(
         "UPDATE sign_in SET tries = tries + 1 WHERE account_id = $1 AND id = $2 AND tries < $3 RETURNING tries",
         account,
         sign_in,
         most,
     )
+    return tries
+
+
+async def count_code(conn: Connection, account: UUID, sign_in: UUID, code: UUID, most: int) -> bool:
+    """Makes a mailed code the one that counts; answers False when enough were mailed."""
+    row = await conn.fetchrow(
+        """
+        UPDATE sign_in SET codes_sent = codes_sent + 1, code_id = $3
+        WHERE account_id = $1 AND id = $2 AND codes_sent < $4 RETURNING id
+        """,
+        account,
+        sign_in,
+        code,
+        most,
+    )
     return row is not None
+
+
+async def code_of(conn: Connection, account: UUID, sign_in: UUID) -> UUID | None:
+    """Reads the challenge whose mailed code counts."""
+    code: UUID | None = await conn.fetchval(
+        "SELECT code_id FROM sign_in WHERE account_id = $1 AND id = $2", account, sign_in
+    )
+    return code
 
 
 async def remove(conn: Connection, account: UUID, sign_in: UUID) -> bool:
@@ -64,5 +89,12 @@ async def remove(conn: Connection, account: UUID, sign_in: UUID) -> bool:
 def _pending(row: Any) -> Pending:
     door = Door(row["kind"], row["account_id"], row["live"], row["principal_id"], row["role"])
     return Pending(
-        row["id"], door, tuple(row["proven"]), row["next"], tuple(row["methods"]), row["expires_at"], row["must_change"]
+        id=row["id"],
+        door=door,
+        proven=tuple(row["proven"]),
+        next=row["next"],
+        methods=tuple(row["methods"]),
+        expires_at=row["expires_at"],
+        session=row["session_id"],
+        must_change=row["must_change"],
     )

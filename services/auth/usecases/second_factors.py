@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from libs import errors
-from services.auth.domain.sign_in import SECOND_FACTOR, Door
+from services.auth.domain.sign_in import SECOND_FACTOR, Door, Pending
 from services.auth.usecases.sessions import Pair
-from services.auth.usecases.sign_in import SignIn, Waiting, Write
+from services.auth.usecases.sign_in import SignIn, Waiting, Write, sign_in_expired
 
 
 class Method(Protocol):
@@ -15,10 +15,11 @@ class Method(Protocol):
     async def set_up(self, door: Door) -> bool:
         """Tells whether whoever goes in has it."""
 
-    async def check(self, door: Door, proof: str) -> Write | None:
+    async def check(self, pending: Pending, proof: str) -> Write | None:
         """Returns what spends the proof, in the transaction that goes on; None for a wrong one.
 
-        The write raises `second_factor_wrong()` when the proof was spent in the meantime.
+        That transaction is the session's account's: rows of a person are reached by `as_tenant`. The write raises
+        `second_factor_wrong()` when the proof was spent in the meantime.
         """
 
 
@@ -31,10 +32,14 @@ class SecondFactors:
 
     async def complete(self, token: str, method: str, proof: str) -> Pair | Waiting:
         """Goes on with a sign-in. Raises `unauthenticated` with reason `sign_in_expired` or `second_factor_wrong`."""
-        pending = await self._sign_in.waiting(token, SECOND_FACTOR)
-        await self._sign_in.count_try(pending)
+        return await self.prove(await self._sign_in.waiting(token, SECOND_FACTOR), method, proof)
+
+    async def prove(self, pending: Pending, method: str, proof: str) -> Pair | Waiting:
+        """Goes on with what waits; raises as `complete`."""
+        if not await self._sign_in.count_try(pending):
+            raise sign_in_expired()
         chosen = self._methods.get(method) if method in pending.methods else None
-        spend = await chosen.check(pending.door, proof) if chosen is not None else None
+        spend = await chosen.check(pending, proof) if chosen is not None else None
         if spend is None:
             raise second_factor_wrong()
         return await self._sign_in.go_on(pending, method, spend)

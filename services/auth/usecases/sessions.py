@@ -1,7 +1,7 @@
 """Owns sessions: starting one, following refresh tokens, signing out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -86,6 +86,34 @@ class Sessions:
         """Returns the tokens of a generation."""
         refresh = session.refresh_token(held.id, held.salt, generation, self._secret)
         return Pair(await self._tokens.issue(held, role), refresh, held)
+
+    async def prove_anew(self, conn: Connection, account: UUID, key: UUID, acr: str) -> Session | None:
+        """Gives a session the assurance that was just proven, and a fresh `auth_time`; None when it is over.
+
+        One that may only enrol stays so until a second factor is proven.
+        """
+        now = self._clock.wall()
+        held = await sessions.lock(conn, account, key)
+        if held is None or held.revoked_at is not None or now >= held.expires_at:
+            return None
+        enrols = held.acr == session.ENROL and acr != session.AAL2
+        renewed = replace(held, acr=session.ENROL if enrols else acr, authenticated_at=now)
+        await sessions.assure(conn, account, key, renewed.acr, renewed.authenticated_at)
+        return renewed
+
+    async def strengthen(self, conn: Connection, account: UUID, key: UUID) -> Session | None:
+        """Gives a session to which a second factor was added its assurance; `auth_time` stays. None when it is over."""
+        held = await sessions.lock(conn, account, key)
+        if held is None or held.revoked_at is not None or self._clock.wall() >= held.expires_at:
+            return None
+        await sessions.assure(conn, account, key, session.AAL2, held.authenticated_at)
+        return replace(held, acr=session.AAL2)
+
+    async def access(self, held: Session) -> Pair:
+        """Returns a new access token alone: the refresh token that the session has goes on."""
+        role = await self._standing(held)
+        token = await self._tokens.issue(held, None if held.acr == session.ENROL else role)
+        return Pair(token, "", held)
 
     async def refresh(self, token: str) -> Pair:
         """Exchanges a refresh token for the next pair. Raises `malformed("invalid_grant")` (RFC 6749, 5.2).

@@ -69,11 +69,36 @@ class SignIn:
             door=door,
             proven=methods,
             next=following,
-            methods=standing.factors if following == sign_in.SECOND_FACTOR else (),
+            methods=sign_in.methods(methods, standing) if following == sign_in.SECOND_FACTOR else (),
             must_change=must_change,
             expires_at=self._clock.wall() + sign_in.LIFETIME,
         )
-        async with self._db.tenant(door.account, "wait_for_more") as conn:
+        return await self._wait(pending, write)
+
+    async def prove_anew(self, door: Door, held: UUID, methods: tuple[str, ...]) -> Pair | Waiting:
+        """Begins to prove a session anew (step-up, RFC 9470), with the password or without.
+
+        Where a second factor is set up it is waited for; otherwise the password is enough, and
+        `invalid("password_required")` is raised without it.
+        """
+        standing = await self._standing(door)
+        if standing.factors:
+            pending = Pending(
+                id=self._make.new(),
+                door=door,
+                proven=methods,
+                next=sign_in.SECOND_FACTOR,
+                methods=sign_in.methods(methods, standing),
+                expires_at=self._clock.wall() + sign_in.LIFETIME,
+                session=held,
+            )
+            return await self._wait(pending)
+        if not methods:
+            raise errors.invalid("password_required", "Give the password.", field="password")
+        return await self._renew(door, held, session.AAL1)
+
+    async def _wait(self, pending: Pending, write: Write | None = None) -> Waiting:
+        async with self._db.tenant(pending.door.account, "wait_for_more") as conn:
             await sign_ins.add(conn, pending)
             if write is not None:
                 await write(conn)
@@ -90,19 +115,25 @@ class SignIn:
                 return found
         raise sign_in_expired()
 
-    async def count_try(self, pending: Pending) -> None:
-        """Counts a second factor before it is looked at; raises `unauthenticated("sign_in_expired")` beyond five.
+    async def count_try(self, pending: Pending) -> int:
+        """Counts a second factor before it is looked at, and returns which it is; 0 when there were five.
 
         Counted first and atomically, so that codes tried in parallel are no more tries than those in a row.
         """
         async with self._db.tenant(pending.door.account, "count_second_factor") as conn:
-            counted = await sign_ins.count_try(conn, pending.door.account, pending.id, sign_in.MOST_TRIES)
-        if not counted:
-            raise sign_in_expired()
+            return await sign_ins.count_try(conn, pending.door.account, pending.id, sign_in.MOST_TRIES) or 0
+
+    async def end(self, pending: Pending, write: Write | None = None) -> None:
+        """Ends a wait for good; `write` commits with it, once."""
+        async with self._db.tenant(pending.door.account, "end_sign_in") as conn:
+            if await sign_ins.remove(conn, pending.door.account, pending.id) and write is not None:
+                await write(conn)
 
     async def go_on(self, pending: Pending, method: str, write: Write | None = None) -> Pair | Waiting:
         """Goes on with one more method proven; whoever is second to spend the wait is refused."""
         spend = self._spending(pending, write)
+        if pending.session is not None:
+            return await self._renew(pending.door, pending.session, session.AAL2, spend)
         return await self.proven(pending.door, (*pending.proven, method), spend, must_change=pending.must_change)
 
     async def changed(self, pending: Pending, write: Write) -> Pair | Waiting:
@@ -117,6 +148,15 @@ class SignIn:
                 await write(conn)
 
         return spend
+
+    async def _renew(self, door: Door, held: UUID, acr: str, write: Write | None = None) -> Pair:
+        async with self._db.tenant(door.account, "step_up") as conn:
+            if write is not None:
+                await write(conn)
+            renewed = await self._sessions.prove_anew(conn, door.account, held, acr)
+            if renewed is None:
+                raise sign_in_expired()
+        return await self._sessions.access(renewed)
 
     async def _begin(self, door: Door, acr: str, write: Write | None) -> Pair:
         held = self._sessions.begin(door.kind, door.account, door.principal, live=door.live, acr=acr)

@@ -3,7 +3,16 @@
 import pytest
 
 from services.auth.domain import session, sign_in
-from services.auth.domain.sign_in import EMAIL_LINK, FEDERATED, PASSKEY, PASSWORD, RECOVERY_CODE, TOTP, Standing
+from services.auth.domain.sign_in import (
+    EMAIL_CODE,
+    EMAIL_LINK,
+    FEDERATED,
+    PASSKEY,
+    PASSWORD,
+    RECOVERY_CODE,
+    TOTP,
+    Standing,
+)
 
 PLAIN = Standing()
 ENROLLED = Standing(factors=(TOTP,))
@@ -49,3 +58,17 @@ def test_who_must_have_a_factor_and_has_none_may_do_nothing_but_add_one() -> Non
     assert sign_in.step((PASSWORD,), required) is None
     assert sign_in.acr((PASSWORD,), required) == session.ENROL
     assert sign_in.acr((PASSWORD, TOTP), required) == session.AAL2
+
+
+@pytest.mark.case("auth-34")
+def test_a_code_in_the_mailbox_that_the_link_came_to_is_no_second_factor() -> None:
+    both = Standing(factors=(TOTP, EMAIL_CODE))
+    assert not sign_in.strong((EMAIL_LINK, EMAIL_CODE))
+    assert sign_in.methods((EMAIL_LINK,), both) == (TOTP,)
+    assert sign_in.methods((PASSWORD,), both) == (TOTP, EMAIL_CODE)
+    assert sign_in.step((EMAIL_LINK, EMAIL_CODE), both) == sign_in.SECOND_FACTOR
+    assert sign_in.strong((EMAIL_LINK, EMAIL_CODE, PASSWORD))
+
+
+def test_a_session_alone_is_not_proven_anew_by_a_code_by_mail() -> None:
+    assert sign_in.methods((), Standing(factors=(EMAIL_CODE, RECOVERY_CODE))) == (RECOVERY_CODE,)
