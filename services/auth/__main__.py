@@ -9,6 +9,7 @@ from uuid import UUID
 from gatefold.auth.v1.account_pb2_grpc import add_AccountServiceServicer_to_server
 from gatefold.auth.v1.api_key_pb2_grpc import add_ApiKeyServiceServicer_to_server
 from gatefold.auth.v1.password_pb2_grpc import add_PasswordServiceServicer_to_server
+from gatefold.auth.v1.recovery_pb2_grpc import add_RecoveryServiceServicer_to_server
 from gatefold.auth.v1.session_pb2_grpc import add_SessionServiceServicer_to_server
 from gatefold.auth.v1.subscriber_session_pb2_grpc import add_SubscriberSessionServiceServicer_to_server
 from gatefold.auth.v1.team_pb2_grpc import add_TeamServiceServicer_to_server
@@ -43,11 +44,14 @@ from services.auth.usecases.accounts import Accounts
 from services.auth.usecases.api_keys import ApiKeys
 from services.auth.usecases.breach_sync import BreachSync
 from services.auth.usecases.challenges import Challenges
+from services.auth.usecases.email_changes import EmailChanges
 from services.auth.usecases.expiry import Expiry
 from services.auth.usecases.facts import Facts
+from services.auth.usecases.magic_links import MagicLinks
 from services.auth.usecases.own_password import OwnPassword
 from services.auth.usecases.password_policy import Breaches, PasswordPolicy
 from services.auth.usecases.passwords import PasswordHasher, WorkMeter
+from services.auth.usecases.recovery import Recovery
 from services.auth.usecases.registration import Registration
 from services.auth.usecases.second_factors import Method, SecondFactors, set_up
 from services.auth.usecases.secrets import TokenSecrets
@@ -94,9 +98,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
 
     sign_in = SignIn(db, sessions, standing, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
-    registration = Registration(
-        db, vault, hasher, policy, challenges, sign_in, Subjects(service.channels), secrets, clock, make, facts
-    )
+    subjects = Subjects(service.channels)
+    registration = Registration(db, vault, hasher, policy, challenges, sign_in, subjects, secrets, clock, make, facts)
     api_keys = ApiKeys(db, settings.secrets.key_pepper.reveal().encode(), clock, make, os.urandom)
     peers = [PeerClock(service.channels, peer) for peer in CLOCK_PEERS]
     test_clock = TestClock(clock, db, AccountClocks(db), peers, _waiting(service))
@@ -111,6 +114,12 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_SessionServiceServicer_to_server, servicer.SessionServicer(staff, second_factors, sessions, keys))
     readers = servicer.SubscriberSessionServicer(registration, challenges)
     service.add(add_SubscriberSessionServiceServicer_to_server, readers)
+    recovery = servicer.RecoveryServicer(
+        Recovery(db, vault, hasher, policy, standing, challenges, persons, clock, make),
+        MagicLinks(challenges, sign_in, os.urandom),
+        EmailChanges(db, vault, challenges, subjects, clock),
+    )
+    service.add(add_RecoveryServiceServicer_to_server, recovery)
     service.background("housekeeping", worker.Housekeeping(keys, Expiry(service.jobs, clock)).run)
     service.holds_personal_data(PERSONAL_TABLES)
     await service.serve()

@@ -29,6 +29,11 @@ class Subjects:
         response = await self._stub.EnsureSubject(request, timeout=TIMEOUT_SECONDS)
         return ids.decode("subj", response.subject_id, field="subject_id")
 
+    async def change_email(self, subject: UUID, email: str) -> None:
+        """Gives a reader's profile another address; repeating it is harmless. Raises `precondition("email_taken")`."""
+        request = subscriber_pb2.ChangeEmailRequest(subject_id=ids.encode("subj", subject), email=email)
+        await self._stub.ChangeEmail(request, timeout=TIMEOUT_SECONDS)
+
 
 class PeerClock:
     """The clock of a test account in another service."""

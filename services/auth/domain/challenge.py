@@ -56,7 +56,14 @@ IN_FRAGMENT = frozenset({RESET_PASSWORD, MAGIC_LINK, CHANGE_EMAIL, REVERT_EMAIL,
 """Links whose token stands in the fragment, which a browser sends neither to a server nor as Referer."""
 WITH_TOKEN = IN_QUERY | IN_FRAGMENT
 
+BY_PASSWORD = frozenset({RESET_PASSWORD, MAGIC_LINK, UNLOCK, EMAIL_CODE})
+"""What is void once the password was set anew."""
+BY_ADDRESS = BY_PASSWORD | {CHANGE_EMAIL}
+"""What is void once another address counts."""
+
 _MARK = "gfct_"
+_BROWSER_MARK = "gfbs_"
+BROWSER_SECRET_BYTES = 32
 _CODE_DIGITS = 8
 """26 bits (ASVS 5.0 6.5.4 asks for 20), with five tries."""
 MOST_TRIES = 5
@@ -103,6 +110,11 @@ def code_of(challenge: UUID, secret: bytes) -> str:
     """Returns the code of eight digits, from HMAC-SHA-256 of the id: it is stored nowhere, not even hashed."""
     mac = hmac.digest(secret, b"code" + challenge.bytes, "sha256")
     return f"{int.from_bytes(mac[:16], 'big') % 10**_CODE_DIGITS:0{_CODE_DIGITS}}"
+
+
+def browser_secret(raw: bytes) -> str:
+    """Returns what the browser keeps that asks for a link."""
+    return _BROWSER_MARK + _text(raw)
 
 
 def hash_of(token: str) -> bytes:

@@ -27,6 +27,8 @@ SIGNED_OUT = "signed_out"
 REUSED = "refresh_token_reused"
 CREDENTIAL_REPLACED = "credential_replaced"
 PASSWORD_CHANGED = "password_changed"  # noqa: S105 — a reason
+PASSWORD_RESET = "password_reset"  # noqa: S105 — a reason
+EMAIL_REVERTED = "email_reverted"
 
 _MARK = "gfrt_"
 _HEAD = struct.Struct(">16sI")

@@ -80,7 +80,7 @@ def step(proven: tuple[str, ...], standing: Standing) -> str | None:
 
     The second factor comes before the new password, so that a breached password alone changes nothing.
     """
-    if standing.factors and not strong(proven):
+    if methods(proven, standing) and not strong(proven):
         return SECOND_FACTOR
     if standing.password_must_change and PASSWORD in proven:
         return CHANGE_PASSWORD

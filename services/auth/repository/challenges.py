@@ -132,6 +132,25 @@ async def void_open(conn: Connection, account: UUID, purpose: str, email_index: 
     )
 
 
+async def open_registrations(conn: Connection, account: UUID, email_index: bytes, now: datetime) -> list[Challenge]:
+    """Reads the registrations of an address that wait for proof, the newest of each password first."""
+    rows = await conn.fetch(
+        """
+        SELECT DISTINCT ON (password_hash) id, purpose, subject_id, membership_id, email_index, email_sealed,
+            name_sealed, password_scheme, password_params, password_pepper_id, password_hash, created_at, expires_at,
+            spent_at, spent_by, details_sealed, browser_hash
+        FROM challenge
+        WHERE account_id = $1 AND email_index = $2 AND purpose = 'verify_registration' AND spent_at IS NULL
+            AND expires_at > $3 AND password_hash IS NOT NULL
+        ORDER BY password_hash, id DESC
+        """,
+        account,
+        email_index,
+        now,
+    )
+    return [_challenge(row) for row in rows]
+
+
 async def void_of(conn: Connection, account: UUID, subject: UUID, purposes: Collection[str]) -> None:
     """Deletes somebody's open challenges."""
     await conn.execute(

@@ -128,6 +128,27 @@ async def change_password(
     return row is not None
 
 
+async def set_password(
+    conn: Connection, account: UUID, subject: UUID, email_index: bytes, password: StoredPassword
+) -> bool:
+    """Stores a new password of the reader who has the address; answers False when it is theirs no more."""
+    row = await conn.fetchrow(
+        """
+        UPDATE credential SET password_scheme = $4, password_params = $5, password_pepper_id = $6, password_hash = $7,
+            password_must_change = false
+        WHERE account_id = $1 AND subject_id = $2 AND email_index = $3 RETURNING id
+        """,
+        account,
+        subject,
+        email_index,
+        password.scheme,
+        password.params,
+        password.pepper_id,
+        password.hash,
+    )
+    return row is not None
+
+
 async def find(conn: Connection, account: UUID, subject: UUID) -> Credential | None:
     """Reads a reader's credential."""
     row = await conn.fetchrow(
@@ -140,6 +161,38 @@ async def find(conn: Connection, account: UUID, subject: UUID) -> Credential | N
         subject,
     )
     return _credential(row) if row else None
+
+
+async def has_address(conn: Connection, account: UUID, subject: UUID, email_index: bytes) -> bool:
+    """Tells whether the address is the reader's, and keeps it so until the transaction ends."""
+    row = await conn.fetchrow(
+        "SELECT id FROM credential WHERE account_id = $1 AND subject_id = $2 AND email_index = $3 FOR SHARE",
+        account,
+        subject,
+        email_index,
+    )
+    return row is not None
+
+
+async def change_address(
+    conn: Connection, account: UUID, credential: UUID, former_sealed: bytes, email_index: bytes, email_sealed: bytes
+) -> bool:
+    """Gives a credential another address; answers False when it had another than the former one.
+
+    Breaks `credential_email` when the address is another reader's.
+    """
+    row = await conn.fetchrow(
+        """
+        UPDATE credential SET email_index = $4, email_sealed = $5
+        WHERE account_id = $1 AND id = $2 AND email_sealed = $3 RETURNING id
+        """,
+        account,
+        credential,
+        former_sealed,
+        email_index,
+        email_sealed,
+    )
+    return row is not None
 
 
 async def is_erased(conn: Connection, account: UUID, subject: UUID) -> bool:

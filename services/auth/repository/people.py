@@ -105,6 +105,48 @@ async def change_password(conn: Connection, person: UUID, old: StoredPassword, n
     return row is not None
 
 
+async def set_password(conn: Connection, person: UUID, email_index: bytes, password: StoredPassword) -> bool:
+    """Stores a new password of the person who has the address; answers False when it is theirs no more."""
+    row = await conn.fetchrow(
+        """
+        UPDATE person SET password_scheme = $3, password_params = $4, password_pepper_id = $5, password_hash = $6,
+            password_must_change = false
+        WHERE id = $1 AND email_index = $2 RETURNING id
+        """,
+        person,
+        email_index,
+        password.scheme,
+        password.params,
+        password.pepper_id,
+        password.hash,
+    )
+    return row is not None
+
+
+async def change_address(
+    conn: Connection, person: UUID, former_sealed: bytes, email_index: bytes, email_sealed: bytes
+) -> bool:
+    """Gives a person another address; answers False when they had another than the former one.
+
+    Breaks `person_email` when the address is another person's.
+    """
+    row = await conn.fetchrow(
+        "UPDATE person SET email_index = $3, email_sealed = $4 WHERE id = $1 AND email_sealed = $2 RETURNING id",
+        person,
+        former_sealed,
+        email_index,
+        email_sealed,
+    )
+    return row is not None
+
+
+async def move_membership(conn: Connection, account: UUID, person: UUID, email_index: bytes) -> None:
+    """Finds a member by another address from now on; breaks `membership_email` when it is another member's."""
+    await conn.execute(
+        "UPDATE membership SET email_index = $3 WHERE account_id = $1 AND person_id = $2", account, person, email_index
+    )
+
+
 async def accounts_of(conn: Connection, person: UUID) -> list[UUID]:
     """Reads the live accounts a person may sign in to."""
     rows = await conn.fetch("SELECT account_id FROM staff_route WHERE person_id = $1 ORDER BY account_id", person)

@@ -86,6 +86,11 @@ async def remove(conn: Connection, account: UUID, sign_in: UUID) -> bool:
     return row is not None
 
 
+async def remove_of(conn: Connection, account: UUID, principal: UUID) -> None:
+    """Ends all that somebody waits with in an account."""
+    await conn.execute("DELETE FROM sign_in WHERE account_id = $1 AND principal_id = $2", account, principal)
+
+
 def _pending(row: Any) -> Pending:
     door = Door(row["kind"], row["account_id"], row["live"], row["principal_id"], row["role"])
     return Pending(

@@ -3,6 +3,7 @@
 from services.auth.servicer.account import AccountServicer
 from services.auth.servicer.api_key import ApiKeyServicer
 from services.auth.servicer.password import PasswordServicer
+from services.auth.servicer.recovery import RecoveryServicer
 from services.auth.servicer.session import SessionServicer
 from services.auth.servicer.subscriber_session import SubscriberSessionServicer
 from services.auth.servicer.team import TeamServicer
@@ -11,6 +12,7 @@ __all__ = [
     "AccountServicer",
     "ApiKeyServicer",
     "PasswordServicer",
+    "RecoveryServicer",
     "SessionServicer",
     "SubscriberSessionServicer",
     "TeamServicer",

@@ -21,6 +21,7 @@ from services.auth.domain.challenge import Challenge
 from services.auth.domain.password import StoredPassword
 from services.auth.domain.sign_in import Door
 from services.auth.repository import CHALLENGE_TABLE, CREDENTIAL_TABLE, accounts, challenges, credentials
+from services.auth.usecases import addresses
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.secrets import TokenSecrets
 
@@ -125,14 +126,52 @@ class Challenges:
         if door.kind != session.SUBSCRIBER:
             contacts = await self._contacts([door.principal])
             if door.principal not in contacts:
-                raise _principal_not_found()
+                raise principal_not_found()
             return contacts[door.principal]
-        async with self._db.tenant(door.account, "read_address", read_only=True) as conn:
-            held = await credentials.address_of(conn, door.account, door.principal)
+        email = await self._reader_address(door.account, door.principal)
+        if email is None:
+            raise principal_not_found()
+        return email, ""
+
+    async def door_of(self, account: UUID, principal: UUID) -> Door:
+        """Returns the door of whom a challenge under `account` was sent to; raises `not_found("account_not_found")`."""
+        if account == PLATFORM:
+            return Door(session.OPERATOR, PLATFORM, live=True, principal=principal)
+        async with self._db.transaction("find_account", read_only=True) as conn:
+            publisher = await accounts.find(conn, account)
+        if publisher is None:
+            raise errors.not_found("account_not_found", "There is no such account.")
+        return Door(session.SUBSCRIBER, account, publisher.live, principal)
+
+    async def ask_reader(
+        self, purpose: str, account: UUID, email: str, *, live: bool, browser_hash: bytes | None = None
+    ) -> None:
+        """Has a mail sent to the reader with an address, in the spelling that they proved: others that are found alike
+        may be another's mailbox. Earlier mails of the purpose are void.
+
+        Without such a reader the same steps make an inert challenge, so that the answer and the work tell nothing
+        (ASVS 5.0 6.3.8).
+        """
+        address = addresses.checked(email)
+        index = await self._vault.blind_index(account, "email", address)
+        async with self._db.tenant(account, "find_credential", read_only=True) as conn:
+            known = await credentials.find_by_email(conn, account, index)
+        subject = known.subject if known else self._make.new()
+        proven = await self._reader_address(account, subject)
+        prepared = await self.prepare(
+            purpose, account, subject, proven or address, inert=proven is None, browser_hash=browser_hash
+        )
+        async with self._db.tenant(account, "ask_reader") as conn:
+            await self.void(conn, account, purpose, index)
+            await self.store(conn, account, prepared, live=live)
+
+    async def _reader_address(self, account: UUID, subject: UUID) -> str | None:
+        async with self._db.tenant(account, "read_address", read_only=True) as conn:
+            held = await credentials.address_of(conn, account, subject)
         if held is None:
-            raise _principal_not_found()
-        cipher = await self._vault.cipher(door.account, door.principal)
-        return cipher.open(CREDENTIAL_TABLE, _EMAIL_FIELD, held[0], held[1]).decode(), ""
+            return None
+        cipher = await self._vault.cipher(account, subject)
+        return cipher.open(CREDENTIAL_TABLE, _EMAIL_FIELD, held[0], held[1]).decode()
 
     async def store_for(self, conn: Connection, door: Door, prepared: Challenge) -> None:
         """Stores what `prepare_for` made and has it sent, in a transaction of whatever account.
@@ -160,12 +199,12 @@ class Challenges:
         async with self._db.transaction("find_challenge", read_only=True) as conn:
             route = await challenges.route(conn, rules.hash_of(token))
         if route is None:
-            raise _token_invalid()
+            raise token_invalid()
         account, key = route
         async with self._db.tenant(account, "read_challenge", read_only=True) as conn:
             found = await challenges.find(conn, account, key)
         if found is None or found.purpose != purpose:
-            raise _token_invalid()
+            raise token_invalid()
         if found.spent_at is not None:
             if not repeats(found.spent_by):
                 raise token_spent()
@@ -261,7 +300,8 @@ def token_spent() -> errors.GatefoldError:
     return errors.not_found("token_spent", "This link has been used already.")
 
 
-def _token_invalid() -> errors.GatefoldError:
+def token_invalid() -> errors.GatefoldError:
+    """Returns the error of a token that nobody was sent, or not for this."""
     return errors.not_found("token_invalid", "This link is not valid.")
 
 
@@ -269,5 +309,6 @@ def _over() -> errors.GatefoldError:
     return errors.not_found("challenge_over", "This challenge is over.")
 
 
-def _principal_not_found() -> errors.GatefoldError:
+def principal_not_found() -> errors.GatefoldError:
+    """Returns the error of somebody who has no sign-in any more."""
     return errors.not_found("principal_not_found", "Whoever this was is not known any more.")

@@ -103,5 +103,5 @@ class OwnPassword:
             changed = await people.change_password(conn, door.principal, old, new)
         if not changed:
             raise errors.conflict("concurrent_change", "Another change got in the way; try again.")
-        await challenges.void_of(conn, door.owner, door.principal, (challenge.RESET_PASSWORD,))
+        await challenges.void_of(conn, door.owner, door.principal, challenge.BY_PASSWORD)
         await self._challenges.store_for(conn, door, notice)

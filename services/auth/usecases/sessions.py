@@ -16,7 +16,7 @@ from services.auth.domain import roles, session
 from services.auth.domain.account import Account
 from services.auth.domain.session import Answer, Session
 from services.auth.domain.sign_in import Door
-from services.auth.repository import accounts, credentials, people, sessions
+from services.auth.repository import accounts, credentials, people, sessions, sign_ins
 from services.auth.usecases.access_tokens import AccessTokens, principal_id
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.secrets import TokenSecrets
@@ -179,11 +179,14 @@ class Sessions:
 
 
 async def end_all(conn: Connection, door: Door, at: datetime, reason: str, *, but: UUID | None = None) -> None:
-    """Ends all sessions of whoever goes in, a person's in every account; in a transaction of whatever account."""
+    """Ends all sessions of whoever goes in, a person's in every account, and sign-ins that wait for more; in a
+    transaction of whatever account.
+    """
     everywhere = [door.account] if door.kind == session.SUBSCRIBER else None
     for account in everywhere or await people.session_accounts_of(conn, door.principal):
         async with as_tenant(conn, account):
             await sessions.revoke_all_of(conn, account, door.principal, at, reason, but=but)
+            await sign_ins.remove_of(conn, account, door.principal)
 
 
 async def staff_role(db: Database, account: Account, person: UUID) -> str | None:
