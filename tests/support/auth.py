@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn, cast
 from urllib.parse import parse_qs, urlsplit
@@ -20,6 +20,8 @@ from gatefold.auth.v1 import (
     account_pb2,
     account_pb2_grpc,
     api_key_pb2_grpc,
+    recovery_pb2,
+    recovery_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
     subscriber_session_pb2,
@@ -33,7 +35,7 @@ from gatefold.privacy.v1 import subject_data_pb2_grpc
 from gatefold.subscriber.v1 import subscriber_pb2, subscriber_pb2_grpc
 from google.protobuf.message import Message
 
-from libs import caller, ids
+from libs import caller, errors, ids
 from libs.caller import Caller, CallerKind, CallerSigner, CallerVerifier
 from libs.clock import ClockServicer, FixedClock, SystemClock
 from libs.grpc_client import Channels, GrpcConfig
@@ -91,6 +93,23 @@ class SubscriberDouble(subscriber_pb2_grpc.SubscriberServiceServicer):
         for event in tuple(self.held):
             await event.wait()
         return subscriber_pb2.EnsureSubjectResponse(subject_id=subject, created=created)
+
+    async def ChangeEmail(
+        self, request: subscriber_pb2.ChangeEmailRequest, context: object
+    ) -> subscriber_pb2.ChangeEmailResponse:
+        who = caller.current()
+        self.asked.append(who)
+        account = who.require_account()
+        if self.subjects.get((account, request.email), request.subject_id) != request.subject_id:
+            raise errors.precondition("email_taken", "Somebody else has this address.")
+        for place, subject in tuple(self.subjects.items()):
+            if place[0] == account and subject == request.subject_id:
+                del self.subjects[place]
+        self.subjects[(account, request.email)] = request.subject_id
+        self.arrivals.put_nowait(who)
+        for event in tuple(self.held):
+            await event.wait()
+        return subscriber_pb2.ChangeEmailResponse()
 
 
 async def _not_played(self: SubscriberDouble, request: Message, context: object) -> NoReturn:
@@ -160,6 +179,7 @@ class AuthHouse:
         self.api_keys = api_key_pb2_grpc.ApiKeyServiceStub(channel)
         self.sessions = session_pb2_grpc.SessionServiceStub(channel)
         self.readers = subscriber_session_pb2_grpc.SubscriberSessionServiceStub(channel)
+        self.recovery = recovery_pb2_grpc.RecoveryServiceStub(channel)
         self.team = team_pb2_grpc.TeamServiceStub(channel)
         self.own_clock = clock_pb2_grpc.ClockServiceStub(channel)
         self.privacy = subject_data_pb2_grpc.SubjectDataStub(channel)
@@ -294,6 +314,27 @@ class AuthHouse:
         answer = await self.call(self.anonymous(), self.sessions.RefreshSession, request)
         assert isinstance(answer, session_pb2.Tokens)
         return answer
+
+    async def person(self, who: str, tokens: session_pb2.Tokens, *, account: UUID | None = None) -> Caller:
+        """The holder of tokens, as the edge would vouch for them."""
+        claims = await self.claims(tokens.access_token)
+        principal = ids.decode(who, str(claims["sub"]))
+        return Caller(
+            CallerKind[str(claims["kind"])],
+            str(claims["sub"]),
+            account,
+            bool(claims["live"]),
+            subject=principal if who == "subj" else None,
+            person=principal if who == "per" else None,
+            session=ids.decode("ses", str(claims["sid"])),
+            acr=str(claims["acr"]),
+            auth_time=datetime.fromtimestamp(float(str(claims["auth_time"])), UTC),
+            request_id=self.request_id(),
+        )
+
+    async def complete_reset(self, token: str, password: str, request_id: str | None = None) -> None:
+        request = recovery_pb2.CompletePasswordResetRequest(token=token, password=password)
+        await self.call(self.anonymous(request_id), self.recovery.CompletePasswordReset, request)
 
     async def describe(self, challenge: UUID) -> subscriber_session_pb2.DescribeChallengeResponse:
         request = subscriber_session_pb2.DescribeChallengeRequest(challenge_id=ids.encode("chal", challenge))
