@@ -8,6 +8,7 @@ from uuid import UUID
 
 from gatefold.auth.v1.account_pb2_grpc import add_AccountServiceServicer_to_server
 from gatefold.auth.v1.api_key_pb2_grpc import add_ApiKeyServiceServicer_to_server
+from gatefold.auth.v1.device_pb2_grpc import add_DeviceServiceServicer_to_server
 from gatefold.auth.v1.password_pb2_grpc import add_PasswordServiceServicer_to_server
 from gatefold.auth.v1.recovery_pb2_grpc import add_RecoveryServiceServicer_to_server
 from gatefold.auth.v1.session_pb2_grpc import add_SessionServiceServicer_to_server
@@ -44,6 +45,7 @@ from services.auth.usecases.accounts import Accounts
 from services.auth.usecases.api_keys import ApiKeys
 from services.auth.usecases.breach_sync import BreachSync
 from services.auth.usecases.challenges import Challenges
+from services.auth.usecases.devices import Devices
 from services.auth.usecases.email_changes import EmailChanges
 from services.auth.usecases.expiry import Expiry
 from services.auth.usecases.facts import Facts
@@ -86,7 +88,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     await keys.ensure()
 
     tokens = AccessTokens(settings.issuer, keys, clock, make)
-    sessions = Sessions(db, tokens, secrets, clock, make, facts, os.urandom, service.telemetry)
+    sessions = Sessions(db, vault, tokens, secrets, clock, make, facts, os.urandom, service.telemetry)
     persons = People(db, vault, hasher, clock, make)
     challenges = Challenges(db, vault, secrets, clock, make, facts, persons.contacts, settings.public_url)
     policy = PasswordPolicy(_breaches(settings.breaches, process))
@@ -112,6 +114,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_PasswordServiceServicer_to_server, servicer.PasswordServicer(own_password))
     second_factors = SecondFactors(methods, sign_in)
     service.add(add_SessionServiceServicer_to_server, servicer.SessionServicer(staff, second_factors, sessions, keys))
+    service.add(add_DeviceServiceServicer_to_server, servicer.DeviceServicer(Devices(db, vault, clock)))
     readers = servicer.SubscriberSessionServicer(registration, challenges)
     service.add(add_SubscriberSessionServiceServicer_to_server, readers)
     recovery = servicer.RecoveryServicer(

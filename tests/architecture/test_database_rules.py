@@ -25,6 +25,7 @@ ROUTING_TABLES = {
         "bootstrap_token",
         "challenge_route",
         "person",
+        "session_end",
         "session_route",
         "signing_key",
         "staff_route",

@@ -20,6 +20,7 @@ from gatefold.auth.v1 import (
     account_pb2,
     account_pb2_grpc,
     api_key_pb2_grpc,
+    device_pb2_grpc,
     recovery_pb2,
     recovery_pb2_grpc,
     session_pb2,
@@ -180,6 +181,7 @@ class AuthHouse:
         self.sessions = session_pb2_grpc.SessionServiceStub(channel)
         self.readers = subscriber_session_pb2_grpc.SubscriberSessionServiceStub(channel)
         self.recovery = recovery_pb2_grpc.RecoveryServiceStub(channel)
+        self.devices = device_pb2_grpc.DeviceServiceStub(channel)
         self.team = team_pb2_grpc.TeamServiceStub(channel)
         self.own_clock = clock_pb2_grpc.ClockServiceStub(channel)
         self.privacy = subject_data_pb2_grpc.SubjectDataStub(channel)
@@ -232,6 +234,26 @@ class AuthHouse:
             person=UUID(int=8),
             request_id=self.request_id(),
             idempotency_key=key,
+        )
+
+    async def holder(self, tokens: session_pb2.Tokens) -> Caller:
+        """Whoever holds an access token, as the edge vouches for them."""
+        claims = await self.claims(tokens.access_token)
+        kind = CallerKind[str(claims["kind"])]
+        reader = kind is CallerKind.SUBSCRIBER
+        principal = ids.decode("subj" if reader else "per", str(claims["sub"]))
+        return Caller(
+            kind,
+            str(claims["sub"]),
+            ids.decode("acct", str(claims["account"])) if "account" in claims else None,
+            bool(claims["live"]),
+            frozenset(str(claims["scope"]).split()),
+            str(claims["role"]) if "role" in claims else None,
+            subject=principal if reader else None,
+            person=None if reader else principal,
+            session=ids.decode("ses", str(claims["sid"])),
+            acr=str(claims["acr"]),
+            request_id=self.request_id(),
         )
 
     def service(self, name: str, account: UUID | None = None, *, live: bool = True) -> Caller:

@@ -28,6 +28,7 @@ _HELD_BY: dict[str, frozenset[str]] = {
     "mails:read": frozenset({SUPPORT, DEVELOPER}),
     "payment_connections:read": frozenset({FINANCE, DEVELOPER}),
     "payment_connections:write": frozenset(),
+    "sessions:write": frozenset({SUPPORT}),
     "sites:read": frozenset({SUPPORT, SALES, DEVELOPER, READ_ONLY}),
     "sites:write": frozenset({DEVELOPER}),
     "subscribers:read": frozenset({FINANCE, SUPPORT, SALES, PRIVACY_OFFICER, READ_ONLY}),

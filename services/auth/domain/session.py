@@ -5,12 +5,18 @@ import binascii
 import hmac
 import struct
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from uuid import UUID
 
 LIFETIME = timedelta(days=30)
-"""From the sign-in, however often it is refreshed (NIST SP 800-63B-4, 2.1.3)."""
+"""From a reader's sign-in, however often it is refreshed (NIST SP 800-63B-4, 2.1.3)."""
+STAFF_LIFETIME = timedelta(hours=24)
+"""Of staff and operators, whatever their assurance (NIST SP 800-63B-4, 2.2.3)."""
+STAFF_IDLE = timedelta(hours=1)
+"""Unused for so long, a session of staff or operators is over (NIST SP 800-63B-4, 2.2.3)."""
+TOUCH_EVERY = timedelta(minutes=1)
+"""How exact the last use is told."""
 GRACE = timedelta(seconds=10)
 ACCESS_SECONDS = 600
 AAL1 = "aal1"
@@ -26,6 +32,9 @@ OPERATOR = "PLATFORM_OPERATOR"
 SIGNED_OUT = "signed_out"
 REUSED = "refresh_token_reused"
 CREDENTIAL_REPLACED = "credential_replaced"
+ENDED = "ended"
+"""By whoever it belongs to, from another session."""
+ENDED_BY_STAFF = "ended_by_staff"
 PASSWORD_CHANGED = "password_changed"  # noqa: S105 — a reason
 PASSWORD_RESET = "password_reset"  # noqa: S105 — a reason
 EMAIL_REVERTED = "email_reverted"
@@ -53,6 +62,19 @@ class Session:
     authenticated_at: datetime
     expires_at: datetime
     revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+    """None for one that older code began."""
+    device_sealed: bytes | None = None
+
+    @property
+    def started_at(self) -> datetime:
+        """When somebody signed in: stepping up renews `authenticated_at`, the identifier (UUIDv7) keeps its time."""
+        return datetime.fromtimestamp((self.id.int >> 80) / 1000, UTC)
+
+    @property
+    def used_at(self) -> datetime:
+        """When it was last used, as far as is known."""
+        return self.last_used_at or self.rotated_at
 
 
 class Answer(Enum):
@@ -68,9 +90,20 @@ class Answer(Enum):
     """The session is over, or the token is none of its."""
 
 
+def lifetime(kind: str) -> timedelta:
+    """Returns how long a session lasts at most."""
+    return LIFETIME if kind == SUBSCRIBER else STAFF_LIFETIME
+
+
+def over(session: Session, now: datetime) -> bool:
+    """Tells whether a session was ended, has lived its time, or was left idle."""
+    idle = session.kind != SUBSCRIBER and now >= session.used_at + STAFF_IDLE
+    return session.revoked_at is not None or now >= session.expires_at or idle
+
+
 def judge(session: Session, generation: int, now: datetime) -> Answer:
     """Returns what to do with a token of that generation whose signature holds."""
-    if session.revoked_at is not None or now >= session.expires_at or generation > session.generation:
+    if over(session, now) or generation > session.generation:
         return Answer.REFUSE
     if generation == session.generation:
         return Answer.ROTATE

@@ -14,8 +14,8 @@ async def add(conn: Connection, session: Session) -> None:
     await conn.execute(
         """
         INSERT INTO session (account_id, id, kind, live, person_id, subject_id, acr, salt, generation, rotated_at,
-            authenticated_at, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            authenticated_at, expires_at, last_used_at, device_sealed)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         """,
         session.account,
         session.id,
@@ -29,6 +29,8 @@ async def add(conn: Connection, session: Session) -> None:
         session.rotated_at,
         session.authenticated_at,
         session.expires_at,
+        session.last_used_at,
+        session.device_sealed,
     )
     await conn.execute(
         "INSERT INTO session_route (session_id, account_id, expires_at) VALUES ($1, $2, $3)",
@@ -49,7 +51,7 @@ async def lock(conn: Connection, account: UUID, session: UUID) -> Session | None
     row = await conn.fetchrow(
         """
         SELECT account_id, id, kind, live, person_id, subject_id, acr, salt, generation, rotated_at, authenticated_at,
-            expires_at, revoked_at
+            expires_at, revoked_at, last_used_at, device_sealed
         FROM session WHERE account_id = $1 AND id = $2 FOR UPDATE
         """,
         account,
@@ -58,10 +60,23 @@ async def lock(conn: Connection, account: UUID, session: UUID) -> Session | None
     return _session(row) if row else None
 
 
+async def touch(conn: Connection, account: UUID, session: UUID, at: datetime) -> None:
+    """Notes that a session is in use."""
+    await conn.execute(
+        "UPDATE session SET last_used_at = $3 WHERE account_id = $1 AND id = $2",
+        account,
+        session,
+        at,
+    )
+
+
 async def rotate(conn: Connection, account: UUID, session: UUID, at: datetime) -> None:
     """Makes the next generation the newest."""
     await conn.execute(
-        "UPDATE session SET generation = generation + 1, rotated_at = $3 WHERE account_id = $1 AND id = $2",
+        """
+        UPDATE session SET generation = generation + 1, rotated_at = $3, last_used_at = $3
+        WHERE account_id = $1 AND id = $2
+        """,
         account,
         session,
         at,
@@ -93,15 +108,34 @@ async def revoke(conn: Connection, account: UUID, session: UUID, at: datetime, r
     )
 
 
+async def alive_of(conn: Connection, account: UUID, principal: UUID, now: datetime, most: int) -> list[Session]:
+    """Reads somebody's sessions in the tenant's account, newest first; idle ones as well."""
+    rows = await conn.fetch(
+        """
+        SELECT account_id, id, kind, live, person_id, subject_id, acr, salt, generation, rotated_at, authenticated_at,
+            expires_at, revoked_at, last_used_at, device_sealed
+        FROM session
+        WHERE account_id = $1 AND coalesce(subject_id, person_id) = $2 AND revoked_at IS NULL AND expires_at > $3
+        ORDER BY id DESC LIMIT $4
+        """,
+        account,
+        principal,
+        now,
+        most,
+    )
+    return [_session(row) for row in rows]
+
+
 async def revoke_all_of(
     conn: Connection, account: UUID, principal: UUID, at: datetime, reason: str, *, but: UUID | None = None
-) -> None:
-    """Ends all sessions of a reader, or of a person in an account; all but one where that is given."""
-    await conn.execute(
+) -> int:
+    """Ends all sessions of a reader, or of a person in an account, or all but one; returns how many it ended."""
+    rows = await conn.fetch(
         """
         UPDATE session SET revoked_at = $3, revoked_reason = $4
-        WHERE account_id = $1 AND (subject_id = $2 OR person_id = $2) AND revoked_at IS NULL
+        WHERE account_id = $1 AND coalesce(subject_id, person_id) = $2 AND revoked_at IS NULL
             AND id IS DISTINCT FROM $5
+        RETURNING id
         """,
         account,
         principal,
@@ -109,6 +143,7 @@ async def revoke_all_of(
         reason,
         but,
     )
+    return len(rows)
 
 
 def _session(row: Any) -> Session:
@@ -125,4 +160,6 @@ def _session(row: Any) -> Session:
         authenticated_at=row["authenticated_at"],
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
+        last_used_at=row["last_used_at"],
+        device_sealed=row["device_sealed"],
     )

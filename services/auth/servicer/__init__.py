@@ -2,6 +2,7 @@
 
 from services.auth.servicer.account import AccountServicer
 from services.auth.servicer.api_key import ApiKeyServicer
+from services.auth.servicer.device import DeviceServicer
 from services.auth.servicer.password import PasswordServicer
 from services.auth.servicer.recovery import RecoveryServicer
 from services.auth.servicer.session import SessionServicer
@@ -11,6 +12,7 @@ from services.auth.servicer.team import TeamServicer
 __all__ = [
     "AccountServicer",
     "ApiKeyServicer",
+    "DeviceServicer",
     "PasswordServicer",
     "RecoveryServicer",
     "SessionServicer",

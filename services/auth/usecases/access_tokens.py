@@ -38,7 +38,8 @@ class AccessTokens:
             "acr": held.acr,
             "auth_time": int(held.authenticated_at.timestamp()),
             "iat": now,
-            "exp": now + session.ACCESS_SECONDS,
+            # No token outlives its session.
+            "exp": min(now + session.ACCESS_SECONDS, int(held.expires_at.timestamp())),
             "jti": ids.encode("jti", self._make.new()),
         }
         if held.account != PLATFORM:

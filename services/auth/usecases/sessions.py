@@ -7,19 +7,23 @@ from uuid import UUID
 
 from gatefold.auth.v1 import event_pb2
 
-from libs import errors, ids, outbox
+from libs import caller, errors, ids, outbox
 from libs.clock import Clock
 from libs.ids import IdSource
 from libs.postgres import Connection, Database, as_tenant
 from libs.telemetry import Telemetry
-from services.auth.domain import roles, session
+from libs.vault import Vault
+from services.auth.domain import device, roles, session
 from services.auth.domain.account import Account
+from services.auth.domain.device import Device
 from services.auth.domain.session import Answer, Session
 from services.auth.domain.sign_in import Door
-from services.auth.repository import accounts, credentials, people, sessions, sign_ins
+from services.auth.repository import SESSION_TABLE, accounts, credentials, people, sessions, sign_ins
 from services.auth.usecases.access_tokens import AccessTokens, principal_id
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.secrets import TokenSecrets
+
+DEVICE_FIELD = 1
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,6 +41,7 @@ class Sessions:
     def __init__(
         self,
         db: Database,
+        vault: Vault,
         tokens: AccessTokens,
         secrets: TokenSecrets,
         clock: Clock,
@@ -46,6 +51,7 @@ class Sessions:
         telemetry: Telemetry,
     ) -> None:
         self._db = db
+        self._vault = vault
         self._tokens = tokens
         self._secret = secrets.refresh
         self._clock = clock
@@ -55,21 +61,25 @@ class Sessions:
         self._log = telemetry.logger("sessions")
         self._reused = telemetry.counter("refresh_tokens_reused", "Sessions ended because a spent token came back.")
 
-    def begin(self, kind: str, account: UUID, principal: UUID, *, live: bool, acr: str) -> Session:
-        """Returns a new session of somebody who has just proven who they are."""
+    async def begin(self, door: Door, acr: str) -> Session:
+        """Returns a new session of somebody who has just proven who they are, with the device of the request."""
         now = self._clock.wall()
+        key = self._make.new()
+        cipher = await self._vault.cipher(door.owner, door.principal)
         return Session(
-            id=self._make.new(),
-            account=account,
-            kind=kind,
-            live=live,
-            principal=principal,
+            id=key,
+            account=door.account,
+            kind=door.kind,
+            live=door.live,
+            principal=door.principal,
             acr=acr,
             salt=self._randomness(session.SALT_BYTES),
             generation=1,
             rotated_at=now,
             authenticated_at=now,
-            expires_at=now + session.LIFETIME,
+            expires_at=now + session.lifetime(door.kind),
+            last_used_at=now,
+            device_sealed=cipher.seal(SESSION_TABLE, DEVICE_FIELD, key, device.pack(_device())),
         )
 
     async def store(self, conn: Connection, held: Session) -> None:
@@ -178,21 +188,36 @@ class Sessions:
         return role
 
 
-async def end_all(conn: Connection, door: Door, at: datetime, reason: str, *, but: UUID | None = None) -> None:
+async def places_of(conn: Connection, door: Door) -> list[UUID]:
+    """Reads the accounts in which whoever goes in may have sessions."""
+    if door.kind == session.SUBSCRIBER:
+        return [door.account]
+    return await people.session_accounts_of(conn, door.principal)
+
+
+async def end_all(conn: Connection, door: Door, at: datetime, reason: str, *, but: UUID | None = None) -> int:
     """Ends all sessions of whoever goes in, a person's in every account, and sign-ins that wait for more; in a
     transaction of whatever account.
+
+    Returns how many it ended. Gateways refuse their access tokens within a second (trigger `session_revoked`).
     """
-    everywhere = [door.account] if door.kind == session.SUBSCRIBER else None
-    for account in everywhere or await people.session_accounts_of(conn, door.principal):
+    ended = 0
+    for account in await places_of(conn, door):
         async with as_tenant(conn, account):
-            await sessions.revoke_all_of(conn, account, door.principal, at, reason, but=but)
+            ended += await sessions.revoke_all_of(conn, account, door.principal, at, reason, but=but)
             await sign_ins.remove_of(conn, account, door.principal)
+    return ended
 
 
 async def staff_role(db: Database, account: Account, person: UUID) -> str | None:
     """Reads a person's role in an account's team; a test account shares the team of its live sibling."""
     async with db.tenant(account.team, "read_role", read_only=True) as conn:
         return await people.role_of(conn, account.team, person)
+
+
+def _device() -> Device:
+    who = caller.current()
+    return Device(who.user_agent or "", who.address or "")
 
 
 def _invalid_grant() -> errors.GatefoldError:

@@ -159,7 +159,7 @@ class SignIn:
         return await self._sessions.access(renewed)
 
     async def _begin(self, door: Door, acr: str, write: Write | None) -> Pair:
-        held = self._sessions.begin(door.kind, door.account, door.principal, live=door.live, acr=acr)
+        held = await self._sessions.begin(door, acr)
         async with self._db.tenant(door.account, "sign_in") as conn:
             if write is not None:
                 await write(conn)

@@ -69,3 +69,38 @@ def test_every_replica_derives_the_same_token() -> None:
 @pytest.mark.parametrize("text", ["", "gfrt_", "gfrt_!!!!", "gfct_" + "A" * 70, "gfrt_" + "A" * 69, "gfrt_" + "A" * 72])
 def test_other_text_is_no_token(text: str) -> None:
     assert session.read(text) is None
+
+
+STAFF = replace(HELD, kind=session.STAFF, expires_at=NOW + session.STAFF_LIFETIME, last_used_at=NOW)
+
+
+@pytest.mark.case("auth-48")
+@pytest.mark.parametrize("kind", [session.STAFF, session.OPERATOR])
+def test_a_session_of_staff_is_over_after_an_hour_without_use(kind: str) -> None:
+    held = replace(STAFF, kind=kind)
+    assert not session.over(held, NOW + session.STAFF_IDLE - timedelta(microseconds=1))
+    assert session.over(held, NOW + session.STAFF_IDLE)
+    assert session.judge(held, 7, NOW + session.STAFF_IDLE) is Answer.REFUSE
+
+
+@pytest.mark.case("auth-48")
+def test_a_session_of_staff_is_over_after_a_day_however_much_it_is_used() -> None:
+    held = replace(STAFF, last_used_at=STAFF.expires_at)
+    assert not session.over(held, STAFF.expires_at - timedelta(microseconds=1))
+    assert session.over(held, STAFF.expires_at)
+
+
+@pytest.mark.case("auth-48")
+def test_a_reader_may_leave_the_paper_for_weeks_and_not_for_longer_than_thirty_days() -> None:
+    assert session.lifetime(session.SUBSCRIBER) == timedelta(days=30)
+    assert session.lifetime(session.STAFF) == session.lifetime(session.OPERATOR) == timedelta(hours=24)
+    assert not session.over(HELD, NOW + timedelta(days=29))
+    assert session.over(HELD, NOW + timedelta(days=30))
+
+
+def test_a_session_that_older_code_began_counts_from_its_last_refresh() -> None:
+    assert replace(STAFF, last_used_at=None).used_at == NOW
+
+
+def test_a_session_tells_when_it_was_started_by_its_identifier() -> None:
+    assert replace(HELD, id=UUID(int=int(NOW.timestamp() * 1000) << 80)).started_at == NOW
