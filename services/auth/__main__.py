@@ -118,7 +118,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     readers = servicer.SubscriberSessionServicer(registration, challenges)
     service.add(add_SubscriberSessionServiceServicer_to_server, readers)
     recovery = servicer.RecoveryServicer(
-        Recovery(db, vault, hasher, policy, standing, challenges, persons, clock, make),
+        Recovery(db, hasher, policy, standing, challenges, clock),
         MagicLinks(challenges, sign_in, os.urandom),
         EmailChanges(db, vault, challenges, subjects, clock),
     )

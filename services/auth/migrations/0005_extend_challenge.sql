@@ -17,8 +17,10 @@ ALTER TABLE challenge
     ADD COLUMN browser_hash bytea CHECK (length(browser_hash) = 32),
     -- Tries of a code, counted before the code is looked at.
     ADD COLUMN tries smallint NOT NULL DEFAULT 0 CHECK (tries <= 5),
+    -- How often the mail was asked for: the sequence of the challenge's events.
+    ADD COLUMN mails integer NOT NULL DEFAULT 1,
     ADD CONSTRAINT challenge_browser CHECK ((purpose = 'magic_link') = (browser_hash IS NOT NULL));
 SELECT gatefold_marks('challenge', '{
     "details_sealed": "device; basis: contract; retention: days_30; sealed: profile; field: 3; json",
-    "browser_hash": "none", "tries": "none"
+    "browser_hash": "none", "tries": "none", "mails": "none"
 }'::jsonb);

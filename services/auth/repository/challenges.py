@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from libs.postgres import Connection
+from libs.postgres import PLATFORM, Connection
 from services.auth.domain.challenge import Challenge
 from services.auth.repository.people import stored_password
 
@@ -132,23 +132,38 @@ async def void_open(conn: Connection, account: UUID, purpose: str, email_index: 
     )
 
 
-async def open_registrations(conn: Connection, account: UUID, email_index: bytes, now: datetime) -> list[Challenge]:
-    """Reads the registrations of an address that wait for proof, the newest of each password first."""
-    rows = await conn.fetch(
+async def principal_of(conn: Connection, account: UUID, email_index: bytes) -> UUID | None:
+    """Reads who has an address: the reader's subject, or the person where the account is the platform."""
+    principal: UUID | None
+    if account == PLATFORM:
+        principal = await conn.fetchval("SELECT id FROM person WHERE email_index = $1", email_index)
+    else:
+        statement = "SELECT subject_id FROM credential WHERE account_id = $1 AND email_index = $2"
+        principal = await conn.fetchval(statement, account, email_index)
+    return principal
+
+
+async def count_mail(
+    conn: Connection, account: UUID, email_index: bytes, purpose: str, now: datetime
+) -> tuple[UUID, int] | None:
+    """Counts one more mail of an address's newest open challenge; None when there is none, or passwords differ."""
+    row = await conn.fetchrow(
         """
-        SELECT DISTINCT ON (password_hash) id, purpose, subject_id, membership_id, email_index, email_sealed,
-            name_sealed, password_scheme, password_params, password_pepper_id, password_hash, created_at, expires_at,
-            spent_at, spent_by, details_sealed, browser_hash
-        FROM challenge
-        WHERE account_id = $1 AND email_index = $2 AND purpose = 'verify_registration' AND spent_at IS NULL
-            AND expires_at > $3 AND password_hash IS NOT NULL
-        ORDER BY password_hash, id DESC
+        WITH waiting AS (
+            SELECT id, password_hash FROM challenge
+            WHERE account_id = $1 AND email_index = $2 AND purpose = $3 AND spent_at IS NULL AND expires_at > $4
+        )
+        UPDATE challenge SET mails = mails + 1
+        WHERE account_id = $1 AND id = (SELECT id FROM waiting ORDER BY id DESC LIMIT 1)
+            AND (SELECT count(DISTINCT password_hash) FROM waiting) = 1
+        RETURNING id, mails
         """,
         account,
         email_index,
+        purpose,
         now,
     )
-    return [_challenge(row) for row in rows]
+    return (row["id"], row["mails"]) if row else None
 
 
 async def void_of(conn: Connection, account: UUID, subject: UUID, purposes: Collection[str]) -> None:

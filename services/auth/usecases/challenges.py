@@ -128,9 +128,12 @@ class Challenges:
             if door.principal not in contacts:
                 raise principal_not_found()
             return contacts[door.principal]
-        email = await self._reader_address(door.account, door.principal)
-        if email is None:
+        async with self._db.tenant(door.account, "read_address", read_only=True) as conn:
+            held = await credentials.address_of(conn, door.account, door.principal)
+        if held is None:
             raise principal_not_found()
+        cipher = await self._vault.cipher(door.account, door.principal)
+        email = cipher.open(CREDENTIAL_TABLE, _EMAIL_FIELD, held[0], held[1]).decode()
         return email, ""
 
     async def door_of(self, account: UUID, principal: UUID) -> Door:
@@ -143,35 +146,49 @@ class Challenges:
             raise errors.not_found("account_not_found", "There is no such account.")
         return Door(session.SUBSCRIBER, account, publisher.live, principal)
 
-    async def ask_reader(
+    async def ask(
         self, purpose: str, account: UUID, email: str, *, live: bool, browser_hash: bytes | None = None
     ) -> None:
-        """Has a mail sent to the reader with an address, in the spelling that they proved: others that are found alike
-        may be another's mailbox. Earlier mails of the purpose are void.
+        """Has a mail sent to whoever has the address: a reader, or a person under the platform. Earlier ones are void.
 
-        Without such a reader the same steps make an inert challenge, so that the answer and the work tell nothing
-        (ASVS 5.0 6.3.8).
+        The steps and the answer are the same when nobody has it (ASVS 5.0 6.3.8): whom the mail goes to, and whether
+        to anybody, is looked up when it is made. It goes to the address that was proven, since another one that is
+        found alike may be another mailbox.
         """
-        address = addresses.checked(email)
-        index = await self._vault.blind_index(account, "email", address)
-        async with self._db.tenant(account, "find_credential", read_only=True) as conn:
-            known = await credentials.find_by_email(conn, account, index)
-        subject = known.subject if known else self._make.new()
-        proven = await self._reader_address(account, subject)
-        prepared = await self.prepare(
-            purpose, account, subject, proven or address, inert=proven is None, browser_hash=browser_hash
-        )
-        async with self._db.tenant(account, "ask_reader") as conn:
+        index = await self._vault.blind_index(account, "email", addresses.checked(email))
+        now, key = self._clock.wall(), self._make.new()
+        async with self._db.tenant(account, "ask") as conn:
             await self.void(conn, account, purpose, index)
-            await self.store(conn, account, prepared, live=live)
+            asked = Challenge(
+                id=key,
+                purpose=purpose,
+                subject=await challenges.principal_of(conn, account, index) or self._make.new(),
+                email_index=index,
+                email_sealed=b"",
+                name_sealed=b"",
+                expires_at=now + rules.LIFETIMES[purpose],
+                created_at=now,
+                token_hash=rules.hash_of(rules.token_of(key, self._secret)),
+                browser_hash=browser_hash,
+            )
+            await self.store(conn, account, asked, live=live)
 
-    async def _reader_address(self, account: UUID, subject: UUID) -> str | None:
-        async with self._db.tenant(account, "read_address", read_only=True) as conn:
-            held = await credentials.address_of(conn, account, subject)
-        if held is None:
-            return None
-        cipher = await self._vault.cipher(account, subject)
-        return cipher.open(CREDENTIAL_TABLE, _EMAIL_FIELD, held[0], held[1]).decode()
+    async def send_again(self, account: UUID, email: str, *, live: bool) -> None:
+        """Has the mail of a registration sent once more, with the same token; the steps are the same when none waits.
+
+        Where several wait, each with another password, nothing says which one the owner of the mailbox made: then none
+        is sent, and registering anew is the way.
+        """
+        index = await self._vault.blind_index(account, "email", addresses.checked(email))
+        async with self._db.tenant(account, "send_again") as conn:
+            key, mails = await challenges.count_mail(
+                conn, account, index, rules.VERIFY_REGISTRATION, self._clock.wall()
+            ) or (self._make.new(), 1)
+            data = event_pb2.ChallengeRequested(challenge_id=ids.encode("chal", key), purpose=rules.VERIFY_REGISTRATION)
+            event = self._facts.make(
+                "challenge.requested", account, ("challenge", key), data, live=live, sequence=mails
+            )
+            await outbox.append(conn, event=event)
 
     async def store_for(self, conn: Connection, door: Door, prepared: Challenge) -> None:
         """Stores what `prepare_for` made and has it sent, in a transaction of whatever account.
@@ -261,7 +278,7 @@ class Challenges:
             found = await challenges.find(conn, account, key)
         if found is None or not found.open_at(self._clock.wall()) or (inert and found.purpose in rules.WITH_TOKEN):
             raise _over()
-        email, name = await self.opened(account, found)
+        email, name = await self._addressee(account, found)
         return Letter(
             purpose=found.purpose,
             email=email,
@@ -272,6 +289,20 @@ class Challenges:
             details=await self._details(account, found),
             expires_at=found.expires_at,
         )
+
+    async def _addressee(self, account: UUID, found: Challenge) -> tuple[str, str]:
+        """Returns address and name that a mail goes to; for one that was asked for by address, whoever has that now."""
+        if found.email_sealed:
+            return await self.opened(account, found)
+        try:
+            email, name = await self.contact(await self.door_of(account, found.subject))
+        except errors.GatefoldError as error:
+            if error.reason != "principal_not_found":
+                raise
+            raise _over() from error
+        if await self._vault.blind_index(account, "email", email) != found.email_index:
+            raise _over()
+        return email, name
 
     def _link(self, found: Challenge, page: str) -> str:
         token = rules.token_of(found.id, self._secret)

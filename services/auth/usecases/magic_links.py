@@ -26,7 +26,7 @@ class MagicLinks:
         """Has a link mailed to the reader with the address, if there is one; returns what the browser is to keep."""
         who = caller.current()
         secret = rules.browser_secret(self._randomness(rules.BROWSER_SECRET_BYTES))
-        await self._challenges.ask_reader(
+        await self._challenges.ask(
             rules.MAGIC_LINK, who.require_account(), email, live=who.live, browser_hash=rules.hash_of(secret)
         )
         return secret

@@ -2,22 +2,17 @@
 
 from libs import caller
 from libs.clock import WallClock
-from libs.ids import IdSource
 from libs.postgres import PLATFORM, Database
-from libs.vault import Vault
 from services.auth.domain import challenge as rules
 from services.auth.domain import session
 from services.auth.domain.password import StoredPassword
 from services.auth.domain.sign_in import Door
 from services.auth.repository import accounts, credentials, people
-from services.auth.repository import challenges as stored
-from services.auth.usecases import addresses
 from services.auth.usecases.challenges import Challenges, token_invalid
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher
 from services.auth.usecases.sessions import end_all
 from services.auth.usecases.sign_in import LookUp
-from services.auth.usecases.staff import People
 
 
 class Recovery:
@@ -26,43 +21,27 @@ class Recovery:
     def __init__(
         self,
         db: Database,
-        vault: Vault,
         hasher: PasswordHasher,
         policy: PasswordPolicy,
         standing: LookUp,
         challenges: Challenges,
-        persons: People,
         clock: WallClock,
-        make: IdSource,
     ) -> None:
         self._db = db
-        self._vault = vault
         self._hasher = hasher
         self._policy = policy
         self._standing = standing
         self._challenges = challenges
-        self._people = persons
         self._clock = clock
-        self._make = make
 
     async def request_reset(self, email: str) -> None:
-        """Has a link mailed to the reader with the address, if there is one; the steps are the same if not."""
+        """Has a link mailed to the reader with the address, if there is one."""
         who = caller.current()
-        await self._challenges.ask_reader(rules.RESET_PASSWORD, who.require_account(), email, live=who.live)
+        await self._challenges.ask(rules.RESET_PASSWORD, who.require_account(), email, live=who.live)
 
     async def request_staff_reset(self, email: str) -> None:
-        """Has a link mailed to the person with the address, if there is one; the steps are the same if not."""
-        address = addresses.checked(email)
-        index = await self._people.index(address)
-        known = await self._people.find(index)
-        subject = known.id if known else self._make.new()
-        contact, name = (await self._people.contacts([subject])).get(subject, (address, ""))
-        prepared = await self._challenges.prepare(
-            rules.RESET_PASSWORD, PLATFORM, subject, contact, name, inert=known is None
-        )
-        async with self._db.tenant(PLATFORM, "request_reset") as conn:
-            await self._challenges.void(conn, PLATFORM, rules.RESET_PASSWORD, index)
-            await self._challenges.store(conn, PLATFORM, prepared, live=True)
+        """Has a link mailed to the person with the address, if there is one."""
+        await self._challenges.ask(rules.RESET_PASSWORD, PLATFORM, email, live=True)
 
     async def complete_reset(self, token: str, password: str) -> None:
         """Sets a new password, once; all sessions end, and the next sign-in asks for whatever factor is set up.
@@ -89,30 +68,9 @@ class Recovery:
             await self._challenges.store_for(conn, door, notice)
 
     async def resend_verification(self, email: str) -> None:
-        """Mails a waiting registration's link again; the steps are the same when none waits.
-
-        Where several wait, each with another password, nothing says which one the owner of the mailbox made: then none
-        is sent, and registering anew is the way.
-        """
+        """Mails the link of a registration that waits once more, if there is one."""
         who = caller.current()
-        account = who.require_account()
-        address = addresses.checked(email)
-        index = await self._vault.blind_index(account, "email", address)
-        async with self._db.tenant(account, "find_registration", read_only=True) as conn:
-            waiting = await stored.open_registrations(conn, account, index, self._clock.wall())
-        (found,) = waiting if len(waiting) == 1 else (None,)
-        contact, name = await self._challenges.opened(account, found) if found else (address, "")
-        prepared = await self._challenges.prepare(
-            rules.VERIFY_REGISTRATION,
-            account,
-            found.subject if found else self._make.new(),
-            contact,
-            name,
-            password=found.password if found else None,
-            inert=found is None,
-        )
-        async with self._db.tenant(account, "resend_verification") as conn:
-            await self._challenges.store(conn, account, prepared, live=who.live)
+        await self._challenges.send_again(who.require_account(), email, live=who.live)
 
     async def _taken(self, door: Door, password: str) -> StoredPassword:
         email, name = await self._challenges.contact(door)

@@ -1,0 +1,195 @@
+"""Attacks on the ways back in: who is registered, whose mailbox, whose host, what a scanner opens."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+from gatefold.auth.v1 import recovery_pb2
+from google.api import annotations_pb2
+
+from infra.local.valkey import ValkeyServer
+from libs import ids
+from libs.clock import FixedClock
+from libs.config import Secret
+from libs.errors import GatefoldError
+from libs.postgres import PLATFORM
+from tests.conftest import ServiceDb
+from tests.support.auth import AuthHouse, running
+
+NEW = "an entirely different phrase"
+
+
+@pytest.fixture(scope="module")
+async def house(
+    service_db: ServiceDb,
+    keys_dsn: Secret,
+    valkey_server: ValkeyServer,
+    key_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[AuthHouse]:
+    database, folder = await service_db("auth"), tmp_path_factory.mktemp("auth")
+    url = valkey_server.url().reveal()
+    async with running(database, keys_dsn.reveal(), url, key_file, folder, FixedClock()) as found:
+        yield found
+
+
+def ways(house: AuthHouse, account: UUID) -> dict[str, Any]:
+    """Returns each way to have a mail sent to an address."""
+    page = house.page(account)
+
+    def asking(who: Any, method: Any, request: Any) -> Any:
+        return lambda email: house.call(who, method, request(email=email))
+
+    rpc, pb = house.recovery, recovery_pb2
+    return {
+        "reset": asking(page, rpc.RequestPasswordReset, pb.RequestPasswordResetRequest),
+        "staff": asking(house.anonymous(), rpc.RequestStaffPasswordReset, pb.RequestStaffPasswordResetRequest),
+        "resend": asking(page, rpc.ResendVerification, pb.ResendVerificationRequest),
+        "magic": asking(page, rpc.RequestMagicLink, pb.RequestMagicLinkRequest),
+    }
+
+
+def worked(house: AuthHouse) -> dict[tuple[str, ...], float]:
+    """Returns how many transactions ended, by label and outcome, with those of the background left out."""
+    found = {}
+    for family in house.telemetry.registry.collect():
+        if family.name != "gatefold_postgres_transaction_seconds":
+            continue
+        for sample in family.samples:
+            label = sample.labels.get("label", "")
+            if sample.name.endswith("_count") and (
+                label == "ask" or label.startswith(("send_again", "find", "read_", "create_s"))
+            ):
+                found[(label, sample.labels["outcome"])] = sample.value
+    return found
+
+
+@pytest.mark.case("auth-19")
+@pytest.mark.parametrize("way", ["reset", "staff", "resend", "magic"])
+async def test_asking_for_a_mail_tells_nothing_of_who_has_the_address(house: AuthHouse, way: str) -> None:
+    publisher = await house.publisher()
+    known, waiting = house.fresh(), house.fresh()
+    await house.reader(publisher.live, known)
+    await house.register(publisher.live, waiting)
+    ask = ways(house, publisher.live)[way]
+    await ask(house.fresh("warm"))
+    answers, work = [], []
+    for email in (known, waiting, publisher.owner_email, house.fresh("nobody"), known):
+        before, units = worked(house), house.units()
+        answer = await ask(email)
+        assert house.units() == units, "nothing is hashed"
+        work.append(
+            {key: value - before.get(key, 0) for key, value in worked(house).items() if value != before.get(key)}
+        )
+        assert len(answer.ListFields()) == (1 if way == "magic" else 0)
+        answers.append(answer.ByteSize())
+    assert len(set(answers)) == 1
+    assert all(one == work[0] for one in work), work
+    assert work[0], "the work is counted"
+
+
+@pytest.mark.case("auth-19")
+@pytest.mark.parametrize("way", ["reset", "staff", "magic"])
+async def test_only_who_has_the_address_is_written_to(house: AuthHouse, way: str) -> None:
+    publisher = await house.publisher()
+    known, waiting = house.fresh(), house.fresh()
+    await house.reader(publisher.live, known)
+    await house.register(publisher.live, waiting)
+    has = publisher.owner_email if way == "staff" else known
+    account = PLATFORM if way == "staff" else publisher.live
+    for email in (known, waiting, publisher.owner_email, house.fresh("nobody")):
+        await ways(house, publisher.live)[way](email)
+        challenge = await house.newest_challenge(account)
+        if email == has:
+            assert (await house.describe(challenge)).email == email
+            continue
+        with pytest.raises(GatefoldError, match="challenge_over"):
+            await house.describe(challenge)
+
+
+async def test_a_mail_goes_to_the_proven_address_and_not_to_one_that_is_found_alike(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = "melissa@example.com"
+    await house.reader(publisher.live, email)
+    # The long s folds to s: another mailbox, the same look-up value.
+    await ways(house, publisher.live)["reset"]("meli\u017fsa@example.com")
+    assert (await house.describe(await house.newest_challenge(publisher.live))).email == email
+
+
+async def test_a_token_made_for_nobody_opens_nothing_even_when_the_address_is_registered_later(
+    house: AuthHouse,
+) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    await ways(house, publisher.live)["reset"](email)
+    challenge = await house.newest_challenge(publisher.live)
+    await house.reader(publisher.live, email)
+    with pytest.raises(GatefoldError, match="challenge_over"):
+        await house.describe(challenge)
+
+
+@pytest.mark.case("auth-35")
+async def test_a_link_leads_where_the_publisher_said_with_its_token_out_of_sight_of_servers(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    await house.reader(publisher.live, email)
+    for way, account, host in (("reset", publisher.live, "daily.example"), ("magic", publisher.live, "daily.example")):
+        await ways(house, publisher.live)[way](email)
+        link = (await house.describe(await house.newest_challenge(account))).link
+        parts = urlsplit(link)
+        assert (parts.scheme, parts.netloc, parts.query) == ("https", host, "from=mail")
+        assert "gfct_" in parts.fragment
+        assert "gfct_" not in link.partition("#")[0]
+
+
+@pytest.mark.case("auth-35")
+def test_no_get_takes_a_token() -> None:
+    service = recovery_pb2.DESCRIPTOR.services_by_name["RecoveryService"]
+    routes = [method.GetOptions().Extensions[annotations_pb2.http] for method in service.methods]
+    assert {route.WhichOneof("pattern") for route in routes} == {"post"}
+    assert all(route.body == "*" and "{" not in route.post for route in routes)
+
+
+async def test_a_reset_ends_sign_ins_that_wait_for_more(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    subject = await house.reader(publisher.live, email)
+    async with house.app.tenant(publisher.live, "wait") as conn:
+        await conn.execute(
+            "INSERT INTO sign_in (account_id, id, kind, live, principal_id, proven, next, methods, expires_at)"
+            " VALUES ($1, $2, 'SUBSCRIBER', true, $3, '{password}', 'second_factor', '{totp}', $4)",
+            publisher.live,
+            UUID(int=5),
+            subject,
+            house.clock.wall(),
+        )
+    await ways(house, publisher.live)["reset"](email)
+    await house.complete_reset(await house.token(publisher.live, "reset_password"), NEW)
+    async with house.app.tenant(publisher.live, "look", read_only=True) as conn:
+        assert await conn.fetchval("SELECT count(*) FROM sign_in") == 0
+
+
+async def test_nothing_secret_is_logged_or_told(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = house.fresh("recovered")
+    await house.reader(publisher.live, email)
+    secret = (await ways(house, publisher.live)["magic"](email)).browser_secret
+    link = await house.token(publisher.live, "magic_link")
+    await ways(house, publisher.live)["reset"](email)
+    token = await house.token(publisher.live, "reset_password")
+    refused = ""
+    await house.complete_reset(token, "a phrase to be found in logs")
+    for call in (house.complete_reset(token, NEW), house.complete_reset("gfct_invented", NEW)):
+        with pytest.raises(GatefoldError) as raised:
+            await call
+        refused += str(raised.value)
+    async with house.database.jobs.transaction("read_outbox") as conn:
+        events = b"".join(row["envelope"] for row in await conn.fetch("SELECT envelope FROM outbox"))
+    for word in (email, secret, link, token, "to be found in logs", NEW):
+        assert word not in house.log.getvalue()
+        assert word not in refused
+        assert word.encode() not in events
+    assert ids.encode("chal", await house.newest_challenge(publisher.live)).encode() in events
