@@ -31,6 +31,7 @@ from services.auth.clients.breach_corpus import BreachCorpus
 from services.auth.clients.breach_range import RangeSource, SourceAwayError
 from services.auth.clients.peers import PeerClock, Subjects
 from services.auth.config import BootstrapConfig, BreachConfig, Config, RotationConfig, SyncConfig
+from services.auth.domain import session
 from services.auth.domain.sign_in import Door, Standing
 from services.auth.repository import (
     CHALLENGE_TABLE,
@@ -57,6 +58,7 @@ from services.auth.usecases.recovery import Recovery
 from services.auth.usecases.registration import Registration
 from services.auth.usecases.second_factors import Method, SecondFactors, set_up
 from services.auth.usecases.secrets import TokenSecrets
+from services.auth.usecases.security_policies import SecurityPolicies
 from services.auth.usecases.sessions import Sessions
 from services.auth.usecases.sign_in import SignIn
 from services.auth.usecases.signing_keys import SigningKeys
@@ -93,20 +95,24 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     challenges = Challenges(db, vault, secrets, clock, make, facts, persons.contacts, settings.public_url)
     policy = PasswordPolicy(_breaches(settings.breaches, process))
     team = Team(db, vault, persons, policy, challenges, clock, make)
+    policies = SecurityPolicies(db, clock)
     methods: dict[str, Method] = {}
 
     async def standing(door: Door) -> Standing:
-        return Standing(factors=await set_up(methods, door))
+        staff = door.kind == session.STAFF
+        required = staff and (await policies.of(door.account)).require_staff_factor
+        return Standing(factors=await set_up(methods, door), factor_required=required)
 
     sign_in = SignIn(db, sessions, standing, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
     subjects = Subjects(service.channels)
     registration = Registration(db, vault, hasher, policy, challenges, sign_in, subjects, secrets, clock, make, facts)
-    api_keys = ApiKeys(db, settings.secrets.key_pepper.reveal().encode(), clock, make, os.urandom)
+    pepper = settings.secrets.key_pepper.reveal().encode()
+    api_keys = ApiKeys(db, pepper, policies.of, clock, make, facts, os.urandom)
     peers = [PeerClock(service.channels, peer) for peer in CLOCK_PEERS]
     test_clock = TestClock(clock, db, AccountClocks(db), peers, _waiting(service))
 
-    service.add(add_AccountServiceServicer_to_server, servicer.AccountServicer(accounts, test_clock))
+    service.add(add_AccountServiceServicer_to_server, servicer.AccountServicer(accounts, policies, test_clock))
     service.add(add_ApiKeyServiceServicer_to_server, servicer.ApiKeyServicer(api_keys))
     service.add(add_TeamServiceServicer_to_server, servicer.TeamServicer(team))
     staff = Staff(db, persons, policy, sign_in, clock)

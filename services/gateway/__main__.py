@@ -19,6 +19,7 @@ from services.gateway.http.contracts import Contracts
 from services.gateway.http.cors import Cors
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
+from services.gateway.http.leaks import Leaks
 from services.gateway.http.limits import Limits, LocalLimiter, Quotas, RateStore
 from services.gateway.http.openapi import document
 from services.gateway.http.pages import Pages
@@ -48,19 +49,20 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         telemetry=process.telemetry,
     )
     await limiter.warm()
+    api_keys = ApiKeys(backends.resolve_api_key, settings.key_pepper, monotonic=time.monotonic)
+    leaks = Leaks(api_keys, backends.report_leaked_api_key, process.telemetry)
+    process.on_drain(leaks.close)
     edge = Edge(
         telemetry=process.telemetry,
         ids=process.ids,
         problems=Problems(settings.problem_base),
         headers=StandardHeaders(settings.hsts_seconds),
         address=ClientAddress(settings.trusted_proxies),
+        leaks=leaks,
         pages=Pages(document(contracts), settings.problem_page),
         routes=Routes(contracts.endpoints),
         operations=operations(contracts, backends.call),
-        authentication=Authentication(
-            ApiKeys(backends.resolve_api_key, settings.key_pepper, monotonic=time.monotonic),
-            Tokens(keys, issuer=settings.issuer, clock=process.clock),
-        ),
+        authentication=Authentication(api_keys, Tokens(keys, issuer=settings.issuer, clock=process.clock)),
         limits=Limits(Quotas(settings.quotas()), limiter),
         authorisation=Authorisation(process.clock, closed=process.config.closed_mode),
         cors=Cors(backends.accounts_of_origin, monotonic=time.monotonic),

@@ -61,6 +61,16 @@ class Backends:
                 raise
         return answer
 
+    async def report_leaked_api_key(self, hashed: bytes, place: str, request_id: str) -> None:
+        """Reports a key that was seen where others can read it; one that nobody has is no news."""
+        request = api_key_pb2.ReportLeakedApiKeyRequest(hash=hashed, place=place)
+        with caller.acting(_self(request_id)):
+            try:
+                await self._keys.ReportLeakedApiKey(request, timeout=LOOKUP_SECONDS)
+            except GatefoldError as error:
+                if error.kind is not Kind.NOT_FOUND:
+                    raise
+
     async def key_set(self, request_id: str) -> list[dict[str, str]]:
         """Returns the public keys that access tokens are signed with, as JWKs."""
         with caller.acting(_self(request_id)):

@@ -1,13 +1,15 @@
 """Attacks on API keys: their form, what is stored, whose they are, what they may do, and how fast they end."""
 
+import asyncio
 import hmac
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from gatefold.auth.v1 import api_key_pb2
+from gatefold.auth.v1 import account_pb2, api_key_pb2
 
 from infra.local.valkey import ValkeyServer
 from libs import ids
@@ -50,6 +52,22 @@ async def create(
     answer = await house.call(house.staff(account, role, live=live), house.api_keys.CreateApiKey, request)
     assert isinstance(answer, api_key_pb2.CreateApiKeyResponse)
     return answer
+
+
+async def rotate(house: AuthHouse, account: UUID, key: str, seconds: int) -> api_key_pb2.CreateApiKeyResponse:
+    request = api_key_pb2.RotateApiKeyRequest(id=key, overlap_seconds=seconds)
+    answer = await house.call(house.staff(account), house.api_keys.RotateApiKey, request)
+    assert isinstance(answer, api_key_pb2.CreateApiKeyResponse)
+    return answer
+
+
+async def report(house: AuthHouse, key: str, place: str) -> bool:
+    pepper = house.environ["GATEFOLD_KEY_PEPPER"].encode()
+    hashed = hmac.digest(pepper, key.encode(), "sha256")
+    request = api_key_pb2.ReportLeakedApiKeyRequest(hash=hashed, place=place)
+    answer = await house.call(house.service("gateway"), house.api_keys.ReportLeakedApiKey, request)
+    assert isinstance(answer, api_key_pb2.ReportLeakedApiKeyResponse)
+    return answer.revoked
 
 
 async def resolve(house: AuthHouse, key: str) -> api_key_pb2.ResolveApiKeyResponse:
@@ -197,3 +215,144 @@ async def test_only_the_gateway_resolves_keys(house: AuthHouse) -> None:
             await house.call(who, house.api_keys.ResolveApiKey, request)
         # The client reports a peer that is not trusted as a fault of the platform's.
         assert raised.value.reason in {"caller_kind_not_allowed", "service_distrusted"}
+
+
+@pytest.mark.case("auth-68")
+async def test_a_key_ends_when_its_time_is_over(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    ends = house.clock.wall() + timedelta(hours=1)
+    request = api_key_pb2.CreateApiKeyRequest(kind=SECRET, name="Server")
+    request.expires_at.FromDatetime(ends)
+    made = await house.call(house.staff(publisher.live), house.api_keys.CreateApiKey, request)
+    assert isinstance(made, api_key_pb2.CreateApiKeyResponse)
+    found = await resolve(house, made.secret)
+    assert found.api_key.expires_at.ToDatetime(UTC) == ends
+    advance(house, timedelta(hours=1))
+    with pytest.raises(GatefoldError, match="api_key_unknown"):
+        await resolve(house, made.secret)
+    request.expires_at.FromDatetime(house.clock.wall())
+    with pytest.raises(GatefoldError) as raised:
+        await house.call(house.staff(publisher.live), house.api_keys.CreateApiKey, request)
+    assert (raised.value.reason, raised.value.violations[0].field) == ("expiry_invalid", "expires_at")
+
+
+@pytest.mark.case("auth-68")
+async def test_networks_are_kept_in_one_spelling_and_wrong_ones_refused(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    networks = ["203.0.113.7", "2001:DB8::/32"]
+    request = api_key_pb2.CreateApiKeyRequest(kind=SECRET, name="Server", networks=networks)
+    made = await house.call(house.staff(publisher.live), house.api_keys.CreateApiKey, request)
+    assert isinstance(made, api_key_pb2.CreateApiKeyResponse)
+    assert list((await resolve(house, made.secret)).api_key.networks) == ["203.0.113.7/32", "2001:db8::/32"]
+    for wrong in ("203.0.113.7/24", "everywhere", "203.0.113.0/33", "'; DROP TABLE api_key"):
+        refused = api_key_pb2.CreateApiKeyRequest(kind=SECRET, name="Server", networks=[wrong])
+        with pytest.raises(GatefoldError, match="network_invalid"):
+            await house.call(house.staff(publisher.live), house.api_keys.CreateApiKey, refused)
+
+
+@pytest.mark.case("auth-69")
+async def test_a_replaced_key_works_beside_its_successor_until_the_overlap_is_over(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    old = await create(house, publisher.live, scopes=("catalogue:read",))
+    new = await rotate(house, publisher.live, old.api_key.id, 3600)
+    assert new.secret != old.secret
+    assert list(new.api_key.scopes) == ["catalogue:read"]
+    assert (await resolve(house, old.secret)).api_key.replaced_by == new.api_key.id
+    await resolve(house, new.secret)
+    with pytest.raises(GatefoldError, match="api_key_ended"):
+        await rotate(house, publisher.live, old.api_key.id, 3600)
+    advance(house, timedelta(hours=1))
+    with pytest.raises(GatefoldError, match="api_key_unknown"):
+        await resolve(house, old.secret)
+    last = await rotate(house, publisher.live, new.api_key.id, 0)
+    with pytest.raises(GatefoldError, match="api_key_unknown"):
+        await resolve(house, new.secret)
+    await resolve(house, last.secret)
+
+
+async def test_a_rotation_gives_no_more_than_whoever_asks_holds(house: AuthHouse) -> None:
+    one, other = await house.publisher(), await house.publisher()
+    key = await create(house, one.live, scopes=("ledger:read",))
+    request = api_key_pb2.RotateApiKeyRequest(id=key.api_key.id)
+    with pytest.raises(GatefoldError, match="scope_not_held"):
+        await house.call(house.staff(one.live, roles.DEVELOPER), house.api_keys.RotateApiKey, request)
+    with pytest.raises(GatefoldError, match="api_key_not_found"):
+        await house.call(house.staff(other.live), house.api_keys.RotateApiKey, request)
+    assert not (await resolve(house, key.secret)).api_key.replaced_by
+
+
+async def test_two_rotations_at_once_make_one_successor(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    key = await create(house, publisher.live)
+    results = await asyncio.gather(
+        *(rotate(house, publisher.live, key.api_key.id, 60) for _ in range(4)), return_exceptions=True
+    )
+    assert sum(isinstance(result, GatefoldError) for result in results) == 3
+    assert len(await listed(house, publisher.live)) == 2
+
+
+@pytest.mark.case("auth-67")
+async def test_it_is_shown_when_a_key_was_last_used(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    key = await create(house, publisher.live)
+    assert not (await listed(house, publisher.live))[0].HasField("last_used_at")
+    first = house.clock.wall()
+    await resolve(house, key.secret)
+    advance(house, timedelta(seconds=30))
+    await resolve(house, key.secret)
+    assert (await listed(house, publisher.live))[0].last_used_at.ToDatetime(UTC) == first, "noted once a minute"
+    advance(house, timedelta(seconds=40))
+    await resolve(house, key.secret)
+    assert (await listed(house, publisher.live))[0].last_used_at.ToDatetime(UTC) == house.clock.wall()
+
+
+async def test_a_leaked_key_is_ended_and_told_once(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    key = await create(house, publisher.live)
+    assert await report(house, key.secret, "url")
+    for ask in (resolve(house, key.secret), report(house, key.secret, "browser")):
+        with pytest.raises(GatefoldError, match="api_key_unknown"):
+            await ask
+    (shown,) = await listed(house, publisher.live)
+    assert (shown.leaked_in, shown.HasField("revoked_at")) == ("url", True)
+    assert (await house.events(publisher.live)).count("api_key.leaked") == 1
+
+
+async def test_by_the_accounts_policy_a_leaked_key_goes_on_and_is_told(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    key = await create(house, publisher.test, live=False)
+    request = account_pb2.UpdateSecurityPolicyRequest(revoke_leaked_keys=False)
+    with pytest.raises(GatefoldError, match="policy_is_live"):
+        await house.call(house.staff(publisher.test, live=False), house.accounts.UpdateSecurityPolicy, request)
+    with pytest.raises(GatefoldError, match="scope_missing"):
+        await house.call(house.staff(publisher.live, roles.DEVELOPER), house.accounts.UpdateSecurityPolicy, request)
+    changed = await house.call(house.staff(publisher.live), house.accounts.UpdateSecurityPolicy, request)
+    assert changed == account_pb2.SecurityPolicy(require_staff_factor=False, revoke_leaked_keys=False)
+    assert not await report(house, key.secret, "referer")
+    assert not await report(house, key.secret, "url")
+    assert (await resolve(house, key.secret)).api_key.leaked_in == "referer"
+    assert (await house.events(publisher.test)).count("api_key.leaked") == 1
+
+
+async def test_an_unknown_key_or_place_is_not_reported(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    key = await create(house, publisher.live)
+    with pytest.raises(GatefoldError, match="api_key_unknown"):
+        await report(house, key.secret[:-1] + "x", "url")
+    with pytest.raises(GatefoldError, match="place_invalid"):
+        await report(house, key.secret, "elsewhere")
+
+
+@pytest.mark.case("auth-45")
+async def test_staff_of_an_account_that_asks_for_a_factor_can_only_add_one(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    request = account_pb2.UpdateSecurityPolicyRequest(require_staff_factor=True)
+    await house.call(house.staff(publisher.live), house.accounts.UpdateSecurityPolicy, request)
+    for account in (publisher.live, publisher.test):
+        claims = await house.claims((await house.sign_in_staff(publisher.owner_email, account=account)).access_token)
+        assert (claims["acr"], claims["scope"], claims.get("role")) == ("enrol", "", None)
+
+
+def advance(house: AuthHouse, by: timedelta) -> None:
+    assert isinstance(house.clock, FixedClock)
+    house.clock.advance(by)

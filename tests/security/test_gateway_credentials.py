@@ -12,6 +12,7 @@ import jwt
 import pytest
 import yarl
 from cryptography.hazmat.primitives import serialization
+from gatefold.auth.v1 import api_key_pb2
 
 from infra.local.valkey import ValkeyServer
 from libs import ids
@@ -29,6 +30,7 @@ from tests.support.gateway import (
     api_key,
     running_gateway,
 )
+from tests.support.waiting import until
 
 WIDE = '{"strict.address":[100000,60]}'
 
@@ -255,6 +257,42 @@ async def test_a_secret_key_from_a_browser_is_refused_and_counted(fresh_gateway:
         assert SECRET_KEY.encode() not in answer.body
     assert fresh_gateway.metric("gatefold_gateway_problems_total", reason="secret_key_exposed") == 3
     assert fresh_gateway.backend.lookups == []
+
+
+@pytest.mark.case("auth-68")
+async def test_a_key_works_from_its_networks_only(fresh_gateway: RunningGateway) -> None:
+    here, elsewhere = api_key(body="n" * 43), api_key(body="e" * 43)
+    fresh_gateway.backend.add_key(here, scopes=("catalogue:read",), networks=("2001:db8::/32", "127.0.0.0/8"))
+    fresh_gateway.backend.add_key(elsewhere, scopes=("catalogue:read",), networks=("203.0.113.0/24",))
+    assert (await fresh_gateway.ask("GET", "/v1/offers", credential=here)).status == 200
+    spoofed = {"X-Forwarded-For": "203.0.113.7"}
+    for headers in ({}, spoofed):
+        answer = await fresh_gateway.ask("GET", "/v1/offers", credential=elsewhere, headers=headers)
+        assert (answer.status, answer.reason) == (403, "network_not_allowed")
+
+
+@pytest.mark.case("auth-68")
+async def test_a_key_that_leaks_is_reported_with_its_place(fresh_gateway: RunningGateway) -> None:
+    backend = fresh_gateway.backend
+    (hashed,) = [
+        known for known, found in backend.keys.items() if found.api_key.kind == api_key_pb2.API_KEY_KIND_SECRET
+    ]
+    await fresh_gateway.ask("GET", "/v1/offers", credential=SECRET_KEY, headers={"Origin": SITE})
+    await fresh_gateway.ask("GET", f"/v1/offers?key={SECRET_KEY}")
+    referer = f"https://news.example/?key={SECRET_KEY.replace('gfsk', '%67fsk')}"
+    answer = await fresh_gateway.ask("GET", "/v1/offers", headers={"Referer": referer})
+    assert (answer.status, answer.reason) == (403, "secret_key_exposed")
+    await until(lambda: len(backend.leaks) == 3)
+    assert sorted(backend.leaks) == sorted((hashed, place) for place in ("browser", "url", "referer"))
+
+
+async def test_what_is_no_key_is_refused_and_not_reported(fresh_gateway: RunningGateway) -> None:
+    for text in ("gfsk_live_nonsense", SECRET_KEY[:-1] + "x", "gfsk_"):
+        answer = await fresh_gateway.ask("GET", f"/v1/offers?key={text}")
+        assert (answer.status, answer.reason) == (403, "secret_key_exposed")
+    await fresh_gateway.ask("GET", f"/v1/offers?key={SECRET_KEY}")
+    await until(lambda: bool(fresh_gateway.backend.leaks))
+    assert len(fresh_gateway.backend.leaks) == 1
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,7 @@ class Backend:
     signer: Signer
     calls: list[tuple[str, Caller, Any]] = field(default_factory=list)
     lookups: list[str] = field(default_factory=list)
+    leaks: list[tuple[bytes, str]] = field(default_factory=list)
     keys: dict[bytes, api_key_pb2.ResolveApiKeyResponse] = field(default_factory=dict)
     origins: dict[str, list[UUID]] = field(default_factory=dict)
     jwks: list[session_pb2.JsonWebKey] = field(default_factory=list)
@@ -143,14 +144,19 @@ class Backend:
         """Forgets what happened, so that the next test begins afresh."""
         self.calls.clear()
         self.lookups.clear()
+        self.leaks.clear()
         self.failure = None
 
-    def add_key(self, key: str, *, scopes: tuple[str, ...] = (), account: UUID = ACCOUNT) -> None:
+    def add_key(
+        self, key: str, *, scopes: tuple[str, ...] = (), account: UUID = ACCOUNT, networks: tuple[str, ...] = ()
+    ) -> None:
         """Makes a key known."""
         kind = api_key_pb2.API_KEY_KIND_SECRET if key.startswith("gfsk") else api_key_pb2.API_KEY_KIND_PUBLISHABLE
         number = UUID(bytes=hmac.digest(b"", key.encode(), "sha256")[:16])
         self.keys[hmac.digest(PEPPER.encode(), key.encode(), "sha256")] = api_key_pb2.ResolveApiKeyResponse(
-            api_key=api_key_pb2.ApiKey(id=ids.encode("key", number), kind=kind, live="_live_" in key, scopes=scopes),
+            api_key=api_key_pb2.ApiKey(
+                id=ids.encode("key", number), kind=kind, live="_live_" in key, scopes=scopes, networks=networks
+            ),
             account_id=ids.encode("acct", account),
         )
 
@@ -185,6 +191,10 @@ class _Auth(_Toy):
         if found is None:
             raise errors.not_found("key_unknown", "There is no such key.")
         return found
+
+    async def ReportLeakedApiKey(self, request: Any, context: Any) -> Any:
+        self.backend.leaks.append((request.hash, request.place))
+        return api_key_pb2.ReportLeakedApiKeyResponse(revoked=True)
 
     async def GetKeySet(self, request: Any, context: Any) -> Any:
         self.backend.lookups.append("key_set")

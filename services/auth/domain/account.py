@@ -30,6 +30,14 @@ class Account:
         return self.id if self.live else self.sibling
 
 
+@dataclass(frozen=True)
+class SecurityPolicy:
+    """What an account asks of its team and keys."""
+
+    require_staff_factor: bool = False
+    revoke_leaked_keys: bool = True
+
+
 def open_account(
     account: UUID, sibling: UUID, *, name: str, time_zone: str, reader_url: str, created_at: datetime
 ) -> tuple[Account, Account]:

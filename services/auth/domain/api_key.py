@@ -1,11 +1,12 @@
 """Owns API keys: their form, checksum and fingerprint, and which scopes each kind may hold."""
 
 import hmac
+import ipaddress
 import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from libs import errors
@@ -20,6 +21,11 @@ _FORM = re.compile(r"(gf[sp]k_(?:live|test)_)([0-9A-Za-z]{43})([0-9A-Za-z]{6})")
 
 SECRET = "secret"  # noqa: S105 — the name of a kind
 PUBLISHABLE = "publishable"
+LEAK_PLACES = frozenset({"browser", "url", "referer"})
+LONGEST_OVERLAP = timedelta(days=30)
+USE_NOTED_EVERY = timedelta(minutes=1)
+"""How exactly it is known when a key was last used: one write a minute at the most."""
+
 _MARKS = {SECRET: "gfsk", PUBLISHABLE: "gfpk"}
 
 
@@ -36,6 +42,42 @@ class ApiKey:
     scopes: tuple[str, ...]
     created_at: datetime
     revoked_at: datetime | None = None
+    expires_at: datetime | None = None
+    networks: tuple[str, ...] = ()
+    last_used_at: datetime | None = None
+    replaced_by: UUID | None = None
+    leaked_at: datetime | None = None
+    leaked_in: str = ""
+
+    def works_at(self, now: datetime) -> bool:
+        """Tells whether the key has not ended."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+def checked_networks(networks: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns networks in their one spelling; raises `invalid("network_invalid")`, also where host bits are set."""
+    checked = []
+    for text in networks:
+        try:
+            checked.append(str(ipaddress.ip_network(text)))
+        except ValueError:
+            raise errors.invalid(
+                "network_invalid", "A network is written as CIDR, for example 203.0.113.0/24.", field="networks"
+            ) from None
+    return tuple(checked)
+
+
+def checked_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
+    """Returns when a new key ends; raises `invalid("expiry_invalid")` for a time that is over."""
+    if expires_at is not None and expires_at <= now:
+        raise errors.invalid("expiry_invalid", "A key ends in the future.", field="expires_at")
+    return expires_at
+
+
+def rotated_until(key: ApiKey, now: datetime, overlap: timedelta) -> datetime:
+    """Returns when a key ends that has a successor; never later than it would have."""
+    ends = now + overlap
+    return ends if key.expires_at is None else min(ends, key.expires_at)
 
 
 def mint(kind: str, live: bool, randomness: Callable[[int], bytes]) -> str:

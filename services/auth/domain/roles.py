@@ -28,6 +28,8 @@ _HELD_BY: dict[str, frozenset[str]] = {
     "mails:read": frozenset({SUPPORT, DEVELOPER}),
     "payment_connections:read": frozenset({FINANCE, DEVELOPER}),
     "payment_connections:write": frozenset(),
+    "security:read": frozenset({DEVELOPER, PRIVACY_OFFICER}),
+    "security:write": frozenset(),
     "sessions:write": frozenset({SUPPORT}),
     "sites:read": frozenset({SUPPORT, SALES, DEVELOPER, READ_ONLY}),
     "sites:write": frozenset({DEVELOPER}),
@@ -53,7 +55,15 @@ ROLE_SCOPES = MappingProxyType(
     }
 )
 
-KEY_SCOPES = SCOPES - {"keys:read", "keys:write", "payment_connections:write", "team:read", "team:write"}
+KEY_SCOPES = SCOPES - {
+    "keys:read",
+    "keys:write",
+    "payment_connections:write",
+    "security:read",
+    "security:write",
+    "team:read",
+    "team:write",
+}
 """What a secret key may hold: nothing that makes keys or members or says where money goes, so that a leaked key does
 not outlive its end."""
 

@@ -1,5 +1,6 @@
 """Owns the statements on API keys and on the way from a key's hash to its account."""
 
+import ipaddress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,8 +13,9 @@ async def add(conn: Connection, account: UUID, key: ApiKey, key_hash: bytes) -> 
     """Adds a key and its route."""
     await conn.execute(
         """
-        INSERT INTO api_key (account_id, id, kind, live, name, prefix, last_four, scopes, key_hash, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        INSERT INTO api_key (account_id, id, kind, live, name, prefix, last_four, scopes, key_hash, created_at,
+            expires_at, networks)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
         """,
         account,
         key.id,
@@ -25,6 +27,8 @@ async def add(conn: Connection, account: UUID, key: ApiKey, key_hash: bytes) -> 
         list(key.scopes),
         key_hash,
         key.created_at,
+        key.expires_at,
+        [ipaddress.ip_network(network) for network in key.networks],
     )
     await conn.execute(
         "INSERT INTO api_key_route (key_hash, account_id, key_id) VALUES ($1, $2, $3)", key_hash, account, key.id
@@ -41,7 +45,8 @@ async def find(conn: Connection, account: UUID, key: UUID) -> ApiKey | None:
     """Reads a key."""
     row = await conn.fetchrow(
         """
-        SELECT id, kind, live, name, prefix, last_four, scopes, created_at, revoked_at
+        SELECT id, kind, live, name, prefix, last_four, scopes, created_at, revoked_at, expires_at, networks,
+            last_used_at, replaced_by, leaked_at, leaked_in
         FROM api_key WHERE account_id = $1 AND id = $2
         """,
         account,
@@ -50,11 +55,66 @@ async def find(conn: Connection, account: UUID, key: UUID) -> ApiKey | None:
     return _key(row) if row else None
 
 
+async def lock(conn: Connection, account: UUID, key: UUID) -> ApiKey | None:
+    """Reads a key and keeps it from changing until the transaction ends."""
+    row = await conn.fetchrow(
+        """
+        SELECT id, kind, live, name, prefix, last_four, scopes, created_at, revoked_at, expires_at, networks,
+            last_used_at, replaced_by, leaked_at, leaked_in
+        FROM api_key WHERE account_id = $1 AND id = $2 FOR UPDATE
+        """,
+        account,
+        key,
+    )
+    return _key(row) if row else None
+
+
+async def replace(conn: Connection, account: UUID, key: UUID, successor: UUID, until: datetime) -> None:
+    """Has a key end when its successor has taken over."""
+    await conn.execute(
+        "UPDATE api_key SET replaced_by = $3, expires_at = $4 WHERE account_id = $1 AND id = $2",
+        account,
+        key,
+        successor,
+        until,
+    )
+
+
+async def note_use(conn: Connection, account: UUID, key: UUID, at: datetime, since: datetime) -> None:
+    """Notes that a key was used, unless that was noted after `since`."""
+    await conn.execute(
+        """
+        UPDATE api_key SET last_used_at = $3
+        WHERE account_id = $1 AND id = $2 AND (last_used_at IS NULL OR last_used_at < $4)
+        """,
+        account,
+        key,
+        at,
+        since,
+    )
+
+
+async def note_leak(conn: Connection, account: UUID, key: UUID, at: datetime, place: str) -> bool:
+    """Notes where a key was seen; answers True the first time."""
+    row = await conn.fetchrow(
+        """
+        UPDATE api_key SET leaked_at = $3, leaked_in = $4
+        WHERE account_id = $1 AND id = $2 AND leaked_at IS NULL RETURNING id
+        """,
+        account,
+        key,
+        at,
+        place,
+    )
+    return row is not None
+
+
 async def page(conn: Connection, account: UUID, before: UUID, limit: int) -> list[ApiKey]:
     """Reads keys made before `before`, newest first."""
     rows = await conn.fetch(
         """
-        SELECT id, kind, live, name, prefix, last_four, scopes, created_at, revoked_at
+        SELECT id, kind, live, name, prefix, last_four, scopes, created_at, revoked_at, expires_at, networks,
+            last_used_at, replaced_by, leaked_at, leaked_in
         FROM api_key WHERE account_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3
         """,
         account,
@@ -69,7 +129,8 @@ async def revoke(conn: Connection, account: UUID, key: UUID, at: datetime) -> Ap
     row = await conn.fetchrow(
         """
         UPDATE api_key SET revoked_at = coalesce(revoked_at, $3) WHERE account_id = $1 AND id = $2
-        RETURNING id, kind, live, name, prefix, last_four, scopes, created_at, revoked_at, key_hash
+        RETURNING id, kind, live, name, prefix, last_four, scopes, created_at, revoked_at, expires_at, networks,
+            last_used_at, replaced_by, leaked_at, leaked_in, key_hash
         """,
         account,
         key,
@@ -92,4 +153,10 @@ def _key(row: Any) -> ApiKey:
         scopes=tuple(row["scopes"]),
         created_at=row["created_at"],
         revoked_at=row["revoked_at"],
+        expires_at=row["expires_at"],
+        networks=tuple(str(network) for network in row["networks"]),
+        last_used_at=row["last_used_at"],
+        replaced_by=row["replaced_by"],
+        leaked_at=row["leaked_at"],
+        leaked_in=row["leaked_in"] or "",
     )

@@ -5,17 +5,19 @@ from datetime import timedelta
 from gatefold.auth.v1 import account_pb2, account_pb2_grpc
 
 from libs import ids
-from services.auth.domain.account import Account
+from services.auth.domain.account import Account, SecurityPolicy
 from services.auth.servicer import page
 from services.auth.usecases.accounts import Accounts
+from services.auth.usecases.security_policies import SecurityPolicies
 from services.auth.usecases.test_clock import TestClock
 
 
 class AccountServicer(account_pb2_grpc.AccountServiceServicer):
     """Accounts."""
 
-    def __init__(self, accounts: Accounts, test_clock: TestClock) -> None:
+    def __init__(self, accounts: Accounts, policies: SecurityPolicies, test_clock: TestClock) -> None:
         self._accounts = accounts
+        self._policies = policies
         self._test_clock = test_clock
 
     async def CreateAccount(self, request: account_pb2.CreateAccountRequest, context: object) -> account_pb2.Account:
@@ -43,6 +45,20 @@ class AccountServicer(account_pb2_grpc.AccountServiceServicer):
         """Shows the account that a service works for."""
         return _account(await self._accounts.show())
 
+    async def GetSecurityPolicy(
+        self, request: account_pb2.GetSecurityPolicyRequest, context: object
+    ) -> account_pb2.SecurityPolicy:
+        """Shows what the account asks of its team and keys."""
+        return _policy(await self._policies.show())
+
+    async def UpdateSecurityPolicy(
+        self, request: account_pb2.UpdateSecurityPolicyRequest, context: object
+    ) -> account_pb2.SecurityPolicy:
+        """Changes what the account asks of its team and keys."""
+        factor = request.require_staff_factor if request.HasField("require_staff_factor") else None
+        leaked = request.revoke_leaked_keys if request.HasField("revoke_leaked_keys") else None
+        return _policy(await self._policies.update(factor, leaked))
+
     async def AdvanceTestClock(
         self, request: account_pb2.AdvanceTestClockRequest, context: object
     ) -> account_pb2.AdvanceTestClockResponse:
@@ -53,6 +69,12 @@ class AccountServicer(account_pb2_grpc.AccountServiceServicer):
         response = account_pb2.AdvanceTestClockResponse(drained=drained)
         response.now.FromDatetime(now)
         return response
+
+
+def _policy(policy: SecurityPolicy) -> account_pb2.SecurityPolicy:
+    return account_pb2.SecurityPolicy(
+        require_staff_factor=policy.require_staff_factor, revoke_leaked_keys=policy.revoke_leaked_keys
+    )
 
 
 def _account(account: Account) -> account_pb2.Account:

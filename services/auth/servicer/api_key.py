@@ -1,5 +1,7 @@
 """Owns gatefold.auth.v1.ApiKeyService."""
 
+from datetime import UTC, timedelta
+
 from gatefold.auth.v1 import api_key_pb2, api_key_pb2_grpc
 
 from libs import errors, ids
@@ -28,7 +30,22 @@ class ApiKeyServicer(api_key_pb2_grpc.ApiKeyServiceServicer):
         kind = _KINDS.get(request.kind)
         if kind is None:
             raise errors.invalid("kind_invalid", "A key is secret or publishable.", field="kind")
-        key, secret = await self._api_keys.create(kind, request.name, tuple(request.scopes))
+        key, secret = await self._api_keys.create(
+            kind,
+            request.name,
+            tuple(request.scopes),
+            expires_at=request.expires_at.ToDatetime(UTC) if request.HasField("expires_at") else None,
+            networks=tuple(request.networks),
+        )
+        return api_key_pb2.CreateApiKeyResponse(api_key=_key(key), secret=secret)
+
+    async def RotateApiKey(
+        self, request: api_key_pb2.RotateApiKeyRequest, context: object
+    ) -> api_key_pb2.CreateApiKeyResponse:
+        """Makes a key's successor."""
+        # Bounded before it becomes a timedelta, which has a greatest value.
+        overlap = timedelta(seconds=max(-1, min(request.overlap_seconds, 10**9)))
+        key, secret = await self._api_keys.rotate(ids.decode("key", request.id), overlap)
         return api_key_pb2.CreateApiKeyResponse(api_key=_key(key), secret=secret)
 
     async def ListApiKeys(
@@ -44,6 +61,14 @@ class ApiKeyServicer(api_key_pb2_grpc.ApiKeyServiceServicer):
     async def RevokeApiKey(self, request: api_key_pb2.RevokeApiKeyRequest, context: object) -> api_key_pb2.ApiKey:
         """Ends a key."""
         return _key(await self._api_keys.revoke(ids.decode("key", request.id)))
+
+    async def ReportLeakedApiKey(
+        self, request: api_key_pb2.ReportLeakedApiKeyRequest, context: object
+    ) -> api_key_pb2.ReportLeakedApiKeyResponse:
+        """Takes the gateway's word that a key was seen."""
+        return api_key_pb2.ReportLeakedApiKeyResponse(
+            revoked=await self._api_keys.report_leak(request.hash, request.place)
+        )
 
     async def ResolveApiKey(
         self, request: api_key_pb2.ResolveApiKeyRequest, context: object
@@ -62,8 +87,17 @@ def _key(key: ApiKey) -> api_key_pb2.ApiKey:
         prefix=key.prefix,
         last_four=key.last_four,
         scopes=key.scopes,
+        networks=key.networks,
+        replaced_by=ids.encode("key", key.replaced_by) if key.replaced_by else "",
+        leaked_in=key.leaked_in,
     )
     response.created_at.FromDatetime(key.created_at)
-    if key.revoked_at is not None:
-        response.revoked_at.FromDatetime(key.revoked_at)
+    for stamp, at in (
+        (response.revoked_at, key.revoked_at),
+        (response.expires_at, key.expires_at),
+        (response.last_used_at, key.last_used_at),
+        (response.leaked_at, key.leaked_at),
+    ):
+        if at is not None:
+            stamp.FromDatetime(at)
     return response

@@ -1,16 +1,22 @@
-"""Owns API keys: making, listing, ending, and telling the edge whose one is."""
+"""Owns API keys: making, replacing, listing, ending, telling the edge whose one is, and what follows from a leak."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from libs import caller, errors
+from gatefold.auth.v1 import event_pb2
+
+from libs import caller, errors, ids, outbox
 from libs.clock import WallClock
 from libs.ids import IdSource
 from libs.postgres import Database
 from services.auth.domain import account as account_rules
 from services.auth.domain import api_key as rules
+from services.auth.domain.account import SecurityPolicy
 from services.auth.domain.api_key import ApiKey
 from services.auth.repository import api_keys
+from services.auth.usecases.facts import Facts
 
 
 class ApiKeys:
@@ -20,35 +26,79 @@ class ApiKeys:
         self,
         db: Database,
         pepper: bytes,
+        policy_of: Callable[[UUID], Awaitable[SecurityPolicy]],
         clock: WallClock,
         make: IdSource,
+        facts: Facts,
         randomness: Callable[[int], bytes],
     ) -> None:
         self._db = db
         self._pepper = pepper
+        self._policy_of = policy_of
         self._clock = clock
         self._make = make
+        self._facts = facts
         self._randomness = randomness
 
-    async def create(self, kind: str, name: str, scopes: tuple[str, ...]) -> tuple[ApiKey, str]:
-        """Returns a new key's record and the key, which nobody can ever show again. Raises as `checked_scopes`."""
+    async def create(
+        self,
+        kind: str,
+        name: str,
+        scopes: tuple[str, ...],
+        *,
+        expires_at: datetime | None = None,
+        networks: tuple[str, ...] = (),
+    ) -> tuple[ApiKey, str]:
+        """Returns a new key's record and the key, which nobody can ever show again.
+
+        Raises as `checked_scopes`, `checked_expiry` and `checked_networks`.
+        """
         who = caller.current()
         account = who.require_account()
-        secret = rules.mint(kind, who.live, self._randomness)
-        prefix, last_four = rules.shown_parts(secret)
-        key = ApiKey(
-            id=self._make.new(),
-            kind=kind,
-            live=who.live,
-            name=account_rules.checked_name(name, longest=80),
-            prefix=prefix,
-            last_four=last_four,
-            scopes=rules.checked_scopes(kind, scopes, who.scopes),
-            created_at=self._clock.wall(),
+        now = self._clock.wall()
+        key, secret = self._minted(
+            ApiKey(
+                id=self._make.new(),
+                kind=kind,
+                live=who.live,
+                name=account_rules.checked_name(name, longest=80),
+                prefix="",
+                last_four="",
+                scopes=rules.checked_scopes(kind, scopes, who.scopes),
+                created_at=now,
+                expires_at=rules.checked_expiry(expires_at, now),
+                networks=rules.checked_networks(networks),
+            )
         )
         async with self._db.tenant(account, "create_api_key") as conn:
             await api_keys.add(conn, account, key, rules.fingerprint(secret, self._pepper))
         return key, secret
+
+    async def rotate(self, key: UUID, overlap: timedelta) -> tuple[ApiKey, str]:
+        """Returns the successor of a key; the old one works until the overlap is over.
+
+        Raises `not_found("api_key_not_found")`, `precondition("api_key_ended")` for one that works no longer or has a
+        successor already, and `forbidden("scope_not_held")` when it may do more than whoever asks.
+        """
+        who = caller.current()
+        account = who.require_account()
+        if not timedelta(0) <= overlap <= rules.LONGEST_OVERLAP:
+            raise errors.invalid("overlap_invalid", "Two keys overlap for at most 30 days.", field="overlap_seconds")
+        now = self._clock.wall()
+        async with self._db.tenant(account, "rotate_api_key") as conn:
+            old = await api_keys.lock(conn, account, key)
+            if old is None:
+                raise _not_found()
+            if not old.works_at(now) or old.replaced_by is not None:
+                raise errors.precondition("api_key_ended", "This key works no longer, or has a successor already.")
+            scopes = rules.checked_scopes(old.kind, old.scopes, who.scopes) if old.scopes else ()
+            fresh = replace(
+                old, id=self._make.new(), scopes=scopes, created_at=now, last_used_at=None, leaked_at=None, leaked_in=""
+            )
+            made, secret = self._minted(fresh)
+            await api_keys.add(conn, account, made, rules.fingerprint(secret, self._pepper))
+            await api_keys.replace(conn, account, old.id, made.id, rules.rotated_until(old, now, overlap))
+        return made, secret
 
     async def list_keys(self, before: UUID, limit: int) -> list[ApiKey]:
         """Returns the account's keys, newest first, ended ones as well."""
@@ -62,17 +112,65 @@ class ApiKeys:
         async with self._db.tenant(account, "revoke_api_key") as conn:
             ended = await api_keys.revoke(conn, account, key, self._clock.wall())
         if ended is None:
-            raise errors.not_found("api_key_not_found", "There is no such key.")
+            raise _not_found()
         return ended
 
     async def resolve(self, key_hash: bytes) -> tuple[UUID, ApiKey]:
-        """Returns account and key of a hash; `not_found("api_key_unknown")` for one that is unknown or ended."""
+        """Returns account and key of a hash, and notes that it is used.
+
+        Raises `not_found("api_key_unknown")` for one that is unknown or ended.
+        """
+        now = self._clock.wall()
+        account, key = await self._find(key_hash)
+        if not key.works_at(now):
+            raise _unknown()
+        noted = now - rules.USE_NOTED_EVERY
+        if key.last_used_at is None or key.last_used_at < noted:
+            async with self._db.tenant(account, "note_api_key_use") as conn:
+                await api_keys.note_use(conn, account, key.id, now, noted)
+        return account, key
+
+    async def report_leak(self, key_hash: bytes, place: str) -> bool:
+        """Notes that a key was seen where others can read it, and ends it where the account's policy says so.
+
+        Returns whether it was ended. Raises `not_found("api_key_unknown")`.
+        """
+        if place not in rules.LEAK_PLACES:
+            raise errors.invalid("place_invalid", "A key leaks into a browser, a URL or a Referer.", field="place")
+        account, key = await self._find(key_hash)
+        policy = await self._policy_of(account)
+        now = self._clock.wall()
+        async with self._db.tenant(account, "report_leaked_api_key") as conn:
+            if await api_keys.note_leak(conn, account, key.id, now, place):
+                data = event_pb2.ApiKeyLeaked(
+                    api_key_id=ids.encode("key", key.id), place=place, revoked=policy.revoke_leaked_keys
+                )
+                event = self._facts.make("api_key.leaked", account, ("api_key", key.id), data, live=key.live)
+                await outbox.append(conn, event=event)
+            if policy.revoke_leaked_keys:
+                await api_keys.revoke(conn, account, key.id, now)
+        return policy.revoke_leaked_keys
+
+    def _minted(self, key: ApiKey) -> tuple[ApiKey, str]:
+        secret = rules.mint(key.kind, key.live, self._randomness)
+        prefix, last_four = rules.shown_parts(secret)
+        return replace(key, prefix=prefix, last_four=last_four), secret
+
+    async def _find(self, key_hash: bytes) -> tuple[UUID, ApiKey]:
         async with self._db.transaction("route_api_key", read_only=True) as conn:
             route = await api_keys.route(conn, key_hash)
         if route is not None:
             account, key_id = route
             async with self._db.tenant(account, "resolve_api_key", read_only=True) as conn:
                 key = await api_keys.find(conn, account, key_id)
-            if key is not None and key.revoked_at is None:
+            if key is not None:
                 return account, key
-        raise errors.not_found("api_key_unknown", "There is no such key.")
+        raise _unknown()
+
+
+def _unknown() -> errors.GatefoldError:
+    return errors.not_found("api_key_unknown", "There is no such key.")
+
+
+def _not_found() -> errors.GatefoldError:
+    return errors.not_found("api_key_not_found", "There is no such key.")

@@ -1,9 +1,11 @@
 """Owns API keys at the edge: their form, their checksum, and whose they are."""
 
 import hmac
+import ipaddress
 import re
 import zlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from gatefold.auth.v1 import api_key_pb2
 
@@ -20,6 +22,17 @@ _FORM = re.compile(r"gf(?:sk|pk)_(?:live|test)_[0-9A-Za-z]{49}")
 _CHECKSUM_LENGTH = 6
 _MOST_KEYS = 10_000
 
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Whom a key stands for, and where it may be used from."""
+
+    caller: Caller
+    networks: tuple[_Network, ...]
+
+
 Resolve = Callable[[bytes, str], Awaitable[api_key_pb2.ResolveApiKeyResponse | None]]
 
 
@@ -29,25 +42,48 @@ class ApiKeys:
     def __init__(self, resolve: Resolve, pepper: Secret, *, monotonic: Monotonic) -> None:
         self._resolve = resolve
         self._pepper = pepper.reveal().encode()
-        self._known: Cache[bytes, Caller | None] = Cache(seconds=CACHE_SECONDS, most=_MOST_KEYS, monotonic=monotonic)
+        self._known: Cache[bytes, _Known | None] = Cache(seconds=CACHE_SECONDS, most=_MOST_KEYS, monotonic=monotonic)
 
-    async def caller(self, key: str, request_id: str) -> Caller:
-        """Returns whom a key stands for; raises `unauthenticated("api_key_invalid")`.
+    async def caller(self, key: str, address: str, request_id: str) -> Caller:
+        """Returns whom a key stands for.
 
-        A key with a wrong form or checksum is refused without asking anybody.
+        Raises `unauthenticated("api_key_invalid")`, and `forbidden("network_not_allowed")` for a key that is sent from
+        elsewhere than it may be. A key with a wrong form or checksum is refused without asking anybody.
         """
-        if _FORM.fullmatch(key) is None or checksum(key[:-_CHECKSUM_LENGTH]) != key[-_CHECKSUM_LENGTH:]:
+        if not well_formed(key):
             raise _invalid()
-        hashed = hmac.digest(self._pepper, key.encode(), "sha256")
+        hashed = self.fingerprint(key)
 
-        async def ask() -> Caller | None:
+        async def ask() -> _Known | None:
             found = await self._resolve(hashed, request_id)
-            return None if found is None else _caller(found, key)
+            caller = None if found is None else _caller(found, key)
+            if found is None or caller is None:
+                return None
+            return _Known(caller, tuple(ipaddress.ip_network(network) for network in found.api_key.networks))
 
-        caller = await self._known.get(hashed, ask)
-        if caller is None:
+        known = await self._known.get(hashed, ask)
+        if known is None:
             raise _invalid()
-        return caller
+        if known.networks and not _within(address, known.networks):
+            raise errors.forbidden("network_not_allowed", "This key may not be used from this address.")
+        return known.caller
+
+    def fingerprint(self, key: str) -> bytes:
+        """Returns what auth knows a key by."""
+        return hmac.digest(self._pepper, key.encode(), "sha256")
+
+
+def well_formed(key: str) -> bool:
+    """Tells whether a text has the form of a key and its checksum holds."""
+    return _FORM.fullmatch(key) is not None and checksum(key[:-_CHECKSUM_LENGTH]) == key[-_CHECKSUM_LENGTH:]
+
+
+def _within(address: str, networks: tuple[_Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed.version == network.version and parsed in network for network in networks)
 
 
 def checksum(text: str) -> str:

@@ -26,6 +26,7 @@ from services.gateway.http.cors import Cors
 from services.gateway.http.exchange import Exchange, origin_of, request_id_of
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
+from services.gateway.http.leaks import Leaks
 from services.gateway.http.limits import Limits
 from services.gateway.http.pages import Pages
 from services.gateway.http.problems import Problems
@@ -60,6 +61,7 @@ class Edge:
     problems: Problems
     headers: StandardHeaders
     address: ClientAddress
+    leaks: Leaks
     pages: Pages
     routes: Routes
     operations: Mapping[str, Operation]
@@ -136,6 +138,7 @@ class App:
     async def _answer(self, exchange: Exchange) -> web.Response:
         edge, request = self._edge, exchange.request
         hardening.check(exchange)
+        edge.leaks.check(exchange)
         page = edge.pages.find(exchange.path)
         if page is not None:
             return page.response(request)

@@ -4,7 +4,6 @@ import dataclasses
 
 from libs import errors
 from libs.caller import Caller, CallerKind
-from services.gateway.http import hardening
 from services.gateway.http.api_keys import ApiKeys
 from services.gateway.http.contracts import Endpoint
 from services.gateway.http.exchange import USER_AGENT_LENGTH, Exchange
@@ -25,17 +24,15 @@ class Authentication:
 
         Where anybody may call, a credential is not looked at, so that a token which has ended does not keep its
         holder from refreshing it. Raises `unauthenticated` with reason `credential_malformed`, `api_key_invalid`,
-        `access_token_invalid` or `access_token_expired`, and `forbidden("secret_key_exposed")` for a secret key from a
-        browser.
+        `access_token_invalid` or `access_token_expired`, and `forbidden("network_not_allowed")` for a key that is sent
+        from elsewhere than it may be.
         """
         sent = exchange.request.headers.getall("Authorization", [])
         credential = _credential(sent) if sent else ""
-        if credential.startswith("gfsk_") and exchange.request.headers.get("Origin") is not None:
-            raise hardening.exposed()
         if not credential or endpoint.anonymous_only:
             found = _ANONYMOUS
         elif credential.startswith(("gfsk_", "gfpk_")):
-            found = await self._api_keys.caller(credential, exchange.request_id)
+            found = await self._api_keys.caller(credential, exchange.address, exchange.request_id)
         else:
             found = await self._tokens.caller(credential, exchange.request_id)
         return dataclasses.replace(

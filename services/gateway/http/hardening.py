@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from urllib.parse import unquote
 
 from aiohttp import ClientError, StreamReader, web
 
@@ -14,34 +13,22 @@ VERSION = "2026-11-01"
 """The one version of the API there is."""
 
 _TARGET = re.compile(r"[\x21-\x7e]{1,8000}")
-_SECRET_KEY = "gfsk_"  # noqa: S105 — how one begins, to be found where none may stand
 _LENGTH = re.compile(r"[0-9]{1,19}")
 
 
 def check(exchange: Exchange) -> None:
     """Refuses requests that no route could want.
 
-    Raises `malformed("target_malformed")`, `malformed("version_unknown")`, `unsupported_media` for an encoded body and
-    `forbidden("secret_key_exposed")` for a secret key in the URL, which histories, logs and Referer headers keep.
+    Raises `malformed("target_malformed")`, `malformed("version_unknown")` and `unsupported_media` for an encoded body.
     """
     target = f"{exchange.path}?{exchange.query}"
     if _TARGET.fullmatch(target) is None:
         raise errors.malformed("target_malformed", "The path and query must be printable ASCII, percent-encoded.")
-    if _SECRET_KEY in target or ("%" in target and _SECRET_KEY in unquote(target, errors="replace")):
-        raise exposed()
     version = exchange.header("Gatefold-Version")
     if version and version != VERSION:
         raise errors.malformed("version_unknown", f"The one version of this API is {VERSION}.")
     if exchange.header("Content-Encoding").strip().lower() not in ("", "identity"):
         raise errors.unsupported_media("content_encoding_unsupported", "Send the body without Content-Encoding.")
-
-
-def exposed() -> errors.GatefoldError:
-    """Returns the error for a secret key where others can read it."""
-    return errors.forbidden(
-        "secret_key_exposed",
-        "A secret key was sent from a browser or in a URL, where others can read it. Revoke it and use another.",
-    )
 
 
 class Bodies:
