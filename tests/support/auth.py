@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn, cast
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -21,6 +22,7 @@ from gatefold.auth.v1 import (
     account_pb2_grpc,
     api_key_pb2_grpc,
     device_pb2_grpc,
+    password_pb2_grpc,
     recovery_pb2,
     recovery_pb2_grpc,
     session_pb2,
@@ -182,6 +184,7 @@ class AuthHouse:
         self.readers = subscriber_session_pb2_grpc.SubscriberSessionServiceStub(channel)
         self.recovery = recovery_pb2_grpc.RecoveryServiceStub(channel)
         self.devices = device_pb2_grpc.DeviceServiceStub(channel)
+        self.passwords = password_pb2_grpc.PasswordServiceStub(channel)
         self.team = team_pb2_grpc.TeamServiceStub(channel)
         self.own_clock = clock_pb2_grpc.ClockServiceStub(channel)
         self.privacy = subject_data_pb2_grpc.SubjectDataStub(channel)
@@ -461,6 +464,7 @@ async def running(
     key_file: Path,
     folder: Path,
     clock: FixedClock,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[AuthHouse]:
     """Runs auth with its background work, and beside it what it calls."""
     keys = {pair: (base64.b64decode(text),) for pair, text in pair_keys().items()}
@@ -477,7 +481,7 @@ async def running(
         await server.start()
         servers.append(server)
 
-    environ = environment(database, keys_dsn, redis_url, key_file, folder)
+    environ = {**environment(database, keys_dsn, redis_url, key_file, folder), **settings}
     log = io.StringIO()
     process = Process(
         "auth",
