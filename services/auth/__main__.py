@@ -9,6 +9,7 @@ from uuid import UUID
 from gatefold.auth.v1.account_pb2_grpc import add_AccountServiceServicer_to_server
 from gatefold.auth.v1.api_key_pb2_grpc import add_ApiKeyServiceServicer_to_server
 from gatefold.auth.v1.device_pb2_grpc import add_DeviceServiceServicer_to_server
+from gatefold.auth.v1.factor_pb2_grpc import add_FactorServiceServicer_to_server
 from gatefold.auth.v1.password_pb2_grpc import add_PasswordServiceServicer_to_server
 from gatefold.auth.v1.recovery_pb2_grpc import add_RecoveryServiceServicer_to_server
 from gatefold.auth.v1.session_pb2_grpc import add_SessionServiceServicer_to_server
@@ -32,7 +33,7 @@ from services.auth.clients.breach_range import RangeSource, SourceAwayError
 from services.auth.clients.peers import PeerClock, Subjects
 from services.auth.config import BootstrapConfig, BreachConfig, Config, RotationConfig, SyncConfig
 from services.auth.domain import session
-from services.auth.domain.sign_in import Door, Standing
+from services.auth.domain.sign_in import EMAIL_CODE, RECOVERY_CODE, TOTP, Door, Standing
 from services.auth.repository import (
     CHALLENGE_TABLE,
     CREDENTIAL_TABLE,
@@ -48,13 +49,18 @@ from services.auth.usecases.breach_sync import BreachSync
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.devices import Devices
 from services.auth.usecases.email_changes import EmailChanges
+from services.auth.usecases.email_codes import EmailCodes
 from services.auth.usecases.expiry import Expiry
+from services.auth.usecases.factor_access import FactorAccess
+from services.auth.usecases.factor_attempts import FactorAttempts
+from services.auth.usecases.factors import Factors
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.magic_links import MagicLinks
 from services.auth.usecases.own_password import OwnPassword
 from services.auth.usecases.password_policy import Breaches, PasswordPolicy
 from services.auth.usecases.passwords import PasswordHasher, WorkMeter
 from services.auth.usecases.recovery import Recovery
+from services.auth.usecases.recovery_codes import RecoveryCodes
 from services.auth.usecases.registration import Registration
 from services.auth.usecases.second_factors import Method, SecondFactors, set_up
 from services.auth.usecases.secrets import TokenSecrets
@@ -63,8 +69,10 @@ from services.auth.usecases.sessions import Sessions
 from services.auth.usecases.sign_in import SignIn
 from services.auth.usecases.signing_keys import SigningKeys
 from services.auth.usecases.staff import People, Staff, issue_bootstrap_token
+from services.auth.usecases.step_up import StepUp
 from services.auth.usecases.team import Team
 from services.auth.usecases.test_clock import TestClock
+from services.auth.usecases.totp import Totp
 
 SYNC_SECONDS = 30.0
 CLOCK_PEERS = ("subscriber", "billing", "notify")
@@ -118,7 +126,16 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     staff = Staff(db, persons, policy, sign_in, clock)
     own_password = OwnPassword(db, hasher, policy, challenges, standing, sign_in, clock)
     service.add(add_PasswordServiceServicer_to_server, servicer.PasswordServicer(own_password))
-    second_factors = SecondFactors(methods, sign_in)
+    access, attempts = FactorAccess(db, clock), FactorAttempts(db, clock)
+    totp = Totp(db, vault, clock, os.urandom)
+    email_codes = EmailCodes(db, challenges, sign_in, secrets, clock)
+    recovery_codes = RecoveryCodes(db, challenges, access, clock, os.urandom)
+    methods.update({TOTP: totp, EMAIL_CODE: email_codes, RECOVERY_CODE: recovery_codes})
+    second_factors = SecondFactors(methods, sign_in, attempts, challenges, access, recovery_codes.left)
+    factors = Factors(db, totp, access, attempts, challenges, sessions, standing, clock, make)
+    step_up = StepUp(own_password, attempts, second_factors, sign_in)
+    own_factors = servicer.FactorServicer(factors, recovery_codes, email_codes, step_up)
+    service.add(add_FactorServiceServicer_to_server, own_factors)
     service.add(add_SessionServiceServicer_to_server, servicer.SessionServicer(staff, second_factors, sessions, keys))
     service.add(add_DeviceServiceServicer_to_server, servicer.DeviceServicer(Devices(db, vault, clock)))
     readers = servicer.SubscriberSessionServicer(registration, challenges)

@@ -23,6 +23,7 @@ from gatefold.auth.v1 import (
     api_key_pb2_grpc,
     device_pb2_grpc,
     password_pb2_grpc,
+    factor_pb2_grpc,
     recovery_pb2,
     recovery_pb2_grpc,
     session_pb2,
@@ -185,6 +186,7 @@ class AuthHouse:
         self.recovery = recovery_pb2_grpc.RecoveryServiceStub(channel)
         self.devices = device_pb2_grpc.DeviceServiceStub(channel)
         self.passwords = password_pb2_grpc.PasswordServiceStub(channel)
+        self.factors = factor_pb2_grpc.FactorServiceStub(channel)
         self.team = team_pb2_grpc.TeamServiceStub(channel)
         self.own_clock = clock_pb2_grpc.ClockServiceStub(channel)
         self.privacy = subject_data_pb2_grpc.SubjectDataStub(channel)

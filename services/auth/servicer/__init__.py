@@ -3,6 +3,7 @@
 from services.auth.servicer.account import AccountServicer
 from services.auth.servicer.api_key import ApiKeyServicer
 from services.auth.servicer.device import DeviceServicer
+from services.auth.servicer.factor import FactorServicer
 from services.auth.servicer.password import PasswordServicer
 from services.auth.servicer.recovery import RecoveryServicer
 from services.auth.servicer.session import SessionServicer
@@ -13,6 +14,7 @@ __all__ = [
     "AccountServicer",
     "ApiKeyServicer",
     "DeviceServicer",
+    "FactorServicer",
     "PasswordServicer",
     "RecoveryServicer",
     "SessionServicer",

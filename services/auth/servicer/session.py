@@ -72,7 +72,7 @@ def tokens(pair: Pair | Waiting) -> session_pb2.Tokens:
         waiting.pending.methods.extend(pair.pending.methods)
         waiting.pending.expires_at.FromDatetime(pair.pending.expires_at)
         return waiting
-    return session_pb2.Tokens(
+    answer = session_pb2.Tokens(
         access_token=pair.access_token,
         token_type=TOKEN_TYPE,
         expires_in=ACCESS_SECONDS,
@@ -80,3 +80,6 @@ def tokens(pair: Pair | Waiting) -> session_pb2.Tokens:
         account_id=ids.encode("acct", pair.held.account) if pair.held.account != PLATFORM else "",
         principal_id=principal_id(pair.held),
     )
+    if pair.recovery_codes_left is not None:
+        answer.recovery_codes_left = pair.recovery_codes_left
+    return answer

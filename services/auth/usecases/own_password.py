@@ -45,10 +45,8 @@ class OwnPassword:
         """
         who = caller.current()
         door = doors.own()
-        refuse_endless(current)
-        held = await self._held(door)
-        verdict = await self._hasher.verify(current, held)
-        if held is None or not verdict.matches:
+        held = await self.proven(door, current)
+        if held is None:
             raise errors.invalid("current_password_wrong", "This is not your password.", field="current_password")
         fresh, notice = await self._prepare(door, new)
         async with self._db.tenant(door.owner, "change_password") as conn:
@@ -74,6 +72,13 @@ class OwnPassword:
             await end_all(conn, door, self._clock.wall(), session.PASSWORD_CHANGED)
 
         return await self._sign_in.changed(pending, write)
+
+    async def proven(self, door: Door, password: str) -> StoredPassword | None:
+        """Returns what is stored of a password that is right; None for a wrong one, at equal work."""
+        refuse_endless(password)
+        held = await self._held(door)
+        verdict = await self._hasher.verify(password, held)
+        return held if verdict.matches else None
 
     async def _prepare(self, door: Door, new: str) -> tuple[StoredPassword, Challenge]:
         email, name = await self._challenges.contact(door)

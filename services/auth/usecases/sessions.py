@@ -32,7 +32,10 @@ class Pair:
 
     access_token: str
     refresh_token: str
+    """Empty where the session's own goes on."""
     held: Session
+    recovery_codes_left: int | None = None
+    """Told to who has just used one."""
 
 
 class Sessions:

@@ -75,10 +75,10 @@ class SignIn:
         )
         return await self._wait(pending, write)
 
-    async def prove_anew(self, door: Door, held: UUID, methods: tuple[str, ...]) -> Pair | Waiting:
+    async def prove_anew(self, door: Door, held: UUID, methods: tuple[str, ...], write: Write) -> Pair | Waiting:
         """Begins to prove a session anew (step-up, RFC 9470), with the password or without.
 
-        Where a second factor is set up it is waited for; otherwise the password is enough, and
+        Where a second factor is set up it is waited for; otherwise the password is enough, `write` commits with it, and
         `invalid("password_required")` is raised without it.
         """
         standing = await self._standing(door)
@@ -95,7 +95,7 @@ class SignIn:
             return await self._wait(pending)
         if not methods:
             raise errors.invalid("password_required", "Give the password.", field="password")
-        return await self._renew(door, held, session.AAL1)
+        return await self._renew(door, held, session.AAL1, write)
 
     async def _wait(self, pending: Pending, write: Write | None = None) -> Waiting:
         async with self._db.tenant(pending.door.account, "wait_for_more") as conn:
@@ -149,10 +149,9 @@ class SignIn:
 
         return spend
 
-    async def _renew(self, door: Door, held: UUID, acr: str, write: Write | None = None) -> Pair:
+    async def _renew(self, door: Door, held: UUID, acr: str, write: Write) -> Pair:
         async with self._db.tenant(door.account, "step_up") as conn:
-            if write is not None:
-                await write(conn)
+            await write(conn)
             renewed = await self._sessions.prove_anew(conn, door.account, held, acr)
             if renewed is None:
                 raise sign_in_expired()
