@@ -38,6 +38,7 @@ ENDED_BY_STAFF = "ended_by_staff"
 PASSWORD_CHANGED = "password_changed"  # noqa: S105 — a reason
 PASSWORD_RESET = "password_reset"  # noqa: S105 — a reason
 EMAIL_REVERTED = "email_reverted"
+FACTORS_CHANGED = "factors_changed"
 
 _MARK = "gfrt_"
 _HEAD = struct.Struct(">16sI")

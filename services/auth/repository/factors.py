@@ -11,7 +11,7 @@ from services.auth.domain.factor import Factor
 
 async def lock(conn: Connection, principal: UUID) -> None:
     """Lets one change of a principal's factors happen at a time, until the transaction ends."""
-    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('factor:' || $1::text, 0))", principal)
+    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('factor:' || $1::uuid::text, 0))", principal)
 
 
 async def begin(conn: Connection, account: UUID, principal: UUID, factor: Factor) -> None:

@@ -7,8 +7,9 @@ from libs.clock import WallClock
 from libs.ids import IdSource
 from libs.postgres import PLATFORM, Connection, Database, as_tenant
 from services.auth.domain import account as account_rules
-from services.auth.domain import challenge
+from services.auth.domain import challenge, session
 from services.auth.domain import factor as rules
+from services.auth.domain.challenge import Challenge
 from services.auth.domain.factor import Factor
 from services.auth.domain.sign_in import Door
 from services.auth.repository import accounts, factors
@@ -17,7 +18,7 @@ from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.factor_access import FactorAccess
 from services.auth.usecases.factor_attempts import FactorAttempts
 from services.auth.usecases.second_factors import second_factor_wrong
-from services.auth.usecases.sessions import Pair, Sessions
+from services.auth.usecases.sessions import Pair, Sessions, end_all
 from services.auth.usecases.sign_in import LookUp, sign_in_expired
 from services.auth.usecases.totp import Enrolment, Totp
 
@@ -27,7 +28,7 @@ _EMAIL_NAME = "E-mail"
 
 
 class Factors:
-    """Second factors of readers, staff and operators."""
+    """Second factors of readers, staff and operators. Adding or removing one ends the other sessions."""
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class Factors:
                 if not await factors.confirm(conn, door.owner, key, step, now):
                     raise _not_found()
             await self._attempts.succeeded(conn, door)
-            await self._challenges.store_for(conn, door, notice)
+            await self._changed(conn, door, notice)
             strong = await self._sessions.strengthen(conn, door.account, held)
             if strong is None:
                 raise sign_in_expired()
@@ -121,7 +122,7 @@ class Factors:
                 if one.kind == rules.EMAIL_CODE:
                     return one
             await factors.add(conn, door.owner, door.principal, fresh)
-            await self._challenges.store_for(conn, door, notice)
+            await self._changed(conn, door, notice)
         return fresh
 
     async def rename(self, key: UUID, name: str) -> Factor:
@@ -143,13 +144,18 @@ class Factors:
         door = doors.own()
         await self._access.require(door)
         required = (await self._standing(door)).factor_required
-        notice = await self._notice(door, challenge.FACTOR_REMOVED, "")
+        async with self._db.tenant(door.owner, "read_factor", read_only=True) as conn:
+            held = await factors.of_principal(conn, door.owner, door.principal)
+        name = next((one.name for one in held if one.id == key), None)
+        if name is None:
+            raise _not_found()
+        notice = await self._notice(door, challenge.FACTOR_REMOVED, name)
         async with self._db.tenant(door.owner, "remove_factor") as conn:
             await factors.lock(conn, door.principal)
             if await factors.remove(conn, door.owner, door.principal, key) is None:
                 raise _not_found()
             await self.settle_removal(conn, door, required=required)
-            await self._challenges.store_for(conn, door, notice)
+            await self._changed(conn, door, notice)
 
     async def settle_removal(self, conn: Connection, door: Door, *, required: bool) -> None:
         """Does what follows from a removal, in its transaction, under `factors.lock`; for passkeys as well."""
@@ -159,9 +165,14 @@ class Factors:
             raise errors.precondition("last_factor", "The account requires a second factor; add another one first.")
         await factors.remove_recovery_codes(conn, door.owner, door.principal)
 
-    async def _notice(self, door: Door, purpose: str, name: str) -> challenge.Challenge:
-        details = self._access.circumstances() | ({"factor": name} if name else {})
+    async def _notice(self, door: Door, purpose: str, name: str) -> Challenge:
+        details = {"factor": name, **self._access.circumstances()}
         return await self._challenges.prepare_for(door, purpose, details=details)
+
+    async def _changed(self, conn: Connection, door: Door, notice: Challenge) -> None:
+        """Does what follows from every change: a mail tells, and the other sessions end (ASVS 5.0 7.4.3)."""
+        await self._challenges.store_for(conn, door, notice)
+        await end_all(conn, door, self._clock.wall(), session.FACTORS_CHANGED, but=caller.current().session)
 
     async def _issuer(self, door: Door) -> str:
         if door.owner == PLATFORM:
