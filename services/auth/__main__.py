@@ -31,6 +31,7 @@ from services.auth import servicer, worker
 from services.auth.clients.breach_corpus import BreachCorpus
 from services.auth.clients.breach_range import RangeSource, SourceAwayError
 from services.auth.clients.peers import PeerClock, Subjects
+from services.auth.clients.session_feed import SessionFeed
 from services.auth.config import BootstrapConfig, BreachConfig, Config, RotationConfig, SyncConfig
 from services.auth.domain import session
 from services.auth.domain.sign_in import EMAIL_CODE, RECOVERY_CODE, TOTP, Door, Standing
@@ -65,6 +66,7 @@ from services.auth.usecases.registration import Registration
 from services.auth.usecases.second_factors import Method, SecondFactors, set_up
 from services.auth.usecases.secrets import TokenSecrets
 from services.auth.usecases.security_policies import SecurityPolicies
+from services.auth.usecases.session_ends import SessionEnds
 from services.auth.usecases.sessions import Sessions
 from services.auth.usecases.sign_in import SignIn
 from services.auth.usecases.signing_keys import SigningKeys
@@ -136,7 +138,10 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     step_up = StepUp(own_password, attempts, second_factors, sign_in)
     own_factors = servicer.FactorServicer(factors, recovery_codes, email_codes, step_up)
     service.add(add_FactorServiceServicer_to_server, own_factors)
-    service.add(add_SessionServiceServicer_to_server, servicer.SessionServicer(staff, second_factors, sessions, keys))
+    ends = SessionEnds(db, service.jobs, SessionFeed(service.store), clock, service.kill_points)
+    signing_in = servicer.SessionServicer(staff, second_factors, sessions, ends, keys)
+    service.add(add_SessionServiceServicer_to_server, signing_in)
+    service.background("session ends", worker.Announcing(ends, service.telemetry).run)
     service.add(add_DeviceServiceServicer_to_server, servicer.DeviceServicer(Devices(db, vault, clock)))
     readers = servicer.SubscriberSessionServicer(registration, challenges)
     service.add(add_SubscriberSessionServiceServicer_to_server, readers)

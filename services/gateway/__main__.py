@@ -26,6 +26,7 @@ from services.gateway.http.pages import Pages
 from services.gateway.http.problems import Problems
 from services.gateway.http.routes import Routes
 from services.gateway.http.server import HttpServer
+from services.gateway.http.session_ends import SessionEnds
 from services.gateway.http.tokens import KeySet, Tokens
 
 
@@ -41,6 +42,11 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     backends = Backends(channels)
     keys = KeySet(backends.key_set, monotonic=time.monotonic)
     process.ready(keys.loaded, "key_set")
+    blocking = redis_client.connect(settings.redis, blocking_seconds=1, most_connections=1)
+    process.on_drain(blocking.aclose)
+    ends = SessionEnds(blocking, backends.session_ends, monotonic=time.monotonic, telemetry=process.telemetry)
+    process.ready(ends.loaded, "session_ends")
+    process.background("session ends", ends.follow, in_closed_mode=True)
     limiter = RateStore(
         store,
         LocalLimiter(time.monotonic),
@@ -62,7 +68,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         pages=Pages(document(contracts), settings.problem_page),
         routes=Routes(contracts.endpoints),
         operations=operations(contracts, backends.call),
-        authentication=Authentication(api_keys, Tokens(keys, issuer=settings.issuer, clock=process.clock)),
+        authentication=Authentication(api_keys, Tokens(keys, ends, issuer=settings.issuer, clock=process.clock)),
         limits=Limits(Quotas(settings.quotas()), limiter),
         authorisation=Authorisation(process.clock, closed=process.config.closed_mode),
         cors=Cors(backends.accounts_of_origin, monotonic=time.monotonic),

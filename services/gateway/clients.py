@@ -82,6 +82,14 @@ class Backends:
             for key in answer.keys
         ]
 
+    async def session_ends(self, cursor: str, request_id: str) -> tuple[list[UUID], str]:
+        """Returns sessions that ended after a cursor, and the next cursor."""
+        with caller.acting(_self(request_id)):
+            answer: session_pb2.ListSessionEndsResponse = await self._sessions.ListSessionEnds(
+                session_pb2.ListSessionEndsRequest(cursor=cursor), timeout=LOOKUP_SECONDS
+            )
+        return [ids.decode("ses", session) for session in answer.session_ids], answer.next_cursor
+
     async def accounts_of_origin(self, origin: str, request_id: str) -> frozenset[UUID]:
         """Returns the accounts that have a browser origin as a site."""
         with caller.acting(_self(request_id)):

@@ -200,6 +200,9 @@ class _Auth(_Toy):
         self.backend.lookups.append("key_set")
         return session_pb2.KeySet(keys=self.backend.jwks)
 
+    async def ListSessionEnds(self, request: Any, context: Any) -> Any:
+        return session_pb2.ListSessionEndsResponse(next_cursor=request.cursor)
+
     async def RefreshSession(self, request: Any, context: Any) -> Any:
         self.backend.note("RefreshSession", request)
         return session_pb2.Tokens(access_token="a", refresh_token="r", token_type="Bearer", expires_in=600)

@@ -37,6 +37,11 @@ async def delete_sessions(conn: Connection, before: datetime) -> int:
     return len(rows)
 
 
+async def delete_session_ends(conn: Connection, before: datetime) -> None:
+    """Deletes ends of sessions none of whose access tokens are alive."""
+    await conn.execute("DELETE FROM session_end WHERE until < $1", before)
+
+
 async def delete_sign_ins(conn: Connection, before: datetime) -> None:
     """Deletes sign-ins that waited for longer than they may."""
     await conn.execute("DELETE FROM sign_in WHERE expires_at < $1", before)

@@ -8,6 +8,7 @@ from services.auth.domain.session import ACCESS_SECONDS
 from services.auth.domain.sign_in import PASSKEY
 from services.auth.usecases.access_tokens import principal_id
 from services.auth.usecases.second_factors import SecondFactors
+from services.auth.usecases.session_ends import SessionEnds
 from services.auth.usecases.sessions import Pair, Sessions
 from services.auth.usecases.sign_in import Waiting
 from services.auth.usecases.signing_keys import SigningKeys
@@ -19,10 +20,18 @@ TOKEN_TYPE = "Bearer"  # noqa: S105 — RFC 6750
 class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     """Sessions of everybody, and sign-in of staff."""
 
-    def __init__(self, staff: Staff, second_factors: SecondFactors, sessions: Sessions, keys: SigningKeys) -> None:
+    def __init__(
+        self,
+        staff: Staff,
+        second_factors: SecondFactors,
+        sessions: Sessions,
+        ends: SessionEnds,
+        keys: SigningKeys,
+    ) -> None:
         self._staff = staff
         self._second_factors = second_factors
         self._sessions = sessions
+        self._ends = ends
         self._keys = keys
 
     async def BootstrapOperator(
@@ -52,6 +61,13 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         """Signs out."""
         await self._sessions.revoke(request.refresh_token)
         return session_pb2.RevokeSessionResponse()
+
+    async def ListSessionEnds(
+        self, request: session_pb2.ListSessionEndsRequest, context: object
+    ) -> session_pb2.ListSessionEndsResponse:
+        """Lists sessions that ended."""
+        found, cursor = await self._ends.since(request.cursor)
+        return session_pb2.ListSessionEndsResponse(session_ids=found, next_cursor=cursor)
 
     async def GetKeySet(self, request: session_pb2.GetKeySetRequest, context: object) -> session_pb2.KeySet:
         """Lists the public keys."""

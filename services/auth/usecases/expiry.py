@@ -25,6 +25,7 @@ class Expiry:
         async with self._jobs.transaction("clear_expired") as conn:
             challenges = await expiry.delete_challenges(conn, now - KEEP_CHALLENGES)
             sessions = await expiry.delete_sessions(conn, now - KEEP_SESSIONS)
+            await expiry.delete_session_ends(conn, now)
             await expiry.delete_sign_ins(conn, now)
             await expiry.delete_signing_keys(conn, now - signing_key.KEEP_RETIRED)
         return max(challenges, sessions) >= expiry.BATCH

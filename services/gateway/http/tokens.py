@@ -16,6 +16,7 @@ from libs.caller import Caller, CallerKind
 from libs.clock import WallClock
 from libs.errors import GatefoldError
 from services.gateway.http.caches import Monotonic
+from services.gateway.http.session_ends import SessionEnds
 
 ALGORITHM = "ES256"
 AUDIENCE = "gatefold"
@@ -98,8 +99,9 @@ class KeySet:
 class Tokens:
     """Tells whose an access token is; a token that was verified once is remembered until it ends."""
 
-    def __init__(self, keys: KeySet, *, issuer: str, clock: WallClock) -> None:
+    def __init__(self, keys: KeySet, ends: SessionEnds, *, issuer: str, clock: WallClock) -> None:
         self._keys = keys
+        self._ends = ends
         self._issuer = issuer
         self._clock = clock
         self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
@@ -108,7 +110,7 @@ class Tokens:
     async def caller(self, token: str, request_id: str) -> Caller:
         """Returns whom a token stands for.
 
-        Raises `unauthenticated` with reason `access_token_invalid` or `access_token_expired`.
+        Raises `unauthenticated` with reason `access_token_invalid`, `access_token_expired` or `session_ended`.
         """
         now = self._clock.wall().timestamp()
         if self._generation != self._keys.generation:
@@ -125,6 +127,7 @@ class Tokens:
         if expires <= now:
             self._known.pop(digest, None)
             raise _expired()
+        await self._ends.check(caller.session)
         return caller
 
     async def _verify(self, token: str, now: float, request_id: str) -> tuple[float, Caller]:

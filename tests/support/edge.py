@@ -1,0 +1,110 @@
+"""Owns gateways in front of the real auth service, for tests of what both do together."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from gatefold.auth.v1 import session_pb2
+
+from libs import caller
+from libs.process import Process, ProcessConfig
+from libs.telemetry import Telemetry
+from services.gateway.__main__ import compose
+from tests.support.auth import AuthHouse
+from tests.support.gateway import Answer, free_port
+
+
+@dataclass
+class Edge:
+    """A gateway that listens, and a client without a cookie jar."""
+
+    url: str
+    process: Process
+    client: aiohttp.ClientSession
+
+    async def ask(
+        self,
+        verb: str,
+        path: str,
+        *,
+        credential: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **rest: Any,
+    ) -> Answer:
+        """Sends a request and reads the whole answer."""
+        sent = dict(headers or {})
+        if credential is not None:
+            sent["Authorization"] = f"Bearer {credential}"
+        async with self.client.request(verb, f"{self.url}{path}", headers=sent, **rest) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def devices(self, access_token: str) -> Answer:
+        """Lists the devices of whoever holds a token: what anybody who is signed in may do."""
+        return await self.ask("GET", "/v1/session/devices", credential=access_token)
+
+
+@asynccontextmanager
+async def running_edge(house: AuthHouse, **environ: str) -> AsyncIterator[Edge]:
+    """Runs a gateway with its background work in front of a house; `environ` as of `running_gateway`."""
+    folder = Path(house.environ["GATEFOLD_READY_FILE"]).parent / f"edge-{os.urandom(3).hex()}"
+    port = free_port()
+    process = Process(
+        "gateway",
+        ProcessConfig(
+            listen=f"unix:{folder}/gateway.sock", metrics_listen=f"unix:{folder}/metrics.sock", drain_seconds=2
+        ),
+        Telemetry("gateway"),
+    )
+    process.clock = house.clock
+    settings = {
+        **{name: house.environ[name] for name in _SHARED},
+        "GATEFOLD_CONNECT_SECONDS": "0.2",
+        "GATEFOLD_HTTP_LISTEN": f"127.0.0.1:{port}",
+        "GATEFOLD_RATE_STORE_SECONDS": "2",
+        "GATEFOLD_RATE_QUOTAS": '{"strict.address":[100000,60],"read.address":[100000,60]}',
+        **{f"GATEFOLD_{name.upper()}": value for name, value in environ.items()},
+    }
+    client = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+    try:
+        await compose(process, settings)
+        process._background.start()
+        yield Edge(f"http://127.0.0.1:{port}", process, client)
+    finally:
+        await client.close()
+        await process._background.stop()
+        for served in process._servers:
+            await served.drain(2)
+        for hook in reversed(process._on_drain):
+            await hook()
+
+
+async def until_refused(edge: Edge, access_token: str, seconds: float = 10.0) -> Answer:
+    """Asks until a token is refused; fails when it never is."""
+    async with asyncio.timeout(seconds):
+        # A gateway tells nobody what it has read; its answers are all there is to see.
+        while (answer := await edge.devices(access_token)).status != 401:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return answer
+
+
+async def listed_ends(house: AuthHouse, cursor: str = "") -> session_pb2.ListSessionEndsResponse:
+    """Asks auth for ends of sessions, as a gateway does."""
+    with caller.acting(house.service("gateway")):
+        answer: session_pb2.ListSessionEndsResponse = await house.sessions.ListSessionEnds(
+            session_pb2.ListSessionEndsRequest(cursor=cursor), timeout=10
+        )
+    return answer
+
+
+_SHARED = (
+    "GATEFOLD_REDIS_URL",
+    "GATEFOLD_CALLER_KEYS",
+    "GATEFOLD_PEERS",
+    "GATEFOLD_ISSUER",
+    "GATEFOLD_KEY_PEPPER",
+)
