@@ -133,3 +133,24 @@ async def step_up(
 async def send_code(house: AuthHouse, waiting: session_pb2.Tokens) -> None:
     request = factor_pb2.SendSignInCodeRequest(pending_token=waiting.pending.token)
     await house.call(house.anonymous(), house.factors.SendSignInCode, request)
+
+
+async def with_mailbox(house: AuthHouse) -> Reader:
+    """A reader whose sign-ins ask for a code by mail."""
+    someone = await reader(house)
+    await house.call(someone.caller, house.factors.EnableEmailCodes, factor_pb2.EnableEmailCodesRequest())
+    return someone
+
+
+async def mailed(house: AuthHouse, someone: Reader) -> str:
+    """The code in the newest mail."""
+    letter = await house.describe(await house.newest_challenge(someone.publisher.live))
+    assert (letter.purpose, letter.email, letter.link) == ("email_code", someone.email, "")
+    return letter.code
+
+
+async def purposes(house: AuthHouse, someone: Reader) -> list[str]:
+    """The mails to a reader, oldest first."""
+    async with house.app.tenant(someone.publisher.live, "read_mails", read_only=True) as conn:
+        rows = await conn.fetch("SELECT purpose FROM challenge WHERE subject_id = $1 ORDER BY id", someone.subject)
+    return [row["purpose"] for row in rows]

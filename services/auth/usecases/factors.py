@@ -1,5 +1,6 @@
 """Owns the caller's own factors: listing, adding, renaming, removing."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from libs import caller, errors
@@ -12,7 +13,7 @@ from services.auth.domain import factor as rules
 from services.auth.domain.challenge import Challenge
 from services.auth.domain.factor import Factor
 from services.auth.domain.sign_in import Door
-from services.auth.repository import accounts, factors
+from services.auth.repository import accounts, factors, people
 from services.auth.usecases import doors
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.factor_access import FactorAccess
@@ -143,7 +144,7 @@ class Factors:
         """
         door = doors.own()
         await self._access.require(door)
-        required = (await self._standing(door)).factor_required
+        required = await self.required(door)
         async with self._db.tenant(door.owner, "read_factor", read_only=True) as conn:
             held = await factors.of_principal(conn, door.owner, door.principal)
         name = next((one.name for one in held if one.id == key), None)
@@ -156,6 +157,17 @@ class Factors:
                 raise _not_found()
             await self.settle_removal(conn, door, required=required)
             await self._changed(conn, door, notice)
+
+    async def required(self, door: Door) -> bool:
+        """Tells whether an account requires a factor of whoever goes in: the session's, or another they work for."""
+        if (await self._standing(door)).factor_required:
+            return True
+        if door.owner != PLATFORM:
+            return False
+        async with self._db.transaction("find_accounts", read_only=True) as conn:
+            others = await people.accounts_of(conn, door.principal)
+        doors_of = (replace(door, kind=session.STAFF, account=account) for account in others if account != door.account)
+        return any([(await self._standing(one)).factor_required for one in doors_of])
 
     async def settle_removal(self, conn: Connection, door: Door, *, required: bool) -> None:
         """Does what follows from a removal, in its transaction, under `factors.lock`; for passkeys as well."""

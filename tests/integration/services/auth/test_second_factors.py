@@ -1,17 +1,16 @@
 """Recovery codes, codes by mail, wrong tries, step-up, and what an erasure takes."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 
 import asyncpg
 import pytest
-from gatefold.auth.v1 import factor_pb2, recovery_pb2, session_pb2
+from gatefold.auth.v1 import factor_pb2, session_pb2
 from gatefold.privacy.v1 import subject_data_pb2
 
 from libs import caller, ids
 from libs.caller import Caller
-from libs.errors import GatefoldError, Kind
+from libs.errors import GatefoldError
 from libs.postgres import PLATFORM
 from libs.privacy import SubjectDataServicer
 from libs.vault import Vault
@@ -19,40 +18,21 @@ from services.auth.__main__ import PERSONAL_TABLES
 from services.auth.domain import roles, session
 from tests.support.auth import PASSWORD, AuthHouse
 from tests.support.factors import (
-    Reader,
     begin,
     complete,
     confirm,
     later,
     listed,
+    mailed,
+    purposes,
     reader,
     recovery_codes,
     remove,
     send_code,
     step_up,
+    with_mailbox,
     with_phone,
 )
-
-
-async def with_mailbox(house: AuthHouse) -> Reader:
-    """A reader whose sign-ins ask for a code by mail."""
-    someone = await reader(house)
-    await house.call(someone.caller, house.factors.EnableEmailCodes, factor_pb2.EnableEmailCodesRequest())
-    return someone
-
-
-async def mailed(house: AuthHouse, someone: Reader) -> str:
-    """The code in the newest mail."""
-    letter = await house.describe(await house.newest_challenge(someone.publisher.live))
-    assert (letter.purpose, letter.email, letter.link) == ("email_code", someone.email, "")
-    return letter.code
-
-
-async def purposes(house: AuthHouse, someone: Reader) -> list[str]:
-    """The mails to a reader, oldest first."""
-    async with house.app.tenant(someone.publisher.live, "read_mails", read_only=True) as conn:
-        rows = await conn.fetch("SELECT purpose FROM challenge WHERE subject_id = $1 ORDER BY id", someone.subject)
-    return [row["purpose"] for row in rows]
 
 
 @pytest.mark.case("auth-38")
@@ -81,19 +61,6 @@ async def test_recovery_codes_are_shown_once_stored_hashed_and_each_works_once(h
     assert (await listed(house, someone.caller)).recovery_codes_left == 9
     with pytest.raises(GatefoldError, match="second_factor_wrong"):
         await complete(house, await someone.sign_in(), codes[3], "recovery_code")
-
-
-@pytest.mark.case("auth-38")
-async def test_one_recovery_code_in_parallel_opens_one_session(house: AuthHouse) -> None:
-    someone, _ = await with_phone(house)
-    codes = await recovery_codes(house, someone.caller)
-    waiting = [await someone.sign_in() for _ in range(4)]
-    answers = await asyncio.gather(
-        *(complete(house, one, codes[0], "recovery_code") for one in waiting), return_exceptions=True
-    )
-    assert len([one for one in answers if isinstance(one, session_pb2.Tokens)]) == 1
-    assert [one.reason for one in answers if isinstance(one, GatefoldError)] == ["second_factor_wrong"] * 3
-    assert (await purposes(house, someone)).count("recovery_code_used") == 1
 
 
 @pytest.mark.case("auth-38")
@@ -153,41 +120,6 @@ async def test_switching_codes_by_mail_on_twice_is_once(house: AuthHouse) -> Non
     assert (await purposes(house, someone)).count("factor_added") == 2
 
 
-async def test_staff_do_not_prove_by_mailbox(house: AuthHouse) -> None:
-    publisher = await house.publisher()
-    who = await house.person("per", await house.sign_in_staff(publisher.owner_email), account=publisher.live)
-    with pytest.raises(GatefoldError, match="caller_kind_not_allowed"):
-        await house.call(who, house.factors.EnableEmailCodes, factor_pb2.EnableEmailCodesRequest())
-
-
-async def test_a_mailed_code_belongs_to_its_sign_in_and_only_the_newest_works_for_ten_minutes(house: AuthHouse) -> None:
-    someone = await with_mailbox(house)
-    one, other = await someone.sign_in(), await someone.sign_in()
-    with pytest.raises(GatefoldError, match="second_factor_wrong"):
-        await complete(house, one, "00000000", "email_code")
-    await send_code(house, one)
-    first = await mailed(house, someone)
-    await send_code(house, other)
-    with pytest.raises(GatefoldError, match="second_factor_wrong"):
-        await complete(house, other, first, "email_code")
-    await send_code(house, one)
-    second = await mailed(house, someone)
-    with pytest.raises(GatefoldError, match="second_factor_wrong"):
-        await complete(house, one, first, "email_code")
-    await complete(house, one, second, "email_code")
-
-    waiting = await someone.sign_in()
-    for _ in range(3):
-        await send_code(house, waiting)
-    code = await mailed(house, someone)
-    with pytest.raises(GatefoldError) as raised:
-        await send_code(house, waiting)
-    assert (raised.value.kind, raised.value.reason) == (Kind.TOO_MANY, "codes_sent")
-    later(house, timedelta(minutes=10))
-    with pytest.raises(GatefoldError, match="sign_in_expired"):
-        await complete(house, waiting, code, "email_code")
-
-
 async def test_no_code_is_mailed_for_a_sign_in_that_takes_none(house: AuthHouse) -> None:
     someone, _ = await with_phone(house)
     waiting = await someone.sign_in()
@@ -195,94 +127,6 @@ async def test_no_code_is_mailed_for_a_sign_in_that_takes_none(house: AuthHouse)
         await send_code(house, waiting)
     with pytest.raises(GatefoldError, match="sign_in_expired"):
         await send_code(house, session_pb2.Tokens(pending=session_pb2.PendingSignIn(token="gfsi_AAAA")))
-
-
-@pytest.mark.case("auth-29")
-@pytest.mark.parametrize("method", ["totp", "recovery_code"])
-async def test_five_wrong_codes_end_the_sign_in_and_a_mail_tells(house: AuthHouse, method: str) -> None:
-    someone, phone = await with_phone(house)
-    codes = await recovery_codes(house, someone.caller)
-    waiting = await someone.sign_in()
-    for _ in range(5):
-        with pytest.raises(GatefoldError, match="second_factor_wrong"):
-            await complete(house, waiting, phone.wrong(), method)
-    letter = await house.describe(await house.newest_challenge(someone.publisher.live))
-    assert (letter.purpose, letter.email) == ("sign_in_locked", someone.email)
-    for right, way in ((phone.code(), "totp"), (codes[0], "recovery_code")):
-        later(house, timedelta(minutes=1))
-        with pytest.raises(GatefoldError, match="sign_in_expired"):
-            await complete(house, waiting, right, way)
-    assert (await purposes(house, someone)).count("sign_in_locked") == 1
-    # With the password again there is another chance.
-    await complete(house, await someone.sign_in(), phone.code())
-
-
-@pytest.mark.case("auth-29")
-async def test_wrong_codes_are_counted_over_all_sign_ins_of_a_principal(house: AuthHouse) -> None:
-    someone, phone = await with_phone(house)
-    codes = await recovery_codes(house, someone.caller)
-    for wait in (30, 60, 120):
-        for _ in range(5):
-            with pytest.raises(GatefoldError, match="second_factor_wrong"):
-                await complete(house, await someone.sign_in(), phone.wrong())
-        # The right code is no better than a wrong one now, so that nobody learns which it was.
-        for code in (phone.code(), phone.wrong()):
-            with pytest.raises(GatefoldError) as raised:
-                await complete(house, await someone.sign_in(), code)
-            assert (raised.value.kind, raised.value.reason) == (Kind.TOO_MANY, "second_factor_locked")
-            assert raised.value.retry_after_seconds == wait
-        later(house, timedelta(seconds=wait))
-    # What nobody guesses opens the door all the same, and ends the row.
-    for _ in range(5):
-        with pytest.raises(GatefoldError, match="second_factor_wrong"):
-            await complete(house, await someone.sign_in(), phone.wrong())
-    await complete(house, await someone.sign_in(), codes[0], "recovery_code")
-    await complete(house, await someone.sign_in(), phone.code())
-
-
-@pytest.mark.case("auth-29")
-async def test_wrong_codes_in_parallel_are_no_more_tries_than_in_a_row(house: AuthHouse) -> None:
-    someone, phone = await with_phone(house)
-    waiting = [await someone.sign_in() for _ in range(4)]
-    answers = await asyncio.gather(
-        *(complete(house, waiting[number % 4], phone.wrong()) for number in range(40)), return_exceptions=True
-    )
-    reasons = [one.reason for one in answers if isinstance(one, GatefoldError)]
-    assert (len(reasons), reasons.count("second_factor_wrong")) == (40, 5)
-    assert set(reasons) == {"second_factor_wrong", "second_factor_locked"}
-
-
-async def test_another_readers_tries_and_factors_are_their_own(house: AuthHouse) -> None:
-    victim, phone = await with_phone(house)
-    attacker, _ = await with_phone(house, victim.publisher)
-    codes = await recovery_codes(house, victim.caller)
-    for code, method in ((phone.code(), "totp"), (codes[0], "recovery_code")):
-        with pytest.raises(GatefoldError, match="second_factor_wrong"):
-            await complete(house, await attacker.sign_in(), code, method)
-    for method, request in (
-        (house.factors.RemoveFactor, factor_pb2.RemoveFactorRequest(id=phone.id)),
-        (house.factors.RenameFactor, factor_pb2.RenameFactorRequest(id=phone.id, name="Mine")),
-        (house.factors.ConfirmTotp, factor_pb2.ConfirmTotpRequest(id=phone.id, code=phone.code())),
-    ):
-        with pytest.raises(GatefoldError) as raised:
-            await house.call(attacker.caller, method, request)
-        assert (raised.value.kind, raised.value.reason) == (Kind.NOT_FOUND, "factor_not_found")
-    await complete(house, await victim.sign_in(), codes[0], "recovery_code")
-
-
-@pytest.mark.case("auth-34")
-async def test_a_new_password_by_mail_leaves_the_second_factor_asked_for(house: AuthHouse) -> None:
-    someone, phone = await with_phone(house)
-    await house.call(
-        house.page(someone.publisher.live),
-        house.recovery.RequestPasswordReset,
-        recovery_pb2.RequestPasswordResetRequest(email=someone.email),
-    )
-    token = await house.token(someone.publisher.live, "reset_password")
-    await house.complete_reset(token, "another horse battery")
-    waiting = await house.sign_in(someone.publisher.live, someone.email, "another horse battery")
-    assert (waiting.access_token, list(waiting.pending.methods)) == ("", ["totp"])
-    assert (await complete(house, waiting, phone.code())).access_token
 
 
 @pytest.mark.case("auth-61")
@@ -329,41 +173,6 @@ async def test_a_session_with_a_factor_is_proven_anew_by_the_factor_and_not_by_t
     again = await house.refresh(tokens.refresh_token)
     assert (await house.claims(again.access_token))["auth_time"] == proven
     await remove(house, await someone.as_caller(again), phone.id)
-
-
-async def test_a_code_by_mail_proves_a_session_anew_only_beside_the_password(house: AuthHouse) -> None:
-    someone = await with_mailbox(house)
-    alone = await step_up(house, someone.caller)
-    assert list(alone.pending.methods) == []
-    with pytest.raises(GatefoldError, match="factor_missing"):
-        await send_code(house, alone)
-    both = await step_up(house, someone.caller, password=PASSWORD)
-    await send_code(house, both)
-    done = await complete(house, both, await mailed(house, someone), "email_code")
-    assert (await house.claims(done.access_token))["acr"] == session.AAL2
-
-
-async def test_passwords_are_not_guessed_by_a_stolen_session(house: AuthHouse) -> None:
-    someone = await reader(house)
-    before = house.units()
-    reasons = []
-    for attempt in range(12):
-        with pytest.raises(GatefoldError) as raised:
-            await step_up(house, someone.caller, password=f"guess number {attempt} of many")
-        reasons.append(raised.value.reason)
-    assert reasons == ["credentials_invalid"] * 5 + ["second_factor_locked"] * 7
-    assert house.units() - before == 5 * 2**4
-
-
-async def test_a_session_that_ended_is_not_proven_anew(house: AuthHouse) -> None:
-    someone, phone = await with_phone(house)
-    waiting = await step_up(house, someone.caller)
-    request = session_pb2.RevokeSessionRequest(refresh_token=someone.tokens.refresh_token)
-    await house.call(house.anonymous(), house.sessions.RevokeSession, request)
-    with pytest.raises(GatefoldError, match="sign_in_expired"):
-        await complete(house, waiting, phone.code())
-    # What was not taken in the end is not spent either.
-    await complete(house, await someone.sign_in(), phone.code())
 
 
 async def test_a_change_of_factors_ends_the_other_sessions_and_keeps_this_one(house: AuthHouse) -> None:
@@ -440,15 +249,3 @@ async def test_factors_are_exported_without_secrets_and_erased_with_the_reader(h
         left = await port.Verify(subject_data_pb2.VerifyRequest(subject_id=text), None)  # type: ignore[arg-type]
         assert left.residual == 0
     await complete(house, await neighbour.sign_in(), other.code())
-
-
-async def test_keys_and_strangers_have_no_factors(house: AuthHouse) -> None:
-    publisher = await house.publisher()
-    for who in (house.page(publisher.live), house.anonymous()):
-        with pytest.raises(GatefoldError) as raised:
-            await listed(house, who)
-        assert raised.value.kind is Kind.FORBIDDEN
-    # Somebody without a session (a forged caller) changes nothing.
-    someone = await reader(house)
-    with pytest.raises(GatefoldError, match="plane_not_allowed"):
-        await begin(house, replace(someone.caller, session=None))

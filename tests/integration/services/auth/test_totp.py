@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import asyncpg
 import pytest
-from gatefold.auth.v1 import factor_pb2, session_pb2
+from gatefold.auth.v1 import account_pb2, factor_pb2, session_pb2, team_pb2
 
 from libs.errors import GatefoldError
 from services.auth.domain import roles, session
-from tests.support.auth import AuthHouse
+from tests.support.auth import PASSWORD, AuthHouse, Publisher
 from tests.support.factors import (
     Phone,
     begin,
@@ -20,8 +20,14 @@ from tests.support.factors import (
     listed,
     reader,
     remove,
+    step_up,
     with_phone,
 )
+
+
+async def require_factor(house: AuthHouse, publisher: Publisher) -> None:
+    request = account_pb2.UpdateSecurityPolicyRequest(require_staff_factor=True)
+    await house.call(house.staff(publisher.live), house.accounts.UpdateSecurityPolicy, request)
 
 
 @pytest.mark.case("auth-41")
@@ -151,11 +157,8 @@ async def test_a_persons_factor_is_asked_for_in_every_account_and_the_operators_
 @pytest.mark.case("auth-45")
 async def test_a_session_that_may_only_enrol_gets_its_role_with_the_first_factor(house: AuthHouse) -> None:
     publisher = await house.publisher()
+    await require_factor(house, publisher)
     tokens = await house.sign_in_staff(publisher.owner_email)
-    who = await house.person("per", tokens, account=publisher.live)
-    async with house.app.tenant(publisher.live, "require_factor") as conn:
-        await conn.execute("UPDATE session SET acr = 'enrol' WHERE id = $1", who.session)
-    tokens = await house.refresh(tokens.refresh_token)
     claims = await house.claims(tokens.access_token)
     assert (claims["acr"], claims["scope"], "role" in claims) == (session.ENROL, "", False)
     who = await house.person("per", tokens, account=publisher.live)
@@ -234,3 +237,48 @@ async def test_factors_are_changed_with_a_fresh_and_strong_proof_alone(house: Au
         await begin(house, replace(other.caller, auth_time=house.clock.wall() - timedelta(minutes=16)))
     assert "acr_values" not in raised.value.metadata
     await begin(house, other.caller)
+
+
+@pytest.mark.case("auth-45")
+async def test_a_session_that_may_only_enrol_does_nothing_else(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    await require_factor(house, publisher)
+    tokens = await house.sign_in_staff(publisher.owner_email)
+    who = await house.person("per", tokens, account=publisher.live)
+    # Not even with the scopes of an owner, which its token does not hold.
+    for scopes in (frozenset[str](), roles.scopes_of(roles.OWNER)):
+        with pytest.raises(GatefoldError, match="enrolment_required"):
+            await house.call(replace(who, scopes=scopes), house.team.ListMembers, team_pb2.ListMembersRequest())
+    # The password proves it anew and makes it no more than it was.
+    renewed = await step_up(house, who, password=PASSWORD)
+    claims = await house.claims(renewed.access_token)
+    assert (claims["acr"], claims["scope"], "role" in claims) == (session.ENROL, "", False)
+
+
+@pytest.mark.case("auth-44")
+async def test_the_last_factor_stays_where_an_account_of_the_person_requires_one(house: AuthHouse) -> None:
+    strict, lax = await house.publisher(), await house.publisher()
+    request = team_pb2.InviteMemberRequest(email=strict.owner_email, role=team_pb2.ROLE_SUPPORT)
+    await house.call(house.staff(lax.live), house.team.InviteMember, request)
+    await house.accept(await house.token(lax.live, "invite_member"))
+    await require_factor(house, strict)
+    who = await house.person(
+        "per", await house.sign_in_staff(strict.owner_email, account=strict.live), account=strict.live
+    )
+    phone = await begin(house, who)
+    strong = await house.person("per", await confirm(house, who, phone), account=strict.live)
+    with pytest.raises(GatefoldError, match="last_factor"):
+        await remove(house, strong, phone.id)
+    # Nor by way of an account that requires none.
+    waiting = await house.sign_in_staff(strict.owner_email, account=lax.live)
+    elsewhere = await house.person("per", await complete(house, waiting, phone.next_code()), account=lax.live)
+    with pytest.raises(GatefoldError, match="last_factor"):
+        await remove(house, elsewhere, phone.id)
+    spare = await begin(house, elsewhere, "Spare")
+    await confirm(house, elsewhere, spare)
+    # Of two removals at once one goes through.
+    answers = await asyncio.gather(
+        remove(house, elsewhere, phone.id), remove(house, elsewhere, spare.id), return_exceptions=True
+    )
+    assert [one.reason for one in answers if isinstance(one, GatefoldError)] == ["last_factor"]
+    assert len((await listed(house, elsewhere)).data) == 1
