@@ -215,9 +215,9 @@ class DueWorker:
         return bool(found)
 
     async def claim(self, cursor: UUID) -> tuple[list[Due], UUID]:
-        """Leases due rows of accounts after `cursor`, a few an account, as many as there are free slots.
+        """Leases due rows of accounts from `cursor` on, a few an account, as many as there are free slots.
 
-        Returns them with the next cursor: BEFORE_ALL once all accounts had their turn.
+        The platform's own work has the first turn. Returns them with the next cursor: BEFORE_ALL once all accounts had their turn.
         """
         free = self._concurrency - len(self._running)
         turns = Counter(item.account for item in self._running.values())
@@ -227,7 +227,7 @@ class DueWorker:
             rows = await conn.fetch(
                 """
                 WITH RECURSIVE account AS (
-                    (SELECT account_id FROM due WHERE account_id > $2 ORDER BY account_id LIMIT 1)
+                    (SELECT account_id FROM due WHERE account_id >= $2 ORDER BY account_id LIMIT 1)
                     UNION ALL
                     SELECT (SELECT due.account_id FROM due WHERE due.account_id > account.account_id
                             ORDER BY due.account_id LIMIT 1)
@@ -265,7 +265,7 @@ class DueWorker:
             )
         items = [Due(row["account_id"], row["kind"], row["reference"], row["due_at"], row["attempts"]) for row in rows]
         full = len(items) == free
-        return items, max(item.account for item in items) if full else BEFORE_ALL
+        return items, UUID(int=max(item.account for item in items).int + 1) if full else BEFORE_ALL
 
     async def _handle(self, item: Due) -> None:
         try:

@@ -13,7 +13,7 @@ from libs import due
 from libs.clock import FixedClock
 from libs.due import BEFORE_ALL, Due, DueWorker
 from libs.ids import IdMaker
-from libs.postgres import Database
+from libs.postgres import PLATFORM, Database
 from tests.conftest import ServiceDb
 from tests.support.stores import ServiceDatabase
 from tests.support.waiting import until
@@ -53,6 +53,16 @@ async def test_nothing_is_taken_before_its_time(databases: ServiceDatabase, cloc
     clock.advance(timedelta(seconds=1))
     items, _ = await worker(databases.jobs, clock).claim(BEFORE_ALL)
     assert [item.attempts for item in items] == [1]
+
+
+async def test_the_platforms_own_work_has_its_turn(databases: ServiceDatabase, clock: FixedClock, ids: IdMaker) -> None:
+    account = ids.new()
+    for whose in (PLATFORM, account):
+        await schedule(databases.app, whose, clock, count=2)
+    taker = worker(databases.jobs, clock, concurrency=1, per_account=1)
+    first, cursor = await taker.claim(BEFORE_ALL)
+    second, _ = await taker.claim(cursor)
+    assert [item.account for item in first + second] == [PLATFORM, account]
 
 
 async def test_a_test_accounts_clock_decides_for_its_own_work_only(
