@@ -217,7 +217,7 @@ class DueWorker:
     async def claim(self, cursor: UUID) -> tuple[list[Due], UUID]:
         """Leases due rows of accounts from `cursor` on, a few an account, as many as there are free slots.
 
-        The platform's own work has the first turn. Returns them with the next cursor: BEFORE_ALL once all accounts had their turn.
+        The platform's own work has the first turn. Returns them with the next cursor: BEFORE_ALL once all had theirs.
         """
         free = self._concurrency - len(self._running)
         turns = Counter(item.account for item in self._running.values())
