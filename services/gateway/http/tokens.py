@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -51,29 +52,36 @@ class KeySet:
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
         self._refreshing: asyncio.Task[None] | None = None
-        self.generation = 0
-        """Rises whenever the keys are others."""
 
     async def find(self, kid: str, request_id: str) -> Any | None:
         """Returns the key with an id; None when there is none. Raises `unavailable` only while no key set is known."""
-        now = self._monotonic()
-        wanted = kid not in self._keys or now - self._fetched_at > KEY_SET_SECONDS
-        if wanted and (not self._keys or self._refreshing or now - self._tried_at >= REFETCH_SECONDS):
-            await self._refreshed(request_id)
+        if self._due(kid):
+            await asyncio.shield(self._fetching(request_id))
+        return self._keys.get(kid)
+
+    def peek(self, kid: str, request_id: str) -> Any | None:
+        """Returns the key with an id as far as it is known now; a key set that is old is fetched meanwhile."""
+        if self._due(kid):
+            self._fetching(request_id)
         return self._keys.get(kid)
 
     async def loaded(self) -> None:
         """Returns once a key set is known, fetching it if need be; raises what keeps it away. For readiness."""
         if not self._keys:
-            await self._refreshed("readiness")
+            await asyncio.shield(self._fetching("readiness"))
 
-    async def _refreshed(self, request_id: str) -> None:
-        """Fetches the key set, once for all who want it at the same time."""
+    def _due(self, kid: str) -> bool:
+        now = self._monotonic()
+        wanted = kid not in self._keys or now - self._fetched_at > KEY_SET_SECONDS
+        return wanted and (not self._keys or self._refreshing is not None or now - self._tried_at >= REFETCH_SECONDS)
+
+    def _fetching(self, request_id: str) -> "asyncio.Task[None]":
+        """Returns the one fetch of the key set that all who want it at the same time share."""
         if self._refreshing is None:
             self._tried_at = self._monotonic()
             self._refreshing = asyncio.ensure_future(self._refresh(request_id))
             self._refreshing.add_done_callback(self._done)
-        await asyncio.shield(self._refreshing)
+        return self._refreshing
 
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._refreshing = None
@@ -92,20 +100,31 @@ class KeySet:
         if documents != self._documents:
             self._keys = {kid: _public_key(document) for kid, document in documents.items()}
             self._documents = documents
-            self.generation += 1
         self._fetched_at = self._monotonic()
 
 
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """A token that was verified, and by which key."""
+
+    caller: Caller
+    expires: float
+    kid: str
+    key: Any
+
+
 class Tokens:
-    """Tells whose an access token is; a token that was verified once is remembered until it ends."""
+    """Tells whose an access token is; a token that was verified is remembered until it or its key ends."""
 
     def __init__(self, keys: KeySet, ends: SessionEnds, *, issuer: str, clock: WallClock) -> None:
         self._keys = keys
         self._ends = ends
         self._issuer = issuer
         self._clock = clock
-        self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
-        self._generation = keys.generation
+        self._known: OrderedDict[bytes, _Verified] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     async def caller(self, token: str, request_id: str) -> Caller:
         """Returns whom a token stands for.
@@ -113,24 +132,20 @@ class Tokens:
         Raises `unauthenticated` with reason `access_token_invalid`, `access_token_expired` or `session_ended`.
         """
         now = self._clock.wall().timestamp()
-        if self._generation != self._keys.generation:
-            self._known.clear()
-            self._generation = self._keys.generation
         digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
         known = self._known.get(digest)
-        if known is None:
+        if known is None or self._keys.peek(known.kid, request_id) is not known.key:
             known = await self._verify(token, now, request_id)
             self._known[digest] = known
             if len(self._known) > _MOST_TOKENS:
                 self._known.popitem(last=False)
-        expires, caller = known
-        if expires <= now:
+        if known.expires <= now:
             self._known.pop(digest, None)
             raise _expired()
-        await self._ends.check(caller.session)
-        return caller
+        await self._ends.check(known.caller.session)
+        return known.caller
 
-    async def _verify(self, token: str, now: float, request_id: str) -> tuple[float, Caller]:
+    async def _verify(self, token: str, now: float, request_id: str) -> _Verified:
         if len(token) > _LONGEST_TOKEN:
             raise _invalid()
         try:
@@ -165,7 +180,7 @@ class Tokens:
             raise _invalid() from None
         if max(issued, not_before) > now + _FUTURE_SECONDS:
             raise _invalid()
-        return expires, caller
+        return _Verified(caller, expires, kid, key)
 
 
 def _caller(claims: Mapping[str, Any]) -> Caller:

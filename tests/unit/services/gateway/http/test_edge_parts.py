@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 from gatefold.edge.v1 import policy_pb2
@@ -15,6 +16,7 @@ from libs.caller import Caller, CallerKind
 from libs.clock import FixedClock
 from libs.errors import GatefoldError
 from libs.policies import Policy
+from libs.telemetry import Telemetry
 from services.auth.domain import api_key as auths_api_key
 from services.gateway.config import GatewayConfig
 from services.gateway.http.address import ClientAddress, network_of
@@ -24,7 +26,9 @@ from services.gateway.http.caches import Cache
 from services.gateway.http.limits import LocalLimiter, Quotas
 from services.gateway.http.limits.quotas import Limit
 from services.gateway.http.problems import Problems
-from services.gateway.http.tokens import KEY_SET_SECONDS, REFETCH_SECONDS, KeySet
+from services.gateway.http.session_ends import SessionEnds
+from services.gateway.http.tokens import KEY_SET_SECONDS, REFETCH_SECONDS, KeySet, Tokens
+from tests.support.gateway import ISSUER, Signer
 
 
 class Monotonic:
@@ -84,11 +88,15 @@ async def test_a_cache_is_bounded_and_keeps_no_failure() -> None:
     for number in range(10):
         await cache.get(number, source)
     assert len(cache) == 3
+    before = await cache.get(7, source)
+    await cache.get(100, source)
+    assert cache.peek(7) == before, "what was used last stays longest"
+    asked = source.asked
     source.failure = errors.unavailable("away", "Away.")
     for _ in range(2):
         with pytest.raises(GatefoldError):
             await cache.get(99, source)
-    assert source.asked == 12
+    assert source.asked == asked + 2
 
 
 # -- key set ----------------------------------------------------------------------------------------------------------
@@ -128,10 +136,8 @@ async def test_the_key_set_is_fetched_when_old_and_seldom_for_unknown_ids() -> N
     assert None not in found
     assert fetch.asked == 2
     clock.now += KEY_SET_SECONDS + 1
-    generation = keys.generation
     fetch.documents = [document("two")]
     assert await keys.find("one", "r") is None
-    assert keys.generation > generation
 
 
 async def test_known_keys_stay_good_while_auth_is_away() -> None:
@@ -148,6 +154,51 @@ async def test_known_keys_stay_good_while_auth_is_away() -> None:
     clock.now += 10 * KEY_SET_SECONDS
     assert await keys.find("one", "r") is not None
     assert await keys.find("two", "r") is None
+
+
+def tokens_of(fetch: Keys, monotonic: Monotonic) -> Tokens:
+    async def none_ended(cursor: str, request_id: str) -> tuple[list[UUID], str]:
+        return [], cursor
+
+    ends = SessionEnds(cast("Any", None), none_ended, monotonic=monotonic, telemetry=Telemetry("gateway"))
+    keys = KeySet(fetch, monotonic=monotonic)
+    return Tokens(keys, ends, issuer=ISSUER, clock=FixedClock(datetime.now(UTC)))
+
+
+async def test_remembered_tokens_are_bounded_in_number_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.http.tokens._MOST_TOKENS", 2)
+    fetch, signer = Keys(), Signer("one")
+    fetch.documents = [document("one", x=signer.jwk().x, y=signer.jwk().y)]
+    tokens = tokens_of(fetch, Monotonic())
+    for number in range(5):
+        await tokens.caller(signer.token(jti=str(number)), "r")
+    assert len(tokens) == 2
+    with pytest.raises(GatefoldError, match="access_token_invalid"):
+        await tokens.caller(signer.token(jti="x" * 4096), "r")
+
+
+async def test_a_test_accounts_token_is_not_live() -> None:
+    fetch, signer = Keys(), Signer("one")
+    fetch.documents = [document("one", x=signer.jwk().x, y=signer.jwk().y)]
+    tokens = tokens_of(fetch, Monotonic())
+    assert [(await tokens.caller(signer.token(live=live), "r")).live for live in (True, False)] == [True, False]
+
+
+async def test_a_remembered_token_ends_with_its_key_where_no_other_token_comes() -> None:
+    clock, fetch, signer = Monotonic(), Keys(), Signer("one")
+    fetch.documents = [document("one", x=signer.jwk().x, y=signer.jwk().y)]
+    tokens = tokens_of(fetch, clock)
+    token = signer.token()
+    for _ in range(10):
+        assert (await tokens.caller(token, "r")).kind is CallerKind.SUBSCRIBER
+    assert fetch.asked == 1
+    fetch.documents = []
+    clock.now += KEY_SET_SECONDS + 1
+    # Nobody with a good token waits for the key set.
+    await tokens.caller(token, "r")
+    await asyncio.gather(*(asyncio.all_tasks() - {cast("asyncio.Task[Any]", asyncio.current_task())}))
+    with pytest.raises(GatefoldError, match="access_token_invalid"):
+        await tokens.caller(token, "r")
 
 
 @pytest.mark.parametrize("odd", [{"kty": "oct"}, {"crv": "P-384"}, {"alg": "RS256"}, {"use": "enc"}, {"kid": ""}])
