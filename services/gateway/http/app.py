@@ -180,7 +180,7 @@ class App:
         except GatefoldError as error:
             if error.kind is Kind.UNAUTHENTICATED:
                 # Guessing keys and tokens ends here: beyond the limit the guess is not even judged aloud.
-                await self._edge.limits.count_failed_authentication(exchange)
+                await self._edge.limits.count_failed_authentication(exchange, error.reason)
             raise
 
     async def _call(self, caller: callers.Caller, operation: Operation, message: Message) -> Message:

@@ -10,6 +10,7 @@ from services.gateway.http.limits.decision import Decision
 from services.gateway.http.limits.quotas import Limit, Quotas
 
 _FAILED_AUTHENTICATION = "strict"
+_ENDED_TOKEN = "read"  # noqa: S105 — a rate class
 _PREFLIGHT = "read"
 
 
@@ -32,9 +33,14 @@ class Limits:
         limits = self._quotas.of(RATE_CLASSES[message.rate], caller, exchange.address)
         await self._count(exchange, limits, message.cost or 1)
 
-    async def count_failed_authentication(self, exchange: Exchange) -> None:
-        """Counts a credential that was no good against its sender's address; raises `too_many("rate_limited")`."""
-        await self._count(exchange, [self._quotas.of_address(_FAILED_AUTHENTICATION, exchange.address)], 1)
+    async def count_failed_authentication(self, exchange: Exchange, reason: str) -> None:
+        """Counts a credential that was no good against its sender's address; raises `too_many("rate_limited")`.
+
+        A token that has ended was good once, so that it is no guess: readers who share an address and come back with
+        theirs must be told to refresh.
+        """
+        rate = _ENDED_TOKEN if reason == "access_token_expired" else _FAILED_AUTHENTICATION
+        await self._count(exchange, [self._quotas.of_address(rate, exchange.address)], 1)
 
     async def count_preflight(self, exchange: Exchange) -> None:
         """Counts a preflight, which makes origins be looked up; raises `too_many("rate_limited")`."""

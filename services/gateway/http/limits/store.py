@@ -94,7 +94,7 @@ class RateStore:
                 arguments += [limit.emission, limit.tolerance]
         try:
             answer = await self._asked(keys, arguments)
-        except (TimeoutError, GatefoldError, RedisError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 — a client that breaks in a way of its own must leave nobody waiting
             self._failed(error)
             for limits, cost, decided in batch:
                 _settle(decided, self._local.decide(limits, cost))

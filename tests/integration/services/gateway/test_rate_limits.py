@@ -128,12 +128,14 @@ class Broken:
             self.asked += 1
             if self.behaviour == "hangs":
                 await asyncio.Event().wait()
+            if self.behaviour == "breaks":
+                raise RuntimeError("unable to perform operation on a closed transport")
             raise errors.unavailable("store_unavailable", "Away.")
 
         return run
 
 
-@pytest.mark.parametrize("behaviour", ["hangs", "fails"])
+@pytest.mark.parametrize("behaviour", ["hangs", "fails", "breaks"])
 async def test_a_store_that_is_away_is_asked_seldom_and_decided_without(behaviour: str) -> None:
     monotonic, broken = Monotonic(), Broken(behaviour)
     store = limiter(broken, monotonic, seconds=0.01)
@@ -281,6 +283,14 @@ async def test_guessing_credentials_ends_in_a_429(narrow: RunningGateway) -> Non
     assert [answer.status for answer in answers] == [401] * 3 + [429] * 2
     # Whoever has a good credential is not kept out by the neighbour's guesses.
     assert (await narrow.ask("GET", "/v1/offers", credential=SECRET_KEY)).status == 200
+
+
+async def test_readers_with_ended_tokens_are_told_so_beside_a_guesser(narrow: RunningGateway) -> None:
+    for number in range(4):
+        await narrow.ask("GET", "/v1/offers", credential=f"guess-{number}")
+    ended = narrow.backend.signer.token(exp=1)
+    answers = [await narrow.ask("GET", "/v1/offers", credential=ended) for _ in range(4)]
+    assert [answer.reason for answer in answers] == ["access_token_expired"] * 3 + ["rate_limited"]
 
 
 async def test_preflights_have_a_limit_before_origins_are_looked_up(narrow: RunningGateway) -> None:
