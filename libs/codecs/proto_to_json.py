@@ -78,17 +78,17 @@ class ResponseCodecs:
         if field.key is not None:
             key = "k" if field.key.kind is Kind.TEXT else "map_key(k)"
             # The order of a map is not defined; that of an answer is.
-            return f"{{{key}: {self._value(field.shape, 'x', None)} for k, x in sorted({value}.items(), key=first)}}"
+            return f"{{{key}: {self._value(field.shape, 'x')} for k, x in sorted({value}.items(), key=first)}}"
         if field.repeated:
             if field.shape.kind in (Kind.TEXT, Kind.BOOL) or (
                 field.shape.kind is Kind.INTEGER and not field.shape.wide
             ):
                 return f"list({value})"
-            return f"[{self._value(field.shape, 'x', None)} for x in {value}]"
-        written = self._value(field.shape, value, "None")
+            return f"[{self._value(field.shape, 'x')} for x in {value}]"
+        written = self._value(field.shape, value)
         return f"{written} if m.HasField({field.name!r}) else None" if field.presence else written
 
-    def _value(self, shape: Shape, value: str, unspecified: str | None) -> str:
+    def _value(self, shape: Shape, value: str) -> str:
         match shape.kind:
             case Kind.TEXT | Kind.BOOL:
                 return value
