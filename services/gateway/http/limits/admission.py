@@ -10,7 +10,8 @@ from services.gateway.http.limits.decision import Decision
 from services.gateway.http.limits.quotas import Limit, Quotas
 
 _FAILED_AUTHENTICATION = "strict"
-_ENDED_TOKEN = "read"  # noqa: S105 — a rate class
+_ENDED_CREDENTIAL = "read"
+_ENDED = frozenset({"access_token_expired", "session_ended"})
 _PREFLIGHT = "read"
 
 
@@ -39,7 +40,7 @@ class Limits:
         A token that has ended was good once, so that it is no guess: readers who share an address and come back with
         theirs must be told to refresh.
         """
-        rate = _ENDED_TOKEN if reason == "access_token_expired" else _FAILED_AUTHENTICATION
+        rate = _ENDED_CREDENTIAL if reason in _ENDED else _FAILED_AUTHENTICATION
         await self._count(exchange, [self._quotas.of_address(rate, exchange.address)], 1)
 
     async def count_preflight(self, exchange: Exchange) -> None:
