@@ -82,8 +82,9 @@ class Checkouts:
         """Begins a checkout, or answers the one that is open for the same price.
 
         Raises `not_found("price_not_found")`, `precondition("price_archived")`, `precondition("subscription_exists")`,
-        `precondition("payment_connection_missing")`, and `unavailable("payment_provider_unavailable")` when the
-        provider does not answer: the same call with the same key goes on where it was.
+        `precondition("payment_connection_missing")`, `precondition("payment_refused")` for what the provider will not
+        begin, again for the same key, and `unavailable("payment_provider_unavailable")` when the provider does not
+        answer: the same call with the same key goes on where it was.
         """
         account = caller.require_account()
         subject = await self._subject(caller, subscriber)
@@ -92,18 +93,18 @@ class Checkouts:
             return await self._with_secret(account, reserved)
         try:
             payment = await self._collection.ask(account, reserved.payment_id)
-        except errors.GatefoldError:
-            async with self._app.tenant(account, "release_create_checkout") as conn:
-                await idempotency.release(conn, caller, _CREATE, clock=self._clock)
-            raise
-        async with self._app.tenant(account, "record_create_checkout") as conn:
-            standing = await self._standing(conn, account, reserved.id)
             if payment.state is PaymentState.FAILED:
                 raise errors.precondition(
                     "payment_refused",
                     "The payment provider does not take this payment.",
                     metadata={"provider_reason": payment.error_reason or ""},
                 )
+        except errors.GatefoldError:
+            async with self._app.tenant(account, "release_create_checkout") as conn:
+                await idempotency.release(conn, caller, _CREATE, clock=self._clock)
+            raise
+        async with self._app.tenant(account, "record_create_checkout") as conn:
+            standing = await self._standing(conn, account, reserved.id)
             answer = self._message(standing)
             await idempotency.record(conn, caller, _CREATE, answer)
         return await self._with_secret(account, answer, standing)

@@ -246,6 +246,17 @@ async def test_what_stripe_refuses_ends_the_checkout(house: House) -> None:
     assert await house.rows("SELECT state FROM invoice") == [("void",)]
 
 
+async def test_what_stripe_refuses_is_refused_alike_under_the_same_key(house: House) -> None:
+    price, subject = await house.price(10), house.ids.new()
+    told = []
+    for _ in range(3):
+        with pytest.raises(GatefoldError) as refused:
+            await house.checkout(price, subject, "the-key")
+        told.append((refused.value.kind, refused.value.reason, refused.value.metadata["provider_reason"]))
+    assert told == [(Kind.PRECONDITION, "payment_refused", "amount_too_small")] * 3
+    assert await house.value("SELECT count(*) FROM subscription") == 1
+
+
 async def test_a_readers_checkout_is_nobody_elses(house: House) -> None:
     checkout = await house.checkout(await house.price(), house.ids.new())
     with pytest.raises(GatefoldError, match="checkout_not_found"):
