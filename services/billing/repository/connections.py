@@ -74,12 +74,15 @@ class ConnectionRepository:
 
     async def newest(self, conn: Connection, account: UUID) -> PaymentConnection:
         """Returns the connection that new payments go through; raises `precondition("payment_connection_missing")`."""
-        found = await self.list_all(conn, account)
-        if not found:
+        row = await conn.fetchrow(
+            f"SELECT {_COLUMNS} FROM payment_connection WHERE account_id = $1 ORDER BY id DESC LIMIT 1",  # noqa: S608
+            account,
+        )
+        if row is None:
             raise errors.precondition(
                 "payment_connection_missing", "The publisher has not connected a payment provider yet."
             )
-        return found[0]
+        return _connection(row)
 
     async def get(self, conn: Connection, account: UUID, connection_id: UUID) -> PaymentConnection:
         """Returns a connection; raises `not_found("payment_connection_not_found")`."""
