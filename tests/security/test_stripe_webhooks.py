@@ -57,6 +57,7 @@ def now(house: House) -> int:  # noqa: F811
         "t={now},v1=0000000000000000000000000000000000000000000000000000000000000000",
         "t={now},v0={mark}",
         "t={later},v1={mark}",
+        "t={now},v1=\u00e9",
     ],
 )
 async def test_a_forged_signature_is_refused(house: House, signature: str) -> None:  # noqa: F811
@@ -123,6 +124,43 @@ async def test_what_is_no_event_is_refused(house: House, payload: bytes) -> None
     assert error.kind in {Kind.MALFORMED, Kind.UNAUTHENTICATED}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": ["gatefold_account"]},
+        {"metadata": "gatefold_account"},
+        {"last_payment_error": "card_declined"},
+        {"last_payment_error": {"code": {"of": "decline"}}},
+        {"payment_method": 7},
+        {"payment_method": {"id": ["pm_1"]}},
+        {"amount": "990"},
+        {"amount": True},
+        {"amount": 2**63},
+        {"currency": 978},
+        {"status": "succeeded\0"},
+    ],
+)
+async def test_a_signed_event_of_another_shape_is_malformed(
+    house: House,  # noqa: F811
+    change: dict[str, Any],
+) -> None:
+    event = await paid_event(house)
+    event["data"]["object"] |= change
+    payload = orjson.dumps(event)
+    error = await refused(house, payload, signed_bytes(payload, now(house)))
+    assert (error.kind, error.reason) == (Kind.MALFORMED, "webhook_malformed")
+
+
+@pytest.mark.parametrize("change", [{"created": 2**63}, {"created": "soon"}, {"id": ""}, {"type": "a\0b"}])
+async def test_a_signed_event_with_an_odd_head_is_malformed(
+    house: House,  # noqa: F811
+    change: dict[str, Any],
+) -> None:
+    payload = orjson.dumps(await paid_event(house) | change)
+    error = await refused(house, payload, signed_bytes(payload, now(house)))
+    assert (error.kind, error.reason) == (Kind.MALFORMED, "webhook_malformed")
+
+
 def signed_bytes(payload: bytes, second: int) -> str:
     return signed(payload, second, WEBHOOK_SECRET)
 
@@ -169,6 +207,8 @@ async def test_an_object_that_is_not_tagged_ours_is_taken_and_ignored(
     [
         ({"amount": 1}, "amount_mismatch"),
         ({"currency": "usd"}, "amount_mismatch"),
+        ({"currency": "zzz"}, "currency_unknown"),
+        ({"currency": "isk"}, "amount_not_chargeable"),
         ({"id": "pi_of_another_payment"}, "intent_foreign"),
         ({"status": "vanished"}, "status_unknown"),
     ],

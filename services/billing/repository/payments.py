@@ -171,9 +171,10 @@ class StripeInboxRepository:
         return StripeEvent(account=values.pop("account_id"), **values)
 
     async def settle(self, conn: Connection, event_id: UUID, state: str, outcome: str, wall: datetime) -> None:
-        """Records what became of an event and drops the payment method, which the payment keeps."""
+        """Records what became of an event and drops what it says of a card, which the payment keeps."""
         await conn.execute(
-            "UPDATE stripe_event SET state = $2, outcome = $3, handled_at = $4, method = NULL WHERE id = $1",
+            "UPDATE stripe_event SET state = $2, outcome = $3, handled_at = $4, method = NULL, error_reason = NULL,"
+            " decline_code = NULL WHERE id = $1",
             event_id,
             state,
             outcome,
@@ -183,6 +184,10 @@ class StripeInboxRepository:
     async def park(self, conn: Connection, event_id: UUID) -> None:
         """Records that an event waits for its payment."""
         await conn.execute("UPDATE stripe_event SET state = 'parked' WHERE id = $1", event_id)
+
+    async def delete(self, conn: Connection, account: UUID, event_id: UUID) -> None:
+        """Deletes an event of this account, if it is there."""
+        await conn.execute("DELETE FROM stripe_event WHERE account_id = $1 AND id = $2", account, event_id)
 
 
 def _payment(row: Record) -> Payment:

@@ -14,7 +14,19 @@ from services.billing.usecases.settlement import Settlement
 # An event whose payment is not known yet is tried again so often; Stripe itself gives up after three days.
 PARKED_EVERY = timedelta(minutes=10)
 PARKED_FOR = timedelta(days=3)
-_REFUSALS = frozenset({"intent_foreign", "amount_mismatch", "status_unknown"})
+# How long an event is kept to recognise it by when it is sent once more; taken again later, it changes nothing.
+KEPT_FOR = timedelta(days=30)
+_WAITING = frozenset({"received", "parked"})
+_REFUSALS = frozenset(
+    {
+        "intent_foreign",
+        "amount_mismatch",
+        "status_unknown",
+        "currency_unknown",
+        "amount_not_chargeable",
+        "amount_out_of_range",
+    }
+)
 
 
 class StripeInbox:
@@ -39,7 +51,7 @@ class StripeInbox:
         account = item.account
         async with self._app.tenant(account, "take_stripe_event") as conn:
             event = await self._inbox.get(conn, account, item.reference)
-            if event is None or event.state not in {"received", "parked"}:
+            if event is None or event.state not in _WAITING:
                 await due.finish(conn, item)
                 return
             payment = (
@@ -60,6 +72,18 @@ class StripeInbox:
                 await self._settle(conn, item, "refused", error.reason)
                 return
             await self._settle(conn, item, "done", "taken")
+
+    async def forget(self, item: Due) -> None:
+        """Due work: deletes an event that was worked off; one that still waits is left for another day."""
+        account = item.account
+        async with self._app.tenant(account, "forget_stripe_event") as conn:
+            event = await self._inbox.get(conn, account, item.reference)
+            if event is not None and event.state in _WAITING:
+                tomorrow = self._clock.now(account) + timedelta(days=1)
+                await due.schedule(conn, account, item.kind, item.reference, tomorrow)
+                return
+            await self._inbox.delete(conn, account, item.reference)
+            await due.finish(conn, item)
 
     async def _park(self, conn: Connection, item: Due, event: StripeEvent) -> None:
         now, wall = self._clock.now(item.account), self._clock.wall()

@@ -52,6 +52,7 @@ class Parts:
         self.checkouts = Checkouts(app, catalogue, at, collection, readers, clock, ids)
         self.records = Records(app, at.subscriptions, at.invoices)
         self.webhooks = StripeWebhooks(app, at.connections, inbox, collection, clock, ids)
+        taken = StripeInbox(app, at.payments, inbox, settled, clock)
         renewals = Renewals(app, at, settled, collection, clock, ids)
         self.due_handlers: Mapping[str, Handler] = {
             settlement.RENEW: renewals.renew,
@@ -59,5 +60,6 @@ class Parts:
             settlement.RESOLVE: collection.resolve,
             settlement.EXPIRE: self.checkouts.expire,
             settlement.DESCRIBE: collection.describe_method,
-            settlement.TAKE: StripeInbox(app, at.payments, inbox, settled, clock).take,
+            settlement.TAKE: taken.take,
+            settlement.FORGET: taken.forget,
         }

@@ -31,6 +31,7 @@ RESOLVE = "resolve_payment"
 EXPIRE = "expire_checkout"
 DESCRIBE = "describe_payment_method"
 TAKE = "take_stripe_event"
+FORGET = "forget_stripe_event"
 
 POLL_EVERY = timedelta(hours=1)
 ACTOR = "service:billing"

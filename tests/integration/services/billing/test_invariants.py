@@ -119,6 +119,7 @@ async def test_balances_are_the_replay_of_all_entries(paid: House) -> None:
         ("UPDATE invoice SET total_minor = 1, paid_minor = 1", "invoice_immutable"),
         ("UPDATE invoice SET number = '000009'", "invoice_immutable"),
         ("UPDATE invoice SET state = 'open', number = NULL, paid_at = NULL, due_minor = 990", "invoice_immutable"),
+        ("UPDATE invoice SET subject_id = gen_random_uuid()", "invoice_immutable"),
         ("DELETE FROM invoice", "not granted"),
         ("UPDATE invoice_line SET amount_minor = 1", "invoice_immutable"),
         ("DELETE FROM invoice_line", "not granted"),
@@ -134,13 +135,36 @@ async def test_what_was_agreed_and_issued_stays(paid: House, statement: str, con
     assert await refused(paid, statement) == constraint
 
 
+@pytest.mark.case("billing-8")
+@pytest.mark.parametrize("table", ["invoice", "invoice_line"])
+async def test_not_even_the_owner_empties_the_invoices(paid: House, owner_dsn: str, table: str) -> None:
+    assert await refused_to_owner(paid, owner_dsn, f"TRUNCATE {table} CASCADE") == "invoice_immutable"
+
+
+_LINE = (
+    "INSERT INTO invoice_line SELECT account_id, {invoice}, {place}, description, 1, {amount}, period_start, period_end"
+    " FROM invoice_line"
+)
+
+
+@pytest.mark.case("billing-8")
+@pytest.mark.parametrize("amount", [0, 10])
+async def test_an_issued_invoice_gets_no_further_line(paid: House, amount: int) -> None:
+    line = _LINE.format(invoice="invoice_id", place=2, amount=amount)
+    assert await refused(paid, line) == "invoice_immutable"
+
+
 @pytest.mark.case("billing-12")
-async def test_a_line_that_does_not_add_up_does_not_commit(paid: House) -> None:
-    line = (
-        "INSERT INTO invoice_line SELECT account_id, invoice_id, 2, description, 1, 10, period_start, period_end"
-        " FROM invoice_line"
+@pytest.mark.parametrize("amount", [989, 991, None])
+async def test_lines_that_do_not_add_up_do_not_commit(paid: House, amount: int | None) -> None:
+    new = paid.ids.new()
+    invoice = (
+        "INSERT INTO invoice (account_id, id, subscription_id, subject_id, state, currency, total_minor, paid_minor,"
+        f" due_minor, period_number, issued_at, sequence) SELECT account_id, '{new}', subscription_id, subject_id,"
+        " 'open', currency, total_minor, 0, total_minor, 2, issued_at, 0 FROM invoice"
     )
-    assert await refused(paid, line) == "invoice_lines_total"
+    line = _LINE.format(invoice=f"'{new}'", place=1, amount=amount)
+    assert await refused(paid, invoice, *([line] if amount is not None else [])) == "invoice_lines_total"
 
 
 @pytest.mark.case("billing-12")

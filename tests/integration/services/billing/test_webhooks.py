@@ -183,3 +183,45 @@ async def test_nothing_of_the_payload_but_what_moves_a_payment_is_stored(house: 
     assert "reader@example.org" not in kept
     assert "Ada" not in kept
     assert '"method": null' in kept
+
+
+@pytest.mark.parametrize("card", ["4242424242424242", "4000000000009995"])
+async def test_what_became_of_a_card_is_kept_by_the_payment_alone(house: House, card: str) -> None:
+    checkout = await house.checkout(await house.price(), house.ids.new())
+    await house.confirm(checkout, card)
+    await house.deliver_all()
+    kept = await house.rows(
+        "SELECT DISTINCT method, error_reason, decline_code FROM stripe_event WHERE account_id = $1", house.account
+    )
+    assert kept == [(None, None, None)]
+
+
+async def test_an_event_is_forgotten_thirty_days_after_it_was_taken(house: House) -> None:
+    checkout = await house.checkout(await house.price(), house.ids.new())
+    await house.confirm(checkout)
+    await house.deliver_all()
+    states = "SELECT DISTINCT state FROM stripe_event WHERE account_id = $1 ORDER BY state"
+    await house.until(timedelta(days=29))
+    assert await house.rows(states, house.account) == [("done",), ("ignored",)]
+    await house.until(timedelta(days=1))
+    assert await house.rows(states, house.account) == []
+    (paid,) = await house.stripe_events("payment_intent.succeeded")
+    # Sent once more by hand: it is taken and changes nothing.
+    await house.deliver(paid)
+    await house.work()
+    assert (await house.event_types())[:2] == OUTCOME
+    assert await house.value("SELECT count(*) FROM ledger_entry") == 2
+
+
+async def test_an_event_that_is_still_to_be_worked_off_is_not_forgotten(house: House) -> None:
+    checkout = await house.checkout(await house.price(), house.ids.new())
+    await house.confirm(checkout)
+    (paid,) = await house.stripe_events("payment_intent.succeeded")
+    await house.deliver(paid)
+    async with house.app.transaction("stop_taking") as conn:
+        await conn.execute("UPDATE due SET due_at = due_at + interval '40 days' WHERE kind = 'take_stripe_event'")
+    await house.until(timedelta(days=31))
+    assert await house.rows("SELECT state FROM stripe_event WHERE account_id = $1", house.account) == [("received",)]
+    await house.until(timedelta(days=10))
+    await house.until(timedelta(days=1))
+    assert await house.rows("SELECT state FROM stripe_event WHERE account_id = $1", house.account) == []
