@@ -57,6 +57,7 @@ from services.auth.usecases.factor_attempts import FactorAttempts
 from services.auth.usecases.factors import Factors
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.magic_links import MagicLinks
+from services.auth.usecases.members import Members
 from services.auth.usecases.own_password import OwnPassword
 from services.auth.usecases.password_policy import Breaches, PasswordPolicy
 from services.auth.usecases.passwords import PasswordHasher, WorkMeter
@@ -124,7 +125,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
 
     service.add(add_AccountServiceServicer_to_server, servicer.AccountServicer(accounts, policies, test_clock))
     service.add(add_ApiKeyServiceServicer_to_server, servicer.ApiKeyServicer(api_keys))
-    service.add(add_TeamServiceServicer_to_server, servicer.TeamServicer(team))
+    service.add(add_TeamServiceServicer_to_server, servicer.TeamServicer(team, Members(db, clock, facts)))
     staff = Staff(db, persons, policy, sign_in, clock)
     own_password = OwnPassword(db, hasher, policy, challenges, standing, sign_in, clock)
     service.add(add_PasswordServiceServicer_to_server, servicer.PasswordServicer(own_password))

@@ -76,6 +76,17 @@ def scopes_of(role: str) -> frozenset[str]:
     return ROLE_SCOPES.get(role, frozenset())
 
 
+def may_move(mover: str | None, before: str, after: str | None, *, own: bool) -> bool:
+    """Tells whether a member may give another role `after`, or none.
+
+    Owners are made and unmade by owners alone, and nobody changes their own role but an owner who steps down: so
+    nobody raises themselves.
+    """
+    if own and mover != OWNER:
+        return False
+    return mover == OWNER or OWNER not in (before, after)
+
+
 def may_invite(inviter: str | None, role: str) -> bool:
     """Tells whether a member may invite into a role: owners are made by owners alone."""
     return role in ROLE_SCOPES and (role != OWNER or inviter == OWNER)

@@ -30,6 +30,7 @@ SUBSCRIBER = "SUBSCRIBER"
 OPERATOR = "PLATFORM_OPERATOR"
 
 SIGNED_OUT = "signed_out"
+ROLE_CHANGED = "role_changed"
 REUSED = "refresh_token_reused"
 CREDENTIAL_REPLACED = "credential_replaced"
 ENDED = "ended"

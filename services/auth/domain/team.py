@@ -30,3 +30,4 @@ class Membership:
     """The invited address, until the invitation is accepted; after that the person's own counts."""
     invited_at: datetime
     accepted_at: datetime | None
+    sequence: int = 0

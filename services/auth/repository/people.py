@@ -176,7 +176,7 @@ async def invite(conn: Connection, account: UUID, membership: Membership, email_
         VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT ON CONSTRAINT membership_email DO UPDATE SET role = excluded.role, invited_at = excluded.invited_at
             WHERE membership.person_id IS NULL
-        RETURNING id, role, person_id, email_sealed, invited_at, accepted_at
+        RETURNING id, role, person_id, email_sealed, invited_at, accepted_at, sequence
         """,
         account,
         membership.id,
@@ -192,7 +192,7 @@ async def invited(conn: Connection, account: UUID, email_index: bytes) -> Member
     """Reads the member with an address, invited or accepted."""
     row = await conn.fetchrow(
         """
-        SELECT id, role, person_id, email_sealed, invited_at, accepted_at
+        SELECT id, role, person_id, email_sealed, invited_at, accepted_at, sequence
         FROM membership WHERE account_id = $1 AND email_index = $2
         """,
         account,
@@ -205,13 +205,50 @@ async def find_membership(conn: Connection, account: UUID, membership: UUID) -> 
     """Reads a member."""
     row = await conn.fetchrow(
         """
-        SELECT id, role, person_id, email_sealed, invited_at, accepted_at
+        SELECT id, role, person_id, email_sealed, invited_at, accepted_at, sequence
         FROM membership WHERE account_id = $1 AND id = $2
         """,
         account,
         membership,
     )
     return _membership(row) if row else None
+
+
+async def lock_membership(
+    conn: Connection, account: UUID, *, membership: UUID | None = None, person: UUID | None = None
+) -> Membership | None:
+    """Reads a member, by identifier or by person, and keeps it from changing until the transaction ends."""
+    row = await conn.fetchrow(
+        """
+        SELECT id, role, person_id, email_sealed, invited_at, accepted_at, sequence
+        FROM membership WHERE account_id = $1 AND (id = $2 OR person_id = $3) FOR UPDATE
+        """,
+        account,
+        membership,
+        person,
+    )
+    return _membership(row) if row else None
+
+
+async def set_role(conn: Connection, account: UUID, membership: UUID, role: str) -> Membership:
+    """Gives a member a role; breaks `membership_last_owner` at the end when nobody is an owner any more."""
+    row = await conn.fetchrow(
+        """
+        UPDATE membership SET role = $3, sequence = sequence + 1 WHERE account_id = $1 AND id = $2
+        RETURNING id, role, person_id, email_sealed, invited_at, accepted_at, sequence
+        """,
+        account,
+        membership,
+        role,
+    )
+    return _membership(row)
+
+
+async def remove(conn: Connection, account: UUID, member: Membership) -> None:
+    """Removes a member with their way into the account; breaks `membership_last_owner` at the end as `set_role`."""
+    await conn.execute("DELETE FROM membership WHERE account_id = $1 AND id = $2", account, member.id)
+    if member.person is not None:
+        await conn.execute("DELETE FROM staff_route WHERE person_id = $1 AND account_id = $2", member.person, account)
 
 
 async def role_of(conn: Connection, account: UUID, person: UUID) -> str | None:
@@ -226,7 +263,7 @@ async def page(conn: Connection, account: UUID, before: UUID, limit: int) -> lis
     """Reads members added before `before`, newest first."""
     rows = await conn.fetch(
         """
-        SELECT id, role, person_id, email_sealed, invited_at, accepted_at
+        SELECT id, role, person_id, email_sealed, invited_at, accepted_at, sequence
         FROM membership WHERE account_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3
         """,
         account,
@@ -242,7 +279,7 @@ async def accept(conn: Connection, account: UUID, membership: UUID, person: UUID
         """
         UPDATE membership SET person_id = $3, accepted_at = $4, email_sealed = NULL
         WHERE account_id = $1 AND id = $2
-        RETURNING id, role, person_id, email_sealed, invited_at, accepted_at
+        RETURNING id, role, person_id, email_sealed, invited_at, accepted_at, sequence
         """,
         account,
         membership,
@@ -268,7 +305,13 @@ def _person(row: Any) -> Person:
 
 def _membership(row: Any) -> Membership:
     return Membership(
-        row["id"], row["role"], row["person_id"], row["email_sealed"], row["invited_at"], row["accepted_at"]
+        row["id"],
+        row["role"],
+        row["person_id"],
+        row["email_sealed"],
+        row["invited_at"],
+        row["accepted_at"],
+        row["sequence"],
     )
 
 

@@ -2,9 +2,10 @@
 
 from gatefold.auth.v1 import team_pb2, team_pb2_grpc
 
-from libs import errors, ids
+from libs import caller, errors, ids
 from services.auth.domain import roles
 from services.auth.servicer import page
+from services.auth.usecases.members import Members
 from services.auth.usecases.team import Member, Team
 
 _ROLES = {
@@ -23,8 +24,9 @@ _NUMBERS = {role: number for number, role in _ROLES.items()}
 class TeamServicer(team_pb2_grpc.TeamServiceServicer):
     """The team of an account."""
 
-    def __init__(self, team: Team) -> None:
+    def __init__(self, team: Team, members: Members) -> None:
         self._team = team
+        self._members = members
 
     async def InviteMember(self, request: team_pb2.InviteMemberRequest, context: object) -> team_pb2.Member:
         """Invites a person."""
@@ -40,6 +42,34 @@ class TeamServicer(team_pb2_grpc.TeamServiceServicer):
         return team_pb2.ListMembersResponse(
             data=[_member(one) for one in shown],
             next_cursor=ids.encode("mem", last.membership.id) if last else "",
+        )
+
+    async def ChangeRole(self, request: team_pb2.ChangeRoleRequest, context: object) -> team_pb2.Member:
+        """Gives a member another role."""
+        role = _ROLES.get(request.role)
+        if role is None:
+            raise errors.invalid("role_invalid", "A member needs a role.", field="role")
+        changed = await self._members.change_role(ids.decode("mem", request.id, field="id"), role)
+        return _member(await self._team.shown(caller.current().require_account(), changed))
+
+    async def RemoveMember(
+        self, request: team_pb2.RemoveMemberRequest, context: object
+    ) -> team_pb2.RemoveMemberResponse:
+        """Removes a member."""
+        await self._members.remove(ids.decode("mem", request.id, field="id"))
+        return team_pb2.RemoveMemberResponse()
+
+    async def LeaveTeam(self, request: team_pb2.LeaveTeamRequest, context: object) -> team_pb2.LeaveTeamResponse:
+        """Removes the caller from their team."""
+        await self._members.leave()
+        return team_pb2.LeaveTeamResponse()
+
+    async def ListRoles(self, request: team_pb2.ListRolesRequest, context: object) -> team_pb2.ListRolesResponse:
+        """Shows the matrix."""
+        return team_pb2.ListRolesResponse(
+            data=[
+                team_pb2.RoleScopes(role=_NUMBERS[role], scopes=sorted(roles.scopes_of(role))) for role in roles.ROLES
+            ]
         )
 
     async def AcceptInvitation(self, request: team_pb2.AcceptInvitationRequest, context: object) -> team_pb2.Member:

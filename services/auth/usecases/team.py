@@ -124,6 +124,10 @@ class Team:
             memberships = await people.page(conn, found.team, before, limit)
         return await self._shown(found.team, memberships)
 
+    async def shown(self, account: UUID, membership: Membership) -> Member:
+        """Returns a member as the team sees them."""
+        return (await self._shown(account, [membership]))[0]
+
     async def accept(self, token: str, name: str, password: str) -> Member:
         """Makes a member of whoever shows the token from the invitation's mail, once.
 
