@@ -43,7 +43,7 @@ class AuthAccounts(account_pb2_grpc.AccountServiceServicer):
     async def CreateAccount(self, request: Any, context: Any) -> Any:
         raise errors.internal("unused", "Not asked by notify.")
 
-    ListAccounts = GetAccount = AdvanceTestClock = CreateAccount
+    ListAccounts = GetAccount = GetSecurityPolicy = UpdateSecurityPolicy = AdvanceTestClock = CreateAccount
 
     async def DescribeAccount(self, request: Any, context: Any) -> account_pb2.Account:
         return account_pb2.Account(name="The Daily")
