@@ -16,6 +16,7 @@ from services.gateway.http.app import App, Edge, operations
 from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.contracts import Contracts
+from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
@@ -58,6 +59,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     api_keys = ApiKeys(backends.resolve_api_key, settings.key_pepper, monotonic=time.monotonic)
     leaks = Leaks(api_keys, backends.report_leaked_api_key, process.telemetry)
     process.on_drain(leaks.close)
+    tokens = Tokens(keys, ends, issuer=settings.issuer, clock=process.clock)
+    cookies = Cookies(backends.open_cookie, backends.use_cookie, tokens, clock=process.clock, monotonic=time.monotonic)
     edge = Edge(
         telemetry=process.telemetry,
         ids=process.ids,
@@ -68,7 +71,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         pages=Pages(document(contracts), settings.problem_page),
         routes=Routes(contracts.endpoints),
         operations=operations(contracts, backends.call),
-        authentication=Authentication(api_keys, Tokens(keys, ends, issuer=settings.issuer, clock=process.clock)),
+        authentication=Authentication(api_keys, tokens, cookies),
+        cookies=cookies,
         limits=Limits(Quotas(settings.quotas()), limiter),
         authorisation=Authorisation(process.clock, closed=process.config.closed_mode),
         cors=Cors(backends.accounts_of_origin, monotonic=time.monotonic),

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -81,6 +82,22 @@ class Backends:
             {"kty": key.kty, "crv": key.crv, "x": key.x, "y": key.y, "kid": key.kid, "use": key.use, "alg": key.alg}
             for key in answer.keys
         ]
+
+    async def open_cookie(self, refresh_token: str, request_id: str) -> tuple[str, datetime]:
+        """Returns the cookie of a refresh token's session, and when it ends."""
+        with caller.acting(_self(request_id)):
+            answer: session_pb2.OpenCookieResponse = await self._sessions.OpenCookie(
+                session_pb2.OpenCookieRequest(refresh_token=refresh_token), timeout=LOOKUP_SECONDS
+            )
+        return answer.cookie, answer.expires_at.ToDatetime(tzinfo=UTC)
+
+    async def use_cookie(self, cookie: str, request_id: str) -> str:
+        """Returns an access token for a page's cookie."""
+        with caller.acting(_self(request_id)):
+            answer: session_pb2.UseCookieResponse = await self._sessions.UseCookie(
+                session_pb2.UseCookieRequest(cookie=cookie), timeout=LOOKUP_SECONDS
+            )
+        return answer.access_token
 
     async def session_ends(self, cursor: str, request_id: str) -> tuple[list[UUID], str]:
         """Returns sessions that ended after a cursor, and the next cursor."""

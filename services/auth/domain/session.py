@@ -42,6 +42,8 @@ EMAIL_REVERTED = "email_reverted"
 FACTORS_CHANGED = "factors_changed"
 
 _MARK = "gfrt_"
+_COOKIE_MARK = "gfcs_"
+_ID_BYTES = 16
 _HEAD = struct.Struct(">16sI")
 _MAC_BYTES = 32
 
@@ -126,17 +128,31 @@ def refresh_token(session: UUID, salt: bytes, generation: int, secret: bytes) ->
 
 def read(token: str) -> tuple[UUID, int, bytes] | None:
     """Returns session, generation and signature that a token claims; None for anything else."""
-    text = token.removeprefix(_MARK)
-    if text == token:
-        return None
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    if len(raw) != _HEAD.size + _MAC_BYTES:
+    raw = _decoded(token, _MARK, _HEAD.size + _MAC_BYTES)
+    if raw is None:
         return None
     session, generation = _HEAD.unpack_from(raw)
     return UUID(bytes=session), generation, raw[_HEAD.size :]
+
+
+def cookie(session: UUID, salt: bytes, secret: bytes) -> str:
+    """Returns the cookie of a session: its identifier and 256 bits of HMAC-SHA-256, the same for all its life.
+
+    As with refresh tokens, neither the database nor the secret alone makes one; and neither makes the other.
+    """
+    head = session.bytes
+    return _COOKIE_MARK + base64.urlsafe_b64encode(head + _cookie_mac(head, salt, secret)).rstrip(b"=").decode()
+
+
+def read_cookie(cookie: str) -> tuple[UUID, bytes] | None:
+    """Returns session and signature that a cookie claims; None for anything else."""
+    raw = _decoded(cookie, _COOKIE_MARK, _ID_BYTES + _MAC_BYTES)
+    return None if raw is None else (UUID(bytes=raw[:_ID_BYTES]), raw[_ID_BYTES:])
+
+
+def signed_cookie(session: Session, signature: bytes, secret: bytes) -> bool:
+    """Tells whether a cookie's signature holds for the session, in constant time."""
+    return hmac.compare_digest(_cookie_mac(session.id.bytes, session.salt, secret), signature)
 
 
 def signed(session: Session, generation: int, signature: bytes, secret: bytes) -> bool:
@@ -147,3 +163,18 @@ def signed(session: Session, generation: int, signature: bytes, secret: bytes) -
 
 def _mac(head: bytes, salt: bytes, secret: bytes) -> bytes:
     return hmac.digest(secret, b"refresh" + salt + head, "sha256")
+
+
+def _cookie_mac(head: bytes, salt: bytes, secret: bytes) -> bytes:
+    return hmac.digest(secret, b"cookie" + salt + head, "sha256")
+
+
+def _decoded(token: str, mark: str, size: int) -> bytes | None:
+    text = token.removeprefix(mark)
+    if text == token:
+        return None
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return raw if len(raw) == size else None

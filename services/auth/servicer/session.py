@@ -62,6 +62,20 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         await self._sessions.revoke(request.refresh_token)
         return session_pb2.RevokeSessionResponse()
 
+    async def OpenCookie(
+        self, request: session_pb2.OpenCookieRequest, context: object
+    ) -> session_pb2.OpenCookieResponse:
+        """Opens a cookie."""
+        cookie, expires_at = await self._sessions.open_cookie(request.refresh_token)
+        response = session_pb2.OpenCookieResponse(cookie=cookie)
+        response.expires_at.FromDatetime(expires_at)
+        return response
+
+    async def UseCookie(self, request: session_pb2.UseCookieRequest, context: object) -> session_pb2.UseCookieResponse:
+        """Takes a cookie."""
+        pair = await self._sessions.use_cookie(request.cookie)
+        return session_pb2.UseCookieResponse(access_token=pair.access_token)
+
     async def ListSessionEnds(
         self, request: session_pb2.ListSessionEndsRequest, context: object
     ) -> session_pb2.ListSessionEndsResponse:

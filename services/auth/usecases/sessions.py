@@ -107,7 +107,7 @@ class Sessions:
         """
         now = self._clock.wall()
         held = await sessions.lock(conn, account, key)
-        if held is None or held.revoked_at is not None or now >= held.expires_at:
+        if held is None or session.over(held, now):
             return None
         enrols = held.acr == session.ENROL and acr != session.AAL2
         renewed = replace(held, acr=session.ENROL if enrols else acr, authenticated_at=now)
@@ -117,7 +117,7 @@ class Sessions:
     async def strengthen(self, conn: Connection, account: UUID, key: UUID) -> Session | None:
         """Gives a session to which a second factor was added its assurance; `auth_time` stays. None when it is over."""
         held = await sessions.lock(conn, account, key)
-        if held is None or held.revoked_at is not None or self._clock.wall() >= held.expires_at:
+        if held is None or session.over(held, self._clock.wall()):
             return None
         await sessions.assure(conn, account, key, session.AAL2, held.authenticated_at)
         return replace(held, acr=session.AAL2)
@@ -168,6 +168,50 @@ class Sessions:
             held = await sessions.lock(conn, account, session_id)
             if held is not None and session.signed(held, generation, signature, self._secret):
                 await sessions.revoke(conn, account, session_id, self._clock.wall(), session.SIGNED_OUT)
+
+    async def open_cookie(self, token: str) -> tuple[str, datetime]:
+        """Returns the cookie of a refresh token's session, and when both end; the token is not spent.
+
+        Raises `malformed("invalid_grant")` for a token that is not its session's newest.
+        """
+        claimed = session.read(token)
+        account = await self._account_of(claimed[0]) if claimed else None
+        if claimed is not None and account is not None:
+            key, generation, signature = claimed
+            async with self._db.tenant(account, "open_cookie") as conn:
+                held = await sessions.lock(conn, account, key)
+            if (
+                held is not None
+                and session.signed(held, generation, signature, self._secret)
+                and generation == held.generation
+                and not session.over(held, self._clock.wall())
+            ):
+                return session.cookie(held.id, held.salt, self._secret), held.expires_at
+        raise _invalid_grant()
+
+    async def use_cookie(self, cookie: str) -> Pair:
+        """Returns an access token for a cookie. Raises `unauthenticated("session_cookie_invalid")`.
+
+        That is all a cookie opens; it is the same from sign-in to sign-out, so that two tabs never part ways.
+        """
+        claimed = session.read_cookie(cookie)
+        account = await self._account_of(claimed[0]) if claimed else None
+        if claimed is None or account is None:
+            raise _cookie_invalid()
+        key, signature = claimed
+        now = self._clock.wall()
+        async with self._db.tenant(account, "use_cookie") as conn:
+            held = await sessions.lock(conn, account, key)
+            if held is None or not session.signed_cookie(held, signature, self._secret) or session.over(held, now):
+                raise _cookie_invalid()
+            if now >= held.used_at + session.TOUCH_EVERY:
+                await sessions.touch(conn, account, key, now)
+        try:
+            return await self.access(held)
+        except errors.GatefoldError as error:
+            if error.reason == "invalid_grant":
+                raise _cookie_invalid() from error
+            raise
 
     async def _account_of(self, session_id: UUID) -> UUID | None:
         async with self._db.transaction("find_session", read_only=True) as conn:
@@ -221,6 +265,10 @@ async def staff_role(db: Database, account: Account, person: UUID) -> str | None
 def _device() -> Device:
     who = caller.current()
     return Device(who.user_agent or "", who.address or "")
+
+
+def _cookie_invalid() -> errors.GatefoldError:
+    return errors.unauthenticated("session_cookie_invalid", "The session's cookie is not valid; sign in again.")
 
 
 def _invalid_grant() -> errors.GatefoldError:

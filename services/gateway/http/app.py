@@ -22,6 +22,7 @@ from services.gateway.http.address import ClientAddress
 from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.contracts import Contracts, Endpoint
+from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
 from services.gateway.http.exchange import Exchange, origin_of, request_id_of
 from services.gateway.http.hardening import Bodies
@@ -69,6 +70,7 @@ class Edge:
     authentication: Authentication
     limits: Limits
     authorisation: Authorisation
+    cookies: Cookies
     cors: Cors
     bodies: Bodies
 
@@ -159,16 +161,18 @@ class App:
     async def _serve(self, exchange: Exchange, operation: Operation) -> web.Response:
         edge, endpoint = self._edge, operation.endpoint
         edge.bodies.check(exchange.request, endpoint)
+        edge.cookies.admit(exchange, endpoint)
         exchange.idempotency_key = idempotency.key_of(exchange, endpoint)
         caller = exchange.caller = await self._authenticate(exchange, endpoint)
         await edge.limits.admit(exchange, caller, endpoint)
         edge.authorisation.authorise(caller, endpoint)
-        await edge.cors.admit(exchange, caller)
+        if not (exchange.by_cookie or exchange.wants_cookie):
+            await edge.cors.admit(exchange, caller)
         body = await edge.bodies.read(exchange.request, endpoint)
         message = operation.transcoder.request(
             exchange.values, exchange.query, exchange.request.headers, exchange.header("Content-Type"), body
         )
-        answer = await self._call(caller, operation, message)
+        answer = await edge.cookies.answer(exchange, await self._call(caller, operation, message))
         written, media_type = operation.transcoder.response(answer)
         return web.Response(
             body=written, status=endpoint.success_status, headers={"Content-Type": media_type, **_caching(endpoint)}
@@ -203,6 +207,8 @@ class App:
         own = {**exchange.headers, **response.headers}
         own.setdefault("Vary", "Origin")
         response.headers.update(self._edge.headers.of(exchange.request_id, own))
+        for cookie in exchange.cookies:
+            response.headers.add("Set-Cookie", cookie)
         elapsed = time.monotonic() - exchange.began
         verb = exchange.request.method if exchange.endpoint else "-"
         self._seconds.labels(exchange.route, verb, str(response.status)).observe(elapsed)

@@ -6,6 +6,7 @@ from libs import errors
 from libs.caller import Caller, CallerKind
 from services.gateway.http.api_keys import ApiKeys
 from services.gateway.http.contracts import Endpoint
+from services.gateway.http.cookies import Cookies
 from services.gateway.http.exchange import USER_AGENT_LENGTH, Exchange
 from services.gateway.http.tokens import Tokens
 
@@ -13,24 +14,29 @@ _ANONYMOUS = Caller(kind=CallerKind.ANONYMOUS, actor="anonymous")
 
 
 class Authentication:
-    """Turns the Authorization header (RFC 6750 section 2.1) into a caller."""
+    """Turns the Authorization header (RFC 6750 section 2.1), or a session's cookie, into a caller."""
 
-    def __init__(self, api_keys: ApiKeys, tokens: Tokens) -> None:
+    def __init__(self, api_keys: ApiKeys, tokens: Tokens, cookies: Cookies) -> None:
         self._api_keys = api_keys
         self._tokens = tokens
+        self._cookies = cookies
 
     async def caller(self, exchange: Exchange, endpoint: Endpoint) -> Caller:
         """Returns the caller, with the request's own particulars.
 
         Where anybody may call, a credential is not looked at, so that a token which has ended does not keep its
         holder from refreshing it. Raises `unauthenticated` with reason `credential_malformed`, `api_key_invalid`,
-        `access_token_invalid` or `access_token_expired`, and `forbidden("network_not_allowed")` for a key that is sent
-        from elsewhere than it may be.
+        `access_token_invalid`, `access_token_expired`, `session_ended` or `session_cookie_invalid`, and `forbidden`
+        with reason `network_not_allowed` for a key that is sent from elsewhere than it may be, or `csrf_refused` for a
+        cookie that no page of this origin sent.
         """
         sent = exchange.request.headers.getall("Authorization", [])
         credential = _credential(sent) if sent else ""
-        if not credential or endpoint.anonymous_only:
+        if endpoint.anonymous_only:
             found = _ANONYMOUS
+        elif not credential:
+            by_cookie = self._cookies.sent(exchange)
+            found = await self._cookies.caller(exchange, endpoint) if by_cookie else _ANONYMOUS
         elif credential.startswith(("gfsk_", "gfpk_")):
             found = await self._api_keys.caller(credential, exchange.address, exchange.request_id)
         else:

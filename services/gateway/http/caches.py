@@ -50,6 +50,10 @@ class Cache(Generic[K, V]):
         found = self._values.get(key)
         return found[1] if found is not None and found[0] > self._monotonic() else None
 
+    def forget(self, key: K) -> None:
+        """Forgets a value, though not one that is being asked for."""
+        self._values.pop(key, None)
+
     def clear(self) -> None:
         """Forgets everything."""
         self._values.clear()

@@ -31,6 +31,12 @@ class Exchange:
     idempotency_key: str | None = None
     caller: Caller | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    wants_cookie: bool = False
+    """A page of this origin asks for a cookie instead of tokens."""
+    by_cookie: bool = False
+    """The caller is known by a cookie, from a page of this origin."""
+    cookies: list[str] = field(default_factory=list)
+    """Set-Cookie headers of the answer."""
 
     def header(self, name: str) -> str:
         """Returns a request header, empty when it is absent; never with bytes that are no UTF-8."""

@@ -145,6 +145,15 @@ class Tokens:
         await self._ends.check(known.caller.session)
         return known.caller
 
+    async def fresh(self, token: str, request_id: str) -> Caller:
+        """Returns whom a token stands for that auth has just made, and that nobody will show again."""
+        now = self._clock.wall().timestamp()
+        found = await self._verify(token, now, request_id)
+        if found.expires <= now:
+            raise _expired()
+        await self._ends.check(found.caller.session)
+        return found.caller
+
     async def _verify(self, token: str, now: float, request_id: str) -> _Verified:
         if len(token) > _LONGEST_TOKEN:
             raise _invalid()

@@ -104,3 +104,24 @@ def test_a_session_that_older_code_began_counts_from_its_last_refresh() -> None:
 
 def test_a_session_tells_when_it_was_started_by_its_identifier() -> None:
     assert replace(HELD, id=UUID(int=int(NOW.timestamp() * 1000) << 80)).started_at == NOW
+
+
+def test_a_cookie_reads_back_and_its_signature_binds_session_salt_and_secret() -> None:
+    text = session.cookie(HELD.id, HELD.salt, SECRET)
+    claimed = session.read_cookie(text)
+    assert claimed is not None
+    found, signature = claimed
+    assert found == HELD.id
+    assert session.signed_cookie(HELD, signature, SECRET)
+    assert not session.signed_cookie(replace(HELD, id=UUID(int=6)), signature, SECRET)
+    assert not session.signed_cookie(replace(HELD, salt=b"y" * 32), signature, SECRET)
+    assert not session.signed_cookie(HELD, signature, b"t" * 32)
+
+
+def test_a_cookie_is_no_refresh_token_and_a_refresh_token_no_cookie() -> None:
+    cookie, token = session.cookie(HELD.id, HELD.salt, SECRET), session.refresh_token(HELD.id, HELD.salt, 7, SECRET)
+    assert session.read(cookie) is None
+    assert session.read_cookie(token) is None
+    claimed = session.read_cookie(cookie)
+    assert claimed is not None
+    assert not session.signed(HELD, 7, claimed[1], SECRET)
