@@ -151,7 +151,7 @@ async def test_a_page_goes_on_while_it_is_used_and_ends_after_an_hour_without(
         claims = await use(house, cookie)
         assert (claims["sid"], claims["auth_time"]) == (first["sid"], first["auth_time"])
     house.clock.advance(timedelta(minutes=60))
-    with pytest.raises(GatefoldError, match="session_cookie_invalid"):
+    with pytest.raises(GatefoldError, match="session_ended"):
         await use(house, cookie)
 
 
@@ -163,10 +163,10 @@ async def test_a_cookie_ends_with_its_session_after_a_day(house: AuthHouse, edge
         house.clock.advance(timedelta(minutes=30))
         await use(house, cookies[SESSION])
     house.clock.advance(timedelta(minutes=30))
-    with pytest.raises(GatefoldError, match="session_cookie_invalid"):
+    with pytest.raises(GatefoldError, match="session_ended"):
         await use(house, cookies[SESSION])
     answer = await ask(edge, own(edge, cookies))
-    assert (answer.status, answer.reason) == (401, "session_cookie_invalid")
+    assert (answer.status, answer.reason) == (401, "session_ended")
     assert cookies_of(answer) == {SESSION: "", CSRF: ""}
 
 
@@ -196,7 +196,7 @@ async def test_signing_out_takes_the_cookie_back_and_a_copy_is_refused_at_once(
     answer = await edge.ask("POST", "/v1/session/sign_out", json={}, headers=own(edge, cookies))
     assert answer.status == 200
     assert cookies_of(answer) == {SESSION: "", CSRF: ""}
-    assert (await ask(edge, own(edge, cookies))).reason == "session_cookie_invalid"
+    assert (await ask(edge, own(edge, cookies))).reason == "session_ended"
 
 
 @pytest.mark.case("auth-49")
@@ -211,7 +211,7 @@ async def test_a_session_that_is_ended_elsewhere_takes_its_cookie_along(
         # A gateway believes a cookie for 0.9 s; its answers are all there is to see.
         while (answer := await ask(edge, own(edge, cookies))).status == 200:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-    assert answer.reason == "session_cookie_invalid"
+    assert answer.reason == "session_ended"
 
 
 @pytest.mark.case("auth-51")

@@ -190,9 +190,9 @@ class Sessions:
         raise _invalid_grant()
 
     async def use_cookie(self, cookie: str) -> Pair:
-        """Returns an access token for a cookie. Raises `unauthenticated("session_cookie_invalid")`.
+        """Returns an access token for a cookie, which stays the same from sign-in to sign-out.
 
-        That is all a cookie opens; it is the same from sign-in to sign-out, so that two tabs never part ways.
+        Raises `unauthenticated` with reason `session_cookie_invalid`, or `session_ended` for one that was good once.
         """
         claimed = session.read_cookie(cookie)
         account = await self._account_of(claimed[0]) if claimed else None
@@ -202,16 +202,17 @@ class Sessions:
         now = self._clock.wall()
         async with self._db.tenant(account, "use_cookie") as conn:
             held = await sessions.lock(conn, account, key)
-            if held is None or not session.signed_cookie(held, signature, self._secret) or session.over(held, now):
+            if held is None or not session.signed_cookie(held, signature, self._secret):
                 raise _cookie_invalid()
+            if session.over(held, now):
+                raise _ended()
             if now >= held.used_at + session.TOUCH_EVERY:
                 await sessions.touch(conn, account, key, now)
         try:
             return await self.access(held)
         except errors.GatefoldError as error:
-            if error.reason == "invalid_grant":
-                raise _cookie_invalid() from error
-            raise
+            # Whoever it was is no member, reader or operator any more.
+            raise (_ended() if error.reason == "invalid_grant" else error) from None
 
     async def _account_of(self, session_id: UUID) -> UUID | None:
         async with self._db.transaction("find_session", read_only=True) as conn:
@@ -265,6 +266,10 @@ async def staff_role(db: Database, account: Account, person: UUID) -> str | None
 def _device() -> Device:
     who = caller.current()
     return Device(who.user_agent or "", who.address or "")
+
+
+def _ended() -> errors.GatefoldError:
+    return errors.unauthenticated("session_ended", "This session has ended; sign in again.")
 
 
 def _cookie_invalid() -> errors.GatefoldError:

@@ -75,7 +75,8 @@ class Cookies:
     async def caller(self, exchange: Exchange, endpoint: Endpoint) -> Caller:
         """Returns whom a request's cookie stands for.
 
-        Raises `forbidden("csrf_refused")`, and `unauthenticated("session_cookie_invalid")`, which takes it back.
+        Raises `forbidden("csrf_refused")`, and `unauthenticated` with reason `session_cookie_invalid` or
+        `session_ended`, which takes the cookie back.
         """
         values = _values(exchange, SESSION)
         exchange.by_cookie = True
@@ -98,7 +99,8 @@ class Cookies:
         except GatefoldError as error:
             if error.kind is Kind.UNAUTHENTICATED:
                 self._take_back(exchange)
-                raise _invalid() from None
+                if error.reason != "session_ended":
+                    raise _invalid() from None
             raise
 
     async def answer(self, exchange: Exchange, message: Message) -> Message:
