@@ -82,6 +82,7 @@ async def test_no_credential_is_a_401_that_asks_for_one(gateway: RunningGateway)
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="gatefold"'
 
 
+@pytest.mark.case("auth-55")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -92,6 +93,9 @@ async def test_no_credential_is_a_401_that_asks_for_one(gateway: RunningGateway)
         {"sub": None},
         {"sub": "per_00000000000000000000000000"},
         {"sub": "nonsense"},
+        {"sub": 7},
+        {"sub": ["subj_00000000000000000000000000"]},
+        {"aud": ["another"]},
         {"exp": None},
         {"exp": "never"},
         {"exp": True},
@@ -119,11 +123,14 @@ async def test_a_token_with_odd_claims_is_refused(gateway: RunningGateway, chang
     await refused(gateway, gateway.backend.signer.token(**changes))
 
 
+@pytest.mark.case("auth-55")
 async def test_a_token_that_has_ended_is_refused_and_says_so(gateway: RunningGateway) -> None:
     await refused(gateway, gateway.backend.signer.token(exp=ago(seconds=1)), "access_token_expired")
     await refused(gateway, gateway.backend.signer.token(exp=ago(days=9), iat=ago(days=10)), "access_token_expired")
 
 
+@pytest.mark.case("auth-54")
+@pytest.mark.case("auth-53")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -133,9 +140,18 @@ async def test_a_token_that_has_ended_is_refused_and_says_so(gateway: RunningGat
         {"kid": None},
         {"kid": 7},
         {"kid": "../../etc/passwd"},
+        {"kid": "' OR '1'='1"},
+        {"kid": "https://attacker.example/keys"},
+        {"kid": "\0"},
+        {"kid": "k" * 5_000},
+        {"kid": ["key-1"]},
         {"jku": "https://attacker.example/keys"},
         {"jwk": {"kty": "EC"}},
         {"x5u": "https://attacker.example/cert"},
+        {"x5c": ["MIIB"]},
+        {"crit": ["of-the-future"], "of-the-future": True},
+        {"crit": []},
+        {"b64": False, "crit": ["b64"]},
         {"crit": ["exp"], "exp": 1},
     ],
 )
@@ -154,6 +170,7 @@ async def test_a_token_of_another_signer_is_refused(gateway: RunningGateway) -> 
     await refused(gateway, Signer(gateway.backend.signer.kid).token())
 
 
+@pytest.mark.case("auth-53")
 async def test_an_unsigned_token_is_refused(gateway: RunningGateway) -> None:
     claims = jwt.decode(gateway.backend.signer.token(), options={"verify_signature": False})
     for algorithm in ("none", "None", "NONE"):
@@ -161,13 +178,43 @@ async def test_an_unsigned_token_is_refused(gateway: RunningGateway) -> None:
         await refused(gateway, f"{header}.{b64(claims)}.")
 
 
+@pytest.mark.case("auth-53")
 async def test_the_public_key_as_an_hmac_secret_is_refused(gateway: RunningGateway) -> None:
     signer = gateway.backend.signer
     claims = jwt.decode(signer.token(), options={"verify_signature": False})
     body = f"{b64({'alg': 'HS256', 'typ': 'at+jwt', 'kid': signer.kid})}.{b64(claims)}"
-    for secret in (public_pem(signer), public_pem(signer).strip()):
+    key = signer.jwk()
+    jwk = {"kty": key.kty, "crv": key.crv, "x": key.x, "y": key.y, "kid": key.kid, "use": key.use, "alg": key.alg}
+    for secret in (public_pem(signer), public_pem(signer).strip(), json.dumps(jwk).encode(), key.x.encode(), b""):
         signature = base64.urlsafe_b64encode(hmac.digest(secret, body.encode(), "sha256")).rstrip(b"=").decode()
         await refused(gateway, f"{body}.{signature}")
+
+
+@pytest.mark.case("auth-53")
+@pytest.mark.parametrize("algorithm", ["ES384", "ES512", "RS256", "PS256", "HS256", "EdDSA", "es256", "", None, 7])
+async def test_a_token_that_names_another_algorithm_than_its_keys_is_refused(
+    gateway: RunningGateway, algorithm: object
+) -> None:
+    signer = gateway.backend.signer
+    claims = jwt.decode(signer.token(), options={"verify_signature": False})
+    body = f"{b64({'alg': algorithm, 'typ': 'at+jwt', 'kid': signer.kid})}.{b64(claims)}"
+    signature = jwt.get_algorithm_by_name("ES256").sign(body.encode(), signer.private)
+    await refused(gateway, f"{body}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}")
+
+
+@pytest.mark.case("auth-54")
+async def test_odd_key_ids_make_nothing_be_asked_but_the_key_set_and_that_seldom(fresh_gateway: RunningGateway) -> None:
+    signer = fresh_gateway.backend.signer
+    assert (await fresh_gateway.ask("GET", "/v1/me", credential=signer.token())).status == 200
+    fresh_gateway.backend.forget()
+    for kid in ("../../../etc/passwd", "' OR '1'='1", "https://attacker.example/keys", "k" * 5_000, "k" * 2_000):
+        for _ in range(3):
+            await refused(fresh_gateway, signer.token(headers={"kid": kid}))
+    # Beyond what a header may hold nothing is read at all.
+    answer = await fresh_gateway.ask("GET", "/v1/me", credential=signer.token(headers={"kid": "k" * 10_000}))
+    assert (answer.status, answer.reason) == (400, "request_malformed")
+    assert fresh_gateway.backend.lookups.count("key_set") <= 1
+    assert set(fresh_gateway.backend.lookups) <= {"key_set"}
 
 
 async def test_a_token_that_was_changed_is_refused_also_after_the_true_one_was_taken(gateway: RunningGateway) -> None:
