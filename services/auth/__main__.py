@@ -76,6 +76,7 @@ from services.auth.usecases.step_up import StepUp
 from services.auth.usecases.team import Team
 from services.auth.usecases.test_clock import TestClock
 from services.auth.usecases.totp import Totp
+from services.auth.usecases.unlocks import Lift, Unlocks
 
 SYNC_SECONDS = 30.0
 CLOCK_PEERS = ("subscriber", "billing", "notify")
@@ -146,10 +147,13 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_DeviceServiceServicer_to_server, servicer.DeviceServicer(Devices(db, vault, clock)))
     readers = servicer.SubscriberSessionServicer(registration, challenges)
     service.add(add_SubscriberSessionServiceServicer_to_server, readers)
+    lifts: list[Lift] = []
+    unlocks = Unlocks(db, challenges, lifts)
     recovery = servicer.RecoveryServicer(
-        Recovery(db, hasher, policy, standing, challenges, clock),
+        Recovery(db, hasher, policy, standing, challenges, unlocks, clock),
         MagicLinks(challenges, sign_in, os.urandom),
         EmailChanges(db, vault, challenges, subjects, clock),
+        unlocks,
     )
     service.add(add_RecoveryServiceServicer_to_server, recovery)
     service.background("housekeeping", worker.Housekeeping(keys, Expiry(service.jobs, clock)).run)

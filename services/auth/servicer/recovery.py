@@ -6,15 +6,19 @@ from services.auth.servicer.session import tokens
 from services.auth.usecases.email_changes import EmailChanges
 from services.auth.usecases.magic_links import MagicLinks
 from services.auth.usecases.recovery import Recovery
+from services.auth.usecases.unlocks import Unlocks
 
 
 class RecoveryServicer(recovery_pb2_grpc.RecoveryServiceServicer):
     """Ways back in by mail."""
 
-    def __init__(self, recovery: Recovery, magic_links: MagicLinks, email_changes: EmailChanges) -> None:
+    def __init__(
+        self, recovery: Recovery, magic_links: MagicLinks, email_changes: EmailChanges, unlocks: Unlocks
+    ) -> None:
         self._recovery = recovery
         self._magic_links = magic_links
         self._email_changes = email_changes
+        self._unlocks = unlocks
 
     async def RequestPasswordReset(
         self, request: recovery_pb2.RequestPasswordResetRequest, context: object
@@ -76,3 +80,8 @@ class RecoveryServicer(recovery_pb2_grpc.RecoveryServiceServicer):
         """Takes a change of address back."""
         await self._email_changes.revert(request.token)
         return recovery_pb2.RevertEmailChangeResponse()
+
+    async def Unlock(self, request: recovery_pb2.UnlockRequest, context: object) -> recovery_pb2.UnlockResponse:
+        """Lifts a lock."""
+        await self._unlocks.unlock(request.token)
+        return recovery_pb2.UnlockResponse()

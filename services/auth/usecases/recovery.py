@@ -13,6 +13,7 @@ from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher
 from services.auth.usecases.sessions import end_all
 from services.auth.usecases.sign_in import LookUp
+from services.auth.usecases.unlocks import Unlocks
 
 
 class Recovery:
@@ -25,6 +26,7 @@ class Recovery:
         policy: PasswordPolicy,
         standing: LookUp,
         challenges: Challenges,
+        unlocks: Unlocks,
         clock: WallClock,
     ) -> None:
         self._db = db
@@ -32,6 +34,7 @@ class Recovery:
         self._policy = policy
         self._standing = standing
         self._challenges = challenges
+        self._unlocks = unlocks
         self._clock = clock
 
     async def request_reset(self, email: str) -> None:
@@ -50,9 +53,10 @@ class Recovery:
         `Challenges.by_token`, and as `PasswordPolicy.check`, which leaves the token as it is.
         """
         account, found = await self._challenges.by_token(token, rules.RESET_PASSWORD)
-        if found.spent_at is not None:
-            return
         door = await self._challenges.door_of(account, found.subject)
+        if found.spent_at is not None:
+            await self._unlocks.lift(door)
+            return
         hashed = await self._taken(door, password)
         notice = await self._challenges.prepare_for(door, rules.PASSWORD_CHANGED)
         async with self._db.tenant(account, "complete_reset") as conn:
@@ -66,6 +70,7 @@ class Recovery:
             await self._challenges.void_of(conn, account, found.subject, rules.BY_PASSWORD)
             await end_all(conn, door, self._clock.wall(), session.PASSWORD_RESET)
             await self._challenges.store_for(conn, door, notice)
+        await self._unlocks.lift(door)
 
     async def resend_verification(self, email: str) -> None:
         """Mails the link of a registration that waits once more, if there is one."""

@@ -57,7 +57,7 @@ async def reader(house: AuthHouse, account: UUID) -> tuple[str, UUID, session_pb
     email = house.fresh()
     subject = await house.reader(account, email)
     tokens = await house.sign_in(account, email)
-    return email, subject, tokens, await house.person("subj", tokens, account=account)
+    return email, subject, tokens, await house.holder(tokens)
 
 
 @pytest.mark.case("auth-36")
@@ -144,7 +144,7 @@ async def test_an_address_is_changed_after_a_fresh_sign_in_alone(house: AuthHous
 async def test_a_person_changes_the_address_for_every_team(house: AuthHouse) -> None:
     publisher = await house.publisher()
     tokens = await house.sign_in_staff(publisher.owner_email)
-    who = await house.person("per", tokens, account=publisher.live)
+    who = await house.holder(tokens)
     present = house.fresh("present")
     await request(house, who, present)
     letter = await house.describe(await house.newest_challenge(PLATFORM))
@@ -175,7 +175,7 @@ async def test_an_address_that_somebody_has_gets_no_mail_and_the_same_answer(hou
         await house.describe(await house.newest_challenge(publisher.live))
     other = await house.publisher()
     tokens = await house.sign_in_staff(publisher.owner_email)
-    await request(house, await house.person("per", tokens, account=publisher.live), other.owner_email)
+    await request(house, await house.holder(tokens), other.owner_email)
     with pytest.raises(GatefoldError, match="challenge_over"):
         await house.describe(await house.newest_challenge(PLATFORM))
 
