@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn, cast
@@ -342,6 +342,23 @@ class AuthHouse:
         answer = await self.call(self.anonymous(), self.sessions.RefreshSession, request)
         assert isinstance(answer, session_pb2.Tokens)
         return answer
+
+    async def person(self, who: str, tokens: session_pb2.Tokens, *, account: UUID | None = None) -> Caller:
+        """The holder of tokens, as the edge would vouch for them."""
+        claims = await self.claims(tokens.access_token)
+        principal = ids.decode(who, str(claims["sub"]))
+        return Caller(
+            CallerKind[str(claims["kind"])],
+            str(claims["sub"]),
+            account,
+            bool(claims["live"]),
+            subject=principal if who == "subj" else None,
+            person=principal if who == "per" else None,
+            session=ids.decode("ses", str(claims["sid"])),
+            acr=str(claims["acr"]),
+            auth_time=datetime.fromtimestamp(float(str(claims["auth_time"])), UTC),
+            request_id=self.request_id(),
+        )
 
     async def complete_reset(self, token: str, password: str, request_id: str | None = None) -> None:
         request = recovery_pb2.CompletePasswordResetRequest(token=token, password=password)
