@@ -1,7 +1,9 @@
 """Owns access tokens at the edge: their signature, claims and time (RFC 9068, RFC 8725)."""
 
 import asyncio
+import base64
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -157,10 +159,7 @@ class Tokens:
     async def _verify(self, token: str, now: float, request_id: str) -> _Verified:
         if len(token) > _LONGEST_TOKEN:
             raise _invalid()
-        try:
-            header = jwt.get_unverified_header(token)
-        except jwt.InvalidTokenError:
-            raise _invalid() from None
+        header = _header(token)
         kid = header.get("kid")
         if (
             not header.keys() <= _HEADERS
@@ -190,6 +189,22 @@ class Tokens:
         if max(issued, not_before) > now + _FUTURE_SECONDS:
             raise _invalid()
         return _Verified(caller, expires, kid, key)
+
+
+def _header(token: str) -> Mapping[str, Any]:
+    """Returns the header of a token that nothing is known of yet.
+
+    PyJWT's own function reads the whole token for it, at the cost of verifying it (make bench CASE=token-check); it
+    does so afterwards in any case, by the same JSON parser.
+    """
+    text = token.partition(".")[0]
+    try:
+        header = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except (ValueError, RecursionError):
+        raise _invalid() from None
+    if not isinstance(header, dict):
+        raise _invalid()
+    return header
 
 
 def _caller(claims: Mapping[str, Any]) -> Caller:
