@@ -163,6 +163,14 @@ async def test_staff_lose_their_session_with_their_membership_and_change_roles_a
     first = await house.sign_in_staff(publisher.owner_email)
     assert (await house.claims(first.access_token))["role"] == "owner"
     async with house.app.tenant(publisher.live, "change_role") as conn:
+        # A team keeps an owner: here is another one.
+        await conn.execute(
+            "INSERT INTO membership (account_id, id, role, person_id, invited_at, accepted_at)"
+            " VALUES ($1, $2, 'owner', $2, $3, $3)",
+            publisher.live,
+            UUID(int=33),
+            house.clock.wall(),
+        )
         await conn.execute("UPDATE membership SET role = 'read_only' WHERE id = $1", publisher.member)
     second = await house.refresh(first.refresh_token)
     claims = await house.claims(second.access_token)
