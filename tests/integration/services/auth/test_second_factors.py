@@ -13,6 +13,7 @@ from libs.caller import Caller
 from libs.errors import GatefoldError
 from libs.postgres import PLATFORM
 from libs.privacy import SubjectDataServicer
+from libs.privacy.erasure import place_tombstone
 from libs.vault import Vault
 from services.auth.__main__ import PERSONAL_TABLES
 from services.auth.domain import roles, session
@@ -249,3 +250,18 @@ async def test_factors_are_exported_without_secrets_and_erased_with_the_reader(h
         left = await port.Verify(subject_data_pb2.VerifyRequest(subject_id=text), None)  # type: ignore[arg-type]
         assert left.residual == 0
     await complete(house, await neighbour.sign_in(), other.code())
+
+
+async def test_an_erasure_that_comes_in_between_is_not_undone(house: AuthHouse) -> None:
+    someone, _ = await with_phone(house)
+    begun = await begin(house, someone.caller, "Begun")
+    async with house.app.tenant(someone.publisher.live, "erase") as conn:
+        await place_tombstone(conn, someone.publisher.live, someone.subject, house.clock.wall())
+    for method, request in (
+        (house.factors.BeginTotp, factor_pb2.BeginTotpRequest(name="Back")),
+        (house.factors.ConfirmTotp, factor_pb2.ConfirmTotpRequest(id=begun.id, code=begun.code())),
+        (house.factors.EnableEmailCodes, factor_pb2.EnableEmailCodesRequest()),
+        (house.factors.RegenerateRecoveryCodes, factor_pb2.RegenerateRecoveryCodesRequest()),
+    ):
+        with pytest.raises(GatefoldError, match="subject_erased"):
+            await house.call(someone.caller, method, request)
