@@ -1,20 +1,26 @@
 """Attacks on passwords: lengths, spellings, truncation, and what a failed sign-in gives away."""
 
 import asyncio
+import dataclasses
+import importlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from gatefold.auth.v1 import account_pb2, password_pb2
 
 from infra.local.valkey import ValkeyServer
 from libs.clock import FixedClock
 from libs.config import Secret
 from libs.errors import GatefoldError, Kind
 from services.auth.domain.password import work
+from services.auth.usecases.password_policy import Breaches, PasswordPolicy
 from services.auth.usecases.passwords import PasswordHasher, WorkMeter
 from tests.conftest import ServiceDb
-from tests.support.auth import COST, AuthHouse, running
+from tests.support.auth import COST, PASSWORD, AuthHouse, running
 
+ROOT = Path(__file__).resolve().parents[2]
 PEPPERS = {"1": b"a pepper of tests"}
 
 
@@ -271,3 +277,53 @@ async def test_a_caller_who_goes_away_keeps_the_place_until_the_thread_is_done()
         await asyncio.gather(narrow.hash("one"), narrow.hash("two"))
     narrow.close()
     assert meter.units >= work(10)
+
+
+@pytest.mark.case("auth-1")
+async def test_short_passwords_need_a_second_factor_beside_them(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    for short in ("7 chars", "8 chars!", "fourteen chars"):
+        with pytest.raises(GatefoldError) as raised:
+            await house.register(publisher.live, house.fresh(), short)
+        assert (raised.value.reason, raised.value.violations[0].field) == ("password_too_short", "password")
+    policy = PasswordPolicy(Breaches(()))
+    await policy.check("8 chars!", (), strong=True)
+    with pytest.raises(GatefoldError, match="password_too_short"):
+        await policy.check("7 chars", (), strong=True)
+
+
+@pytest.mark.case("auth-1")
+async def test_who_has_a_second_factor_may_choose_a_shorter_password(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    asked = account_pb2.UpdateSecurityPolicyRequest(require_staff_factor=True)
+    owner = dataclasses.replace(house.staff(publisher.live), person=publisher.owner, session=publisher.owner)
+    change = password_pb2.ChangePasswordRequest(current_password=PASSWORD, new_password="8 chars!")
+    with pytest.raises(GatefoldError, match="password_too_short"):
+        await house.call(owner, house.passwords.ChangePassword, change)
+    await house.call(owner, house.accounts.UpdateSecurityPolicy, asked)
+    await house.call(owner, house.passwords.ChangePassword, change)
+    change = password_pb2.ChangePasswordRequest(current_password="8 chars!", new_password="7 chars")
+    with pytest.raises(GatefoldError, match="password_too_short"):
+        await house.call(owner, house.passwords.ChangePassword, change)
+
+
+@pytest.mark.case("auth-13")
+async def test_a_password_never_ends_by_its_age(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    await house.reader(publisher.live, email)
+    assert isinstance(house.clock, FixedClock)
+    house.clock.advance(timedelta(days=3653))
+    tokens = await house.sign_in(publisher.live, email)
+    assert tokens.access_token
+    assert not tokens.HasField("pending")
+
+
+@pytest.mark.case("auth-13")
+def test_nothing_takes_a_hint_or_the_answer_to_a_question() -> None:
+    names = [path.stem for path in sorted((ROOT / "protos" / "gatefold" / "auth" / "v1").glob("*.proto"))]
+    contracts = [importlib.import_module(f"gatefold.auth.v1.{name}_pb2").DESCRIPTOR for name in names]
+    messages = [message for contract in contracts for message in contract.message_types_by_name.values()]
+    fields = [f"{message.full_name}.{field.name}" for message in messages for field in message.fields]
+    assert len(fields) > 100
+    assert [name for name in fields if any(word in name.lower() for word in ("hint", "question", "maiden"))] == []
