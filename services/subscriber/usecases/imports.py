@@ -80,6 +80,9 @@ class Imports:
                     await imports.queue(conn, account, reserved)
                     await due.schedule(conn, account, DUE_KIND, reserved, self._clock.now(account))
                 await idempotency.record(conn, who, "CreateImport", import_pb2.Import(id=ids.encode("imp", reserved)))
+            if stored is None or stored.job.finished_at is not None:
+                # The import was over before its file was there: nobody else would delete it.
+                await self._files.delete(account, reserved)
             self._wake()
         return await self.get_import(reserved)
 

@@ -271,6 +271,21 @@ async def test_a_file_that_never_arrived_fails_when_its_time_is_up(
     assert "arrive" in failed.failure
 
 
+async def test_a_file_that_arrives_after_its_import_was_given_up_is_not_kept(
+    house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    put = house.store.put
+
+    async def late(key: str, data: bytes) -> None:
+        await house.work_off()
+        await put(key, data)
+
+    monkeypatch.setattr(house.store, "put", late)
+    with house.staff():
+        assert (await hand_in(house, HEADER)).state == import_pb2.IMPORT_STATE_FAILED
+    assert [path for path in (tmp_path / "objects").rglob("*") if path.is_file()] == []
+
+
 async def test_a_broken_off_hand_in_goes_on_under_its_key(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> None:
         raise ConnectionError
