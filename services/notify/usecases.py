@@ -140,7 +140,7 @@ class SendMail:
                 # The reader was erased or the challenge is over: there is nobody to write to any more.
                 await self._record(item, mail, State.FAILED, None)
                 return
-            if error.kind is not errors.Kind.UNAVAILABLE:
+            if error.kind not in (errors.Kind.UNAVAILABLE, errors.Kind.TIMEOUT):
                 raise
         except (aiosmtplib.SMTPException, OSError):
             sent = False
@@ -205,6 +205,11 @@ class DeliverWebhook:
             if delivery is None or endpoint is None or delivery.state is not State.PENDING:
                 await due.finish(conn, item)
                 return
+            if endpoint.disabled_at is not None:
+                # It was stopped while this delivery was being added or on its way.
+                await repository.disable_endpoint(conn, item.account, endpoint.id, endpoint.disabled_at)
+                await due.finish(conn, item)
+                return
         secret = await signing_secret(self._vault, item.account, endpoint.id)
         message_id = ids.encode("whd", delivery.id)
         status = await self._sender.post(endpoint.url, message_id, delivery.payload, [secret], self._clock.wall())
@@ -215,6 +220,9 @@ class DeliverWebhook:
         )
         state = State.DONE if domain.took(status) else State.PENDING if again else State.FAILED
         async with self._database.tenant(item.account, "record_delivery") as conn:
+            if domain.gone(status):
+                # The endpoint's lock first: two deliveries that hear 410 at once must not wait for each other.
+                await repository.disable_endpoint(conn, item.account, endpoint.id, now)
             await repository.record_delivery(
                 conn,
                 item.account,
@@ -225,8 +233,6 @@ class DeliverWebhook:
                 next_attempt_at=again,
                 delivered_at=now if state is State.DONE else None,
             )
-            if domain.gone(status):
-                await repository.disable_endpoint(conn, item.account, endpoint.id, now)
             if again:
                 await due.schedule(conn, item.account, WEBHOOK_JOB, delivery.id, again)
             else:

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -34,7 +34,7 @@ class Neighbours:
     email: str = "ada@example.com"
     name: str = "Ada"
     erased: bool = False
-    away: bool = False
+    away: errors.Kind | None = None
 
 
 class AuthAccounts(account_pb2_grpc.AccountServiceServicer):
@@ -85,7 +85,7 @@ class Subscribers(subscriber_pb2_grpc.SubscriberServiceServicer):
 
     async def GetContact(self, request: Any, context: Any) -> subscriber_pb2.GetContactResponse:
         if self._known.away:
-            raise errors.unavailable("database_unavailable", "Try again.")
+            raise errors.GatefoldError(self._known.away, "database_unavailable", "Try again.")
         if self._known.erased:
             raise errors.not_found("subject_erased", "There is no such reader.")
         return subscriber_pb2.GetContactResponse(email=self._known.email, name=self._known.name)
@@ -177,9 +177,13 @@ class Publisher:
     url: str = ""
     status: int = 204
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+    """What happens while it thinks about its answer."""
 
     async def take(self, request: web.Request) -> web.Response:
         self.got.append((dict(request.headers), await request.read()))
+        if self.meanwhile:
+            await self.meanwhile()
         headers = {"Location": "http://127.0.0.1:1/"} if self.status == 302 else None
         return web.Response(status=self.status, headers=headers)
 

@@ -1,34 +1,43 @@
 """Mails and webhooks from event to receiver on real stores: once, again when refused, given up in the end."""
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from email.message import EmailMessage
 from uuid import UUID
 
+import aiosmtplib
 import pytest
 from gatefold.auth.v1 import event_pb2 as auth_event
 from gatefold.billing.v1 import event_pb2 as billing_event
+from gatefold.notify.v1 import webhook_pb2
 from gatefold.subscriber.v1 import event_pb2 as subscriber_event
 from google.protobuf.message import Message
 from standardwebhooks.webhooks import Webhook
 
+from libs import caller, due
 from libs import ids as prefixed
 from libs.caller import Caller, CallerKind
 from libs.clock import FixedClock
 from libs.due import BEFORE_ALL, DueWorker
-from libs.errors import GatefoldError
+from libs.errors import GatefoldError, Kind
 from libs.events import Event
 from libs.ids import IdMaker
 from libs.vault import Vault
-from services.notify import domain, repository, usecases
+from services.notify import domain, repository, servicer, usecases
+from services.notify.__main__ import PERSONAL_TABLES
 from services.notify.clients import Directory, Mailer, WebhookSender
 from services.notify.domain import Delivery, Mail, State
 from services.notify.repository import NEWEST
 from tests.conftest import ServiceDb
 from tests.integration.services.notify.conftest import MailServer, Neighbours, Publisher
 from tests.support.stores import ServiceDatabase
+
+SECRET = "whsec_" + "A" * 44
 
 
 @pytest.fixture
@@ -71,6 +80,7 @@ class Notify:
                 usecases.WEBHOOK_JOB: usecases.DeliverWebhook(database.app, vault, sender, clock),
             },
             logging.getLogger("test"),
+            per_account=8,
         )
 
     def event(self, kind: str, data: Message, *, subject: UUID | None = None) -> Event:
@@ -104,6 +114,11 @@ class Notify:
         for item in items:
             await self._worker._handle(item)
         return len(items)
+
+    async def work_at_once(self) -> None:
+        """Works off what is due now, all at the same time."""
+        while items := (await self._worker.claim(BEFORE_ALL))[0]:
+            await asyncio.gather(*(self._worker._handle(item) for item in items))
 
     async def mails(self) -> list[Mail]:
         async with self.app.tenant(self.account, "read") as conn:
@@ -141,8 +156,24 @@ async def test_a_paid_invoice_becomes_one_receipt_however_often_it_is_told(
     assert mail["To"] == "ada@example.com"
     assert mail["Subject"] == "Your receipt 000001 from The Daily"
     assert "9.00 EUR" in mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
-    assert [item.state for item in await notify.mails()] == [State.DONE]
+    (kept,) = await notify.mails()
+    assert kept.state is State.DONE
+    assert mail["Message-ID"] == f"<{prefixed.encode('mail', kept.id)}@daily.example>"
     assert await notify.work() == 0
+
+
+async def test_what_was_sent_is_not_sent_again_though_it_falls_due_once_more(
+    notify: Notify, mail_server: tuple[MailServer, int], publisher: Publisher
+) -> None:
+    await notify.webhooks.create_endpoint(notify.caller, publisher.url, ())
+    await notify.take(notify.paid())
+    await notify.work()
+    (mail,), (delivery,) = await notify.mails(), await notify.deliveries()
+    async with notify.app.tenant(notify.account, "again") as conn:
+        await due.schedule(conn, notify.account, usecases.MAIL_JOB, mail.id, notify.clock.wall())
+        await due.schedule(conn, notify.account, usecases.WEBHOOK_JOB, delivery.id, notify.clock.wall())
+    assert await notify.work() == 2
+    assert (len(mail_server[0].taken), len(publisher.got)) == (1, 1)
 
 
 async def test_a_challenge_becomes_its_mail_and_no_webhook(
@@ -186,16 +217,28 @@ async def test_a_refused_mail_goes_out_once_the_server_takes_it(
     assert len(mail_server[0].taken) == 1
 
 
+@pytest.mark.parametrize("away", [Kind.UNAVAILABLE, Kind.TIMEOUT])
 async def test_a_mail_waits_while_the_one_who_knows_the_address_is_away(
-    notify: Notify, mail_server: tuple[MailServer, int], neighbours: Neighbours, clock: FixedClock
+    notify: Notify, mail_server: tuple[MailServer, int], neighbours: Neighbours, clock: FixedClock, away: Kind
 ) -> None:
-    neighbours.away = True
+    neighbours.away = away
     await notify.take(notify.paid())
     await notify.work()
-    neighbours.away = False
+    assert [(item.state, item.attempts) for item in await notify.mails()] == [(State.PENDING, 1)]
+    neighbours.away = None
     clock.advance(domain.MAIL_WAITS[0])
     await notify.work()
     assert len(mail_server[0].taken) == 1
+
+
+async def test_no_mail_goes_over_an_open_line_when_tls_is_asked_for(mail_server: tuple[MailServer, int]) -> None:
+    kept, port = mail_server
+    strict = Mailer("127.0.0.1", port, "mail@daily.example", username="", password=None, start_tls=True)
+    message = EmailMessage()
+    message["From"], message["To"] = "mail@daily.example", "ada@example.com"
+    with pytest.raises(aiosmtplib.SMTPException):
+        await strict.send(message)
+    assert kept.taken == []
 
 
 async def test_nobody_is_written_to_who_was_erased(
@@ -221,12 +264,33 @@ async def test_a_webhook_is_signed_by_the_specification_and_says_what_happened(
     assert headers["webhook-id"].startswith("whd_")
     expected = Webhook(secret).sign(headers["webhook-id"], notify.clock.wall(), body.decode())
     assert headers["webhook-signature"] == expected
+    assert headers["webhook-timestamp"] == str(int(notify.clock.wall().timestamp()))
     said = json.loads(body)
     assert said["type"] == "invoice.paid"
     assert said["id"] == prefixed.encode("evt", event.id)
+    assert said["live"] is False
     assert said["data"]["total"] == {"amount_minor": 900, "currency": "EUR"}
-    assert [item.state for item in await notify.deliveries()] == [State.DONE]
+    (delivery,) = await notify.deliveries()
+    assert delivery.state is State.DONE
+    # By its subject an erasure finds it.
+    assert (delivery.subject,) == event.subjects
     assert endpoint.url == publisher.url
+
+
+async def test_each_endpoint_has_a_secret_of_its_own(notify: Notify, publisher: Publisher) -> None:
+    made = [await notify.webhooks.create_endpoint(notify.caller, publisher.url, ()) for _ in range(2)]
+    assert len({secret for _, secret in made}) == 2
+
+
+async def test_erasure_knows_every_table_that_names_a_reader(database: ServiceDatabase) -> None:
+    async with database.app.transaction("read_schema", read_only=True) as conn:
+        rows = await conn.fetch(
+            """
+            SELECT table_name FROM information_schema.columns
+            WHERE column_name = 'subject_id' AND table_name IN ('mail', 'webhook_endpoint', 'webhook_delivery')
+            """
+        )
+    assert {row["table_name"] for row in rows} == {table.name for table in PERSONAL_TABLES}
 
 
 async def test_an_endpoint_gets_only_what_it_asked_for(notify: Notify, publisher: Publisher) -> None:
@@ -255,6 +319,8 @@ async def test_what_is_not_taken_is_delivered_again_with_the_same_id_until_it_is
     await notify.take(notify.event("subscriber.updated", data))
     for wait in domain.WEBHOOK_WAITS:
         assert await notify.work() == 1
+        (delivery,) = await notify.deliveries()
+        assert delivery.next_attempt_at == clock.wall() + wait
         clock.advance(wait)
     await notify.work()
     (delivery,) = await notify.deliveries()
@@ -281,6 +347,59 @@ async def test_a_stopped_endpoint_drops_what_waits(notify: Notify, publisher: Pu
     await notify.work()
     assert publisher.got == []
     assert [item.state for item in await notify.deliveries()] == [State.FAILED]
+
+
+async def test_a_stopped_endpoint_gets_nothing_that_was_on_its_way(
+    notify: Notify, publisher: Publisher, clock: FixedClock
+) -> None:
+    endpoint, _ = await notify.webhooks.create_endpoint(notify.caller, publisher.url, ())
+    await notify.take(notify.event("subscriber.updated", subscriber_event.SubscriberUpdated()))
+
+    async def stop() -> None:
+        await notify.webhooks.disable_endpoint(notify.caller, endpoint.id)
+
+    publisher.status, publisher.meanwhile = 500, stop
+    await notify.work()
+    clock.advance(domain.WEBHOOK_WAITS[0])
+    await notify.work()
+    assert len(publisher.got) == 1
+    assert [item.state for item in await notify.deliveries()] == [State.FAILED]
+
+
+async def test_an_endpoint_is_stopped_once(notify: Notify, publisher: Publisher, clock: FixedClock) -> None:
+    endpoint, _ = await notify.webhooks.create_endpoint(notify.caller, publisher.url, ())
+    first = await notify.webhooks.disable_endpoint(notify.caller, endpoint.id)
+    clock.advance(timedelta(hours=1))
+    assert await notify.webhooks.disable_endpoint(notify.caller, endpoint.id) == first
+
+
+async def test_many_deliveries_that_hear_gone_at_once_do_not_wait_for_each_other(
+    notify: Notify, publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher.status = 410
+    await notify.webhooks.create_endpoint(notify.caller, publisher.url, ())
+    for _ in range(8):
+        await notify.take(notify.event("subscriber.updated", subscriber_event.SubscriberUpdated()))
+    await notify.work_at_once()
+    assert {item.state for item in await notify.deliveries()} == {State.FAILED}
+    assert "due work failed" not in caplog.text
+
+
+async def test_deliveries_come_in_pages_newest_first(notify: Notify, publisher: Publisher) -> None:
+    await notify.webhooks.create_endpoint(notify.caller, publisher.url, ())
+    for _ in range(3):
+        await notify.take(notify.paid())
+    rpc = servicer.WebhookServicer(notify.webhooks)
+    seen, cursor = [], ""
+    with caller.serving(notify.caller):
+        while True:
+            request = webhook_pb2.ListWebhookDeliveriesRequest(limit=2, cursor=cursor)
+            page = await rpc.ListWebhookDeliveries(request, None)
+            seen += [item.id for item in page.data]
+            if not (cursor := page.next_cursor):
+                break
+    assert seen == [prefixed.encode("whd", item.id) for item in await notify.deliveries()]
+    assert len(seen) == 3
 
 
 async def test_the_same_key_makes_one_endpoint_with_one_secret(notify: Notify, publisher: Publisher) -> None:
@@ -312,8 +431,62 @@ async def test_a_webhook_does_not_reach_into_the_private_network(publisher: Publ
     guarded = WebhookSender(allow_private=False, timeout_seconds=5)
     port = publisher.url.split(":")[2]
     try:
-        status = await guarded.post(f"http://{host}:{port}", "whd_1", b"{}", ["whsec_" + "A" * 44], FixedClock().wall())
+        status = await guarded.post(f"http://{host}:{port}", "whd_1", b"{}", [SECRET], FixedClock().wall())
     finally:
         await guarded.close()
     assert status == 0
     assert publisher.got == []
+
+
+@pytest.mark.parametrize("url", ["http://[bad/", f"http://{'a' * 64}.example/", "http://example.com:99999/"])
+@pytest.mark.parametrize("allow_private", [True, False])
+async def test_an_address_that_nothing_can_be_sent_to_counts_as_no_answer(url: str, allow_private: bool) -> None:
+    sender = WebhookSender(allow_private=allow_private, timeout_seconds=5)
+    try:
+        assert await sender.post(url, "whd_1", b"{}", [SECRET], FixedClock().wall()) == 0
+    finally:
+        await sender.close()
+
+
+@asynccontextmanager
+async def raw_server(answer: bytes) -> AsyncIterator[str]:
+    """A server that says `answer` and then nothing more; to /ok it answers properly."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n" if b"/ok " in head else answer)
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def test_the_status_counts_though_the_answer_breaks_off() -> None:
+    sender = WebhookSender(allow_private=True, timeout_seconds=2)
+    try:
+        async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n") as url:
+            assert await sender.post(f"{url}/", "whd_1", b"{}", [SECRET], FixedClock().wall()) == 200
+    finally:
+        await sender.close()
+
+
+async def test_those_who_hang_are_given_up_and_do_not_hold_up_others_on_the_same_host() -> None:
+    sender = WebhookSender(allow_private=True, timeout_seconds=2)
+    try:
+        async with raw_server(b"") as url:
+            async with asyncio.TaskGroup() as group:
+                hung = [
+                    group.create_task(sender.post(f"{url}/hang", f"whd_{number}", b"{}", [SECRET], FixedClock().wall()))
+                    for number in range(8)
+                ]
+                await asyncio.sleep(0)
+                assert await sender.post(f"{url}/ok", "whd_9", b"{}", [SECRET], FixedClock().wall()) == 204
+                assert not any(task.done() for task in hung)
+            assert [task.result() for task in hung] == [0] * 8
+    finally:
+        await sender.close()

@@ -114,6 +114,7 @@ def test_a_publication_cannot_write_headers_into_a_mail(mailer: Mailer) -> None:
 
 def test_a_mail_repeats_under_the_same_message_id(mailer: Mailer) -> None:
     first, second = (mailer.render(letter("receipt", RECEIPT), NOW) for _ in range(2))
+    assert first["Auto-Submitted"] == "auto-generated"
     assert first["Message-ID"] == second["Message-ID"] == "<mail_1@daily.example>"
 
 
