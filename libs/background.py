@@ -54,7 +54,10 @@ class Background:
             began = time.monotonic()
             try:
                 await work(self._stop)
-            except Exception as error:  # noqa: BLE001 — counted, logged and tried again
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and _being_cancelled():
+                    raise
+                # Also a cancellation of something that the loop awaited, which nobody meant for the loop.
                 failed = 1 if time.monotonic() - began > _STEADY_SECONDS else failed + 1
                 self._failures.labels(name).inc()
                 if isinstance(error, GatefoldError) and error.kind is Kind.UNAVAILABLE:
@@ -73,3 +76,8 @@ class Background:
             await asyncio.wait_for(self._stop.wait(), seconds)
         except TimeoutError:
             return
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -4,12 +4,14 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from logging import Logger
 from uuid import UUID
 
 from libs.clock import WallClock
+from libs.errors import GatefoldError
 from libs.postgres import Connection, Database
 
 BEFORE_ALL = UUID(int=0)
@@ -142,6 +144,16 @@ class DueWorker:
         What is under way at the end has `finish_seconds`; then it is cancelled, which to its row is a crash, except
         that the row is given back at once: whoever comes next takes it up.
         """
+        try:
+            await self._work(stop)
+            if self._running:
+                await asyncio.wait(self._running, timeout=self._finish_seconds)
+        except asyncio.CancelledError:
+            await self._cut_short()
+            raise
+        await self._cut_short()
+
+    async def _work(self, stop: asyncio.Event) -> None:
         cursor = BEFORE_ALL
         while not stop.is_set():
             self._awake.clear()
@@ -155,11 +167,12 @@ class DueWorker:
                 task.add_done_callback(self._ended)
             if not items:
                 await self._rest(stop)
-        if self._running:
-            _, slow = await asyncio.wait(self._running, timeout=self._finish_seconds)
-            for task in slow:
-                task.cancel()
-            await asyncio.gather(*slow, return_exceptions=True)
+
+    async def _cut_short(self) -> None:
+        slow = list(self._running)
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
@@ -272,11 +285,16 @@ class DueWorker:
             await self._handlers[item.kind](item)
         except asyncio.CancelledError:
             self._logger.warning("due work was cut short", extra={"kind": item.kind, "attempts": item.attempts})
-            await self._lease_until(item, None)
+            with suppress(GatefoldError):  # its lease ends by itself
+                await self._lease_until(item, None)
             raise
         except Exception:
             self._logger.exception("due work failed", extra={"kind": item.kind, "attempts": item.attempts})
-            await self._back_off(item)
+            try:
+                await self._back_off(item)
+            except GatefoldError as error:
+                # Its lease ends by itself and it is taken up again, only sooner.
+                self._logger.warning("due work does not back off", extra={"kind": item.kind, "reason": error.reason})
 
     async def _back_off(self, item: Due) -> None:
         """Leaves the row leased for longer each time, with jitter, so that a failing vendor is not hammered."""

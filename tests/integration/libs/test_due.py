@@ -15,7 +15,7 @@ from libs.due import BEFORE_ALL, Due, DueWorker
 from libs.ids import IdMaker
 from libs.postgres import PLATFORM, Database
 from tests.conftest import ServiceDb
-from tests.support.stores import ServiceDatabase
+from tests.support.stores import ServiceDatabase, role_dsn
 from tests.support.waiting import until
 
 KIND = "renewal"
@@ -274,3 +274,48 @@ async def test_who_is_stopped_lets_work_end_for_a_while_and_gives_back_what_take
     # The clock stands still: no lease has run out.
     left, _ = await worker(databases.jobs, clock).claim(BEFORE_ALL)
     assert [(item.account, item.attempts) for item in left] == [(endless, 2)]
+
+
+async def test_who_is_cancelled_takes_the_work_under_way_along(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker
+) -> None:
+    account = ids.new()
+    await schedule(databases.app, account, clock)
+    begun = asyncio.Event()
+    cut: list[UUID] = []
+
+    async def handler(item: Due) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cut.append(item.account)
+
+    running = asyncio.create_task(worker(databases.jobs, clock, handler).run(asyncio.Event()))
+    await begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert cut == [account]
+    left, _ = await worker(databases.jobs, clock).claim(BEFORE_ALL)
+    assert [(item.account, item.attempts) for item in left] == [(account, 2)]
+
+
+async def test_work_that_fails_while_the_database_is_away_is_said_and_taken_up_again(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    account = ids.new()
+    await schedule(databases.app, account, clock)
+    opened = await Database.open(role_dsn(databases.owner_dsn, "notify_jobs"), service="notify", role="jobs")
+    stop = asyncio.Event()
+
+    async def handler(item: Due) -> None:
+        await opened.close()
+        stop.set()
+        raise RuntimeError("vendor away")
+
+    await asyncio.wait_for(worker(opened, clock, handler).run(stop), 20)
+    assert [record.getMessage() for record in caplog.records] == ["due work failed", "due work does not back off"]
+    clock.advance(timedelta(seconds=due.LEASE_SECONDS))
+    left, _ = await worker(databases.jobs, clock).claim(BEFORE_ALL)
+    assert [(item.account, item.attempts) for item in left] == [(account, 2)]

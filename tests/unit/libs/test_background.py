@@ -45,8 +45,15 @@ async def test_loops_run_from_start_until_stop() -> None:
     assert ended.is_set()
 
 
-@pytest.mark.parametrize("error", [RuntimeError("boom"), errors.unavailable("database_unavailable", "Away.")])
-async def test_a_loop_that_fails_is_started_again_and_counted(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("boom"),
+        errors.unavailable("database_unavailable", "Away."),
+        asyncio.CancelledError("something it awaited"),
+    ],
+)
+async def test_a_loop_that_fails_is_started_again_and_counted(error: BaseException) -> None:
     loops, telemetry = made()
     attempts = 0
     recovered = asyncio.Event()
@@ -62,7 +69,8 @@ async def test_a_loop_that_fails_is_started_again_and_counted(error: Exception) 
     loops.add("work", work)
     assert failures(telemetry, "work") == 0
     loops.start()
-    await recovered.wait()
+    async with asyncio.timeout(10):
+        await recovered.wait()
     await loops.stop()
 
     assert (attempts, failures(telemetry, "work")) == (4, 3)
