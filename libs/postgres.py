@@ -294,12 +294,17 @@ async def savepoint(connection: Connection) -> AsyncIterator[None]:
 async def as_tenant(connection: Connection, account: UUID) -> AsyncIterator[None]:
     """Works on the rows of `account` for a part of a transaction, whatever tenant the rest of it works on.
 
-    For what belongs to two accounts and must commit together. After an error the transaction is rolled back, and the
-    setting with it.
+    For what belongs to two accounts and must commit together.
     """
     former = await connection.fetchval("SELECT current_setting('app.account_id', true)")
     await _set_tenant(connection, str(UUID(int=account.int)))
-    yield
+    try:
+        yield
+    except Exception:
+        # Whoever goes on after this must not do so as the other account. In an aborted transaction nobody can.
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError):
+            await _set_tenant(connection, former or "")
+        raise
     await _set_tenant(connection, former or "")
 
 

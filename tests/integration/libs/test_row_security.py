@@ -102,9 +102,14 @@ class TestTenants:
             async with as_tenant(conn, other):
                 assert await conn.fetchval(COUNT) == 2
             assert await conn.fetchval(COUNT) == 0
-        with pytest.raises(ZeroDivisionError):
+        async with probe.app.tenant(one, "visit") as conn:
+            with pytest.raises(ZeroDivisionError):
+                async with as_tenant(conn, other):
+                    raise ZeroDivisionError
+            assert await conn.fetchval(COUNT) == 3, "who goes on after an error is at home again"
+        with pytest.raises(asyncpg.DivisionByZeroError):
             async with probe.app.tenant(one, "visit") as conn, as_tenant(conn, other):
-                raise ZeroDivisionError
+                await conn.execute("SELECT 1 / 0")
         async with probe.app.transaction("after", read_only=True) as conn:
             assert await conn.fetchval(COUNT) == 0
 
