@@ -494,3 +494,32 @@ async def test_a_consumer_that_is_stopped_ends_what_it_is_at_and_leaves_the_rest
         await events.sees(account, 2_000)
         await events.acknowledged()
     assert len(await events.seen(account)) == 2_000
+
+
+async def test_a_consumer_that_is_cut_short_undoes_the_open_transaction_and_acknowledges_nothing_of_it(
+    events: Events, ids: IdMaker
+) -> None:
+    account = ids.new()
+    handled = 0
+    half_way = asyncio.Event()
+
+    async def stick(conn: Connection, event: Event) -> None:
+        nonlocal handled
+        await note(conn, event)
+        handled += 1
+        # Eight share the first transaction; this is in the middle of the second.
+        if handled == 12:
+            half_way.set()
+            await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup):
+        async with events.consuming(stick, parallel=1, together=8):
+            await events.put(*[events.event(account, ids.new(), 1) for _ in range(20)])
+            await half_way.wait()
+            raise TimeoutError
+    assert len(await events.seen(account)) == 8
+    assert await events.pending() == 1
+    async with events.consuming(claim_seconds=0.01, idle_seconds=0.0):
+        await events.sees(account, 20)
+        await events.acknowledged()
+    assert len(await events.seen(account)) == 20
