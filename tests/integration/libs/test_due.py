@@ -319,3 +319,17 @@ async def test_work_that_fails_while_the_database_is_away_is_said_and_taken_up_a
     clock.advance(timedelta(seconds=due.LEASE_SECONDS))
     left, _ = await worker(databases.jobs, clock).claim(BEFORE_ALL)
     assert [(item.account, item.attempts) for item in left] == [(account, 2)]
+
+
+async def test_work_scheduled_anew_counts_its_attempts_anew(
+    databases: ServiceDatabase, clock: FixedClock, ids: IdMaker
+) -> None:
+    account = ids.new()
+    for _ in range(2):
+        await schedule(databases.app, account, clock)
+        items, _ = await worker(databases.jobs, clock).claim(BEFORE_ALL)
+        assert [item.attempts for item in items] == [1]
+    async with databases.app.transaction("schedule") as conn:
+        await due.schedule_many(conn, account, KIND, [UUID(int=1)], clock.wall())
+    items, _ = await worker(databases.jobs, clock).claim(BEFORE_ALL)
+    assert [item.attempts for item in items] == [1]
