@@ -21,6 +21,7 @@ CREATE INDEX factor_by_subject ON factor (account_id, subject_id);
 CREATE UNIQUE INDEX factor_one_unconfirmed ON factor (account_id, subject_id) WHERE confirmed_at IS NULL;
 CREATE UNIQUE INDEX factor_one_mailbox ON factor (account_id, subject_id) WHERE kind = 'email_code';
 SELECT gatefold_tenant_table('factor');
+SELECT gatefold_jobs_table('factor');
 SELECT gatefold_marks('factor', '{
     "account_id": "none", "kind": "none", "last_step": "none", "created_at": "none", "confirmed_at": "none",
     "id": "pseudonym; basis: contract; retention: until_erasure",
@@ -28,6 +29,9 @@ SELECT gatefold_marks('factor', '{
     "name": "device; basis: contract; retention: until_erasure",
     "secret_sealed": "secret; basis: contract; retention: until_erasure; sealed: profile; field: 1"
 }'::jsonb);
+
+-- The jobs role clears away what was begun and never confirmed.
+GRANT SELECT (account_id, id, created_at, confirmed_at), DELETE ON factor TO auth_jobs;
 
 -- Ten places for each principal: a new set overwrites the old one, so that there is never more than one.
 CREATE TABLE recovery_code (

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from libs.clock import WallClock
 from libs.postgres import Database
-from services.auth.domain import signing_key
+from services.auth.domain import factor, signing_key
 from services.auth.repository import expiry
 
 KEEP_CHALLENGES = timedelta(days=7)
@@ -27,5 +27,6 @@ class Expiry:
             sessions = await expiry.delete_sessions(conn, now - KEEP_SESSIONS)
             await expiry.delete_session_ends(conn, now)
             await expiry.delete_sign_ins(conn, now)
+            await expiry.delete_unconfirmed_factors(conn, now - factor.CONFIRM_WITHIN)
             await expiry.delete_signing_keys(conn, now - signing_key.KEEP_RETIRED)
         return max(challenges, sessions) >= expiry.BATCH

@@ -10,6 +10,7 @@ from gatefold.auth.v1 import account_pb2, factor_pb2, session_pb2, team_pb2
 
 from libs.errors import GatefoldError
 from services.auth.domain import roles, session
+from services.auth.usecases.expiry import Expiry
 from tests.support.auth import PASSWORD, AuthHouse, Publisher
 from tests.support.factors import (
     Phone,
@@ -94,6 +95,23 @@ async def test_a_later_beginning_replaces_the_one_before_and_waits_ten_minutes(h
     later(house, timedelta(minutes=10))
     with pytest.raises(GatefoldError, match="factor_not_found"):
         await confirm(house, someone.caller, phone)
+
+
+async def test_an_app_that_was_never_confirmed_is_cleared_away_and_no_other(house: AuthHouse) -> None:
+    someone, phone = await with_phone(house)
+    expiry = Expiry(house.database.jobs, house.clock)
+
+    async def names() -> list[str]:
+        async with house.app.tenant(someone.publisher.live, "read_factors", read_only=True) as conn:
+            return [row["name"] for row in await conn.fetch("SELECT name FROM factor ORDER BY id")]
+
+    await begin(house, someone.caller, "Begun")
+    await expiry.clear()
+    assert await names() == ["My phone", "Begun"]
+    later(house, timedelta(minutes=10, seconds=1))
+    await expiry.clear()
+    assert await names() == ["My phone"]
+    await complete(house, await someone.sign_in(), phone.code())
 
 
 async def test_an_app_is_confirmed_once_and_its_code_is_spent(house: AuthHouse) -> None:
