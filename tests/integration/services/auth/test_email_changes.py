@@ -91,7 +91,11 @@ async def test_a_new_address_counts_once_its_mailbox_confirmed_and_the_profile_f
     with pytest.raises(GatefoldError, match="credentials_invalid"):
         await house.sign_in(publisher.live, former)
     await house.refresh(tokens.refresh_token)
-    # What went to the former address opens nothing any more.
+    # What went to the former address opens nothing any more, and is gone.
+    async with house.app.tenant(publisher.live, "look", read_only=True) as conn:
+        statement = "SELECT purpose FROM challenge WHERE subject_id = $1 AND spent_at IS NULL ORDER BY purpose"
+        left = [row["purpose"] for row in await conn.fetch(statement, subject)]
+    assert left == ["email_changed", "revert_email"]
     with pytest.raises(GatefoldError, match="token_invalid"):
         await house.complete_reset(stale, "an entirely different phrase")
     with pytest.raises(GatefoldError, match="token_spent"):

@@ -125,6 +125,20 @@ async def test_a_reset_token_dies_with_the_address_it_went_to(house: AuthHouse) 
         await house.complete_reset(token, NEW)
 
 
+async def test_a_mail_is_not_sent_to_an_address_other_than_the_one_that_was_asked_for(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    await house.reader(publisher.live, email)
+    await ask(house, publisher.live, email)
+    # As when another address is confirmed before the mail is made.
+    async with house.app.tenant(publisher.live, "meanwhile") as conn:
+        await conn.execute(
+            "UPDATE challenge SET email_index = substr(sha256('former'), 1, 16) WHERE purpose = 'reset_password'"
+        )
+    with pytest.raises(GatefoldError, match="challenge_over"):
+        await house.describe(await house.newest_challenge(publisher.live))
+
+
 async def test_a_password_that_is_refused_leaves_the_token_as_it_is(house: AuthHouse) -> None:
     publisher = await house.publisher()
     email = house.fresh()
