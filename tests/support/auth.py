@@ -16,6 +16,7 @@ from typing import NoReturn, cast
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
+import asyncpg
 import jwt
 from gatefold.auth.v1 import (
     account_pb2,
@@ -38,10 +39,12 @@ from gatefold.clock.v1.clock_pb2_grpc import add_ClockServiceServicer_to_server
 from gatefold.privacy.v1 import subject_data_pb2_grpc
 from gatefold.subscriber.v1 import subscriber_pb2, subscriber_pb2_grpc
 from google.protobuf.message import Message
+from prometheus_client import generate_latest
 
 from libs import caller, errors, ids
 from libs.caller import Caller, CallerKind, CallerSigner, CallerVerifier
 from libs.clock import ClockServicer, FixedClock, SystemClock
+from libs.errors import GatefoldError
 from libs.grpc_client import Channels, GrpcConfig
 from libs.grpc_server import GrpcServer
 from libs.ids import IdMaker
@@ -57,6 +60,7 @@ from services.auth.usecases.facts import Facts
 from services.auth.usecases.passwords import PasswordHasher
 from services.auth.usecases.secrets import TokenSecrets
 from services.auth.usecases.staff import People
+from tests.support.secrecy import Secrecy
 from tests.support.stores import ServiceDatabase, role_dsn
 
 SERVICES = ("gateway", "auth", "subscriber", "billing", "notify")
@@ -178,6 +182,7 @@ class AuthHouse:
         self.log = log
         self.environ = environ
         self.subscriber, self.clocks = doubles
+        self.secrecy = Secrecy()
         channel = channels.channel("auth")
         self.accounts = account_pb2_grpc.AccountServiceStub(channel)
         self.api_keys = api_key_pb2_grpc.ApiKeyServiceStub(channel)
@@ -267,9 +272,29 @@ class AuthHouse:
 
     async def call(self, who: Caller, method: object, request: Message) -> Message:
         """Calls a method of a stub as `who`."""
-        with caller.acting(who):
-            answer: Message = await method(request, timeout=10)  # type: ignore[operator]
+        self.secrecy.note(request)
+        try:
+            with caller.acting(who):
+                answer: Message = await method(request, timeout=10)  # type: ignore[operator]
+        except GatefoldError as error:
+            told = [error.detail, *error.metadata.values(), *(one.detail for one in error.violations)]
+            self.secrecy.check(" ".join(told), "an error")
+            raise
+        self.secrecy.note(answer)
         return answer
+
+    async def check_secrecy(self) -> None:
+        """Raises AssertionError when a secret of any call stands in a log, a metric or a row of the database."""
+        self.secrecy.check(self.log.getvalue(), "the log")
+        self.secrecy.check(generate_latest(self.telemetry.registry).decode(), "the metrics")
+        connection = await asyncpg.connect(self.database.owner_dsn.reveal())
+        try:
+            for table in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"):
+                for row in await connection.fetch(f'SELECT * FROM "{table["tablename"]}"'):
+                    values = [value.decode("latin1") if isinstance(value, bytes) else str(value) for value in row]
+                    self.secrecy.check(" ".join(values), f"the table {table['tablename']}")
+        finally:
+            await connection.close()
 
     async def create_account(self, owner_email: str | None = None, name: str = "The Daily") -> account_pb2.Account:
         request = account_pb2.CreateAccountRequest(
@@ -512,7 +537,9 @@ async def running(
                 living.result()
                 raise AssertionError(log.getvalue())
             await asyncio.sleep(0.01)
-        yield AuthHouse(clock, database, channels, (subscriber, clocks), environ, log, process.telemetry)
+        house = AuthHouse(clock, database, channels, (subscriber, clocks), environ, log, process.telemetry)
+        yield house
+        await house.check_secrecy()
     finally:
         await channels.close()
         process.stop()
