@@ -12,6 +12,7 @@ from libs.clock import Clock
 from libs.postgres import Connection, Database, violated
 from libs.vault import Cipher, Vault
 from services.subscriber.domain import cursor, profile
+from services.subscriber.domain.address import cleaned
 from services.subscriber.domain.entitlement import active_features
 from services.subscriber.domain.profile import Change, Profile
 from services.subscriber.repository import entitlements, sealing, subscribers
@@ -78,7 +79,9 @@ class Subscribers:
         account = caller.current().require_account()
         size = cursor.page_limit(limit)
         begin = cursor.read_reader(after)
-        index = await self._vault.blind_index(account, sealing.EMAIL_INDEX, email) if email else None
+        # Looked for in the spelling in which it is kept; what is no address is nobody's.
+        address = addresses.spelled(cleaned(email)) or email
+        index = await self._vault.blind_index(account, sealing.EMAIL_INDEX, address) if email else None
         async with self._db.tenant(account, "list_subscribers", read_only=True) as conn:
             if index is None:
                 rows = await subscribers.page(conn, account, begin, size + 1)

@@ -198,6 +198,16 @@ async def test_the_list_finds_one_reader_by_address(house: House) -> None:
         assert not (await house.subscriber_rpc.ListSubscribers(nobody, None)).data
 
 
+@pytest.mark.parametrize(
+    "asked", ["mei@bücher.example", "mei@xn--bcher-kva.example", "\u200bMei@XN--BCHER-kva.example "]
+)
+async def test_the_list_finds_an_address_however_it_is_spelled(house: House, asked: str) -> None:
+    with house.staff():
+        added = await add(house, "mei@xn--bcher-kva.example")
+        request = subscriber_pb2.ListSubscribersRequest(email=asked)
+        assert [reader.id for reader in (await house.subscriber_rpc.ListSubscribers(request, None)).data] == [added.id]
+
+
 @pytest.mark.parametrize("cursor", ["x", "AAAA", "!!!!", "é", "f" + "_" * 31])
 async def test_a_made_up_cursor_is_refused(house: House, cursor: str) -> None:
     request = subscriber_pb2.ListSubscribersRequest(cursor=cursor)
