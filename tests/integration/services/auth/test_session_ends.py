@@ -1,6 +1,8 @@
 """What gateways learn of sessions that end: from the stream, and from auth while there is none."""
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -17,6 +19,7 @@ from libs.errors import GatefoldError
 from libs.kill_points import KillPoints
 from libs.privacy import SubjectDataServicer
 from libs.redis_client import RedisConfig
+from libs.telemetry import Telemetry
 from libs.vault import Vault
 from services.auth.__main__ import PERSONAL_TABLES
 from services.auth.clients.session_feed import SessionFeed
@@ -108,6 +111,71 @@ async def test_a_gateway_that_starts_refuses_what_ended_before_also_without_a_st
         assert (await edge.devices(kept.access_token)).status == 200
         await house.call(await house.holder(kept), house.devices.SignOut, device_pb2.SignOutRequest())
         assert (await until_refused(edge, kept.access_token)).reason == "session_ended"
+
+
+async def test_the_stream_alone_tells_a_gateway(house: AuthHouse) -> None:
+    asked: list[str] = []
+
+    async def nothing(cursor: str, request_id: str) -> tuple[list[UUID], str]:
+        asked.append(cursor)
+        return [], cursor
+
+    account, email, _ = await reader_of(house)
+    tokens = await house.sign_in(account, email)
+    session = ids.decode("ses", await session_of(house, tokens))
+    async with following(house.environ["GATEFOLD_REDIS_URL"], nothing) as ends:
+        await ends.check(session)
+        await house.call(await house.holder(tokens), house.devices.SignOut, device_pb2.SignOutRequest())
+        await until_known(ends, session)
+
+
+async def test_a_store_that_hangs_makes_a_gateway_ask_auth_over_and_over(house: AuthHouse) -> None:
+    told: list[UUID] = []
+    asked = asyncio.Queue[str]()
+
+    async def fetch(cursor: str, request_id: str) -> tuple[list[UUID], str]:
+        asked.put_nowait(cursor)
+        return ([told.pop()], "1.1") if told else ([], cursor)
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+
+    hung = await asyncio.start_server(hang, "127.0.0.1", 0)
+    port = hung.sockets[0].getsockname()[1]
+    async with hung, following(f"redis://127.0.0.1:{port}/0", fetch) as ends:
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                await asked.get()
+        told.append(UUID(int=77))
+        await until_known(ends, UUID(int=77))
+
+
+@contextlib.asynccontextmanager
+async def following(url: str, fetch: gateway.Fetch) -> AsyncIterator[gateway.SessionEnds]:
+    """A gateway's knowledge of ended sessions, with its loop, over a store at `url`."""
+    store = redis_client.connect(RedisConfig(Secret(url)), blocking_seconds=1, most_connections=1)
+    ends = gateway.SessionEnds(store, fetch, monotonic=time.monotonic, telemetry=Telemetry("tests"))
+    stop = asyncio.Event()
+    loop = asyncio.create_task(ends.follow(stop))
+    try:
+        yield ends
+    finally:
+        stop.set()
+        await loop
+        await store.aclose()
+
+
+async def until_known(ends: gateway.SessionEnds, session: UUID) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await ends.check(session)
+            except GatefoldError as error:
+                if error.reason == "session_ended":
+                    return
+                raise
+            await asyncio.sleep(0.02)
 
 
 async def test_what_a_stream_lost_is_found_by_asking(house: AuthHouse) -> None:
