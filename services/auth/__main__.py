@@ -28,12 +28,15 @@ from libs.process import Process
 from libs.service import Service
 from libs.vault import Vault
 from services.auth import servicer, worker
+from services.auth.clients.activity_stream import ActivityStream
+from services.auth.clients.attempt_store import AttemptStore
 from services.auth.clients.breach_corpus import BreachCorpus
 from services.auth.clients.breach_range import RangeSource, SourceAwayError
 from services.auth.clients.peers import PeerClock, Subjects
 from services.auth.clients.session_feed import SessionFeed
 from services.auth.config import BootstrapConfig, BreachConfig, Config, RotationConfig, SyncConfig
 from services.auth.domain import session
+from services.auth.domain.attempts import Rule
 from services.auth.domain.sign_in import EMAIL_CODE, RECOVERY_CODE, TOTP, Door, Standing
 from services.auth.repository import (
     CHALLENGE_TABLE,
@@ -46,6 +49,7 @@ from services.auth.repository import (
 from services.auth.usecases.access_tokens import AccessTokens
 from services.auth.usecases.accounts import Accounts
 from services.auth.usecases.api_keys import ApiKeys
+from services.auth.usecases.attempts import Attempts, Limits
 from services.auth.usecases.breach_sync import BreachSync
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.devices import Devices
@@ -65,7 +69,7 @@ from services.auth.usecases.recovery import Recovery
 from services.auth.usecases.recovery_codes import RecoveryCodes
 from services.auth.usecases.registration import Registration
 from services.auth.usecases.second_factors import Method, SecondFactors, set_up
-from services.auth.usecases.secrets import TokenSecrets
+from services.auth.usecases.secrets import TokenSecrets, activity_key
 from services.auth.usecases.security_policies import SecurityPolicies
 from services.auth.usecases.session_ends import SessionEnds
 from services.auth.usecases.sessions import Sessions
@@ -76,7 +80,7 @@ from services.auth.usecases.step_up import StepUp
 from services.auth.usecases.team import Team
 from services.auth.usecases.test_clock import TestClock
 from services.auth.usecases.totp import Totp
-from services.auth.usecases.unlocks import Lift, Unlocks
+from services.auth.usecases.unlocks import Unlocks
 
 SYNC_SECONDS = 30.0
 CLOCK_PEERS = ("subscriber", "billing", "notify")
@@ -115,10 +119,13 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         required = staff and (await policies.of(door.account)).require_staff_factor
         return Standing(factors=await set_up(methods, door), factor_required=required)
 
-    sign_in = SignIn(db, sessions, standing, secrets, clock, make)
+    guard = _guard(settings, service, secrets)
+    sign_in = SignIn(db, sessions, standing, guard.device_for, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
     subjects = Subjects(service.channels)
-    registration = Registration(db, vault, hasher, policy, challenges, sign_in, subjects, secrets, clock, make, facts)
+    registration = Registration(
+        db, vault, hasher, policy, challenges, sign_in, subjects, secrets, clock, make, facts, guard
+    )
     pepper = settings.secrets.key_pepper.reveal().encode()
     api_keys = ApiKeys(db, pepper, policies.of, clock, make, facts, os.urandom)
     peers = [PeerClock(service.channels, peer) for peer in CLOCK_PEERS]
@@ -127,7 +134,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_AccountServiceServicer_to_server, servicer.AccountServicer(accounts, policies, test_clock))
     service.add(add_ApiKeyServiceServicer_to_server, servicer.ApiKeyServicer(api_keys))
     service.add(add_TeamServiceServicer_to_server, servicer.TeamServicer(team, Members(db, clock, facts)))
-    staff = Staff(db, persons, policy, sign_in, clock)
+    staff = Staff(db, persons, policy, sign_in, guard, clock)
     own_password = OwnPassword(db, hasher, policy, challenges, standing, sign_in, clock)
     service.add(add_PasswordServiceServicer_to_server, servicer.PasswordServicer(own_password))
     access, attempts = FactorAccess(db, clock), FactorAttempts(db, clock)
@@ -147,8 +154,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_DeviceServiceServicer_to_server, servicer.DeviceServicer(Devices(db, vault, clock)))
     readers = servicer.SubscriberSessionServicer(registration, challenges)
     service.add(add_SubscriberSessionServiceServicer_to_server, readers)
-    lifts: list[Lift] = []
-    unlocks = Unlocks(db, challenges, lifts)
+    unlocks = Unlocks(db, challenges, [guard.lift])
     recovery = servicer.RecoveryServicer(
         Recovery(db, hasher, policy, standing, challenges, unlocks, clock),
         MagicLinks(challenges, sign_in, os.urandom),
@@ -159,6 +165,25 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.background("housekeeping", worker.Housekeeping(keys, Expiry(service.jobs, clock)).run)
     service.holds_personal_data(PERSONAL_TABLES)
     await service.serve()
+
+
+def _guard(settings: Config, service: Service, secrets: TokenSecrets) -> Attempts:
+    chosen = settings.attempts
+    waits = (chosen.attempts_wait_seconds * 1000, chosen.attempts_longest_wait_seconds * 1000)
+    forget = chosen.attempts_forget_seconds * 1000
+    limits = Limits(
+        Rule(chosen.attempts_free, chosen.attempts_most, *waits, forget),
+        # An address is many people's: it waits ever longer, and is never shut for good.
+        Rule(chosen.attempts_address_free, sys.maxsize, *waits, waits[1]),
+        chosen.alarm_seconds,
+        chosen.alarm_accounts,
+        chosen.alarm_network_accounts,
+    )
+    stream = ActivityStream(service.store, service.telemetry)
+    service.background("activities", stream.run)
+    key = activity_key(settings.secrets.key_pepper.reveal())
+    store = AttemptStore(service.store)
+    return Attempts(service.app, store, limits, secrets, stream, key, service.clock, service.ids, service.telemetry)
 
 
 def _hasher(settings: Config, process: Process) -> PasswordHasher:

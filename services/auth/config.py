@@ -116,6 +116,36 @@ class RotationConfig:
 
 
 @dataclass(frozen=True)
+class AttemptConfig:
+    """How many wrong passwords are too many.
+
+    After `attempts_free` in a row the next waits for `attempts_wait_seconds`, twice as long each time, up to
+    `attempts_longest_wait_seconds`; after `attempts_most` none is looked at until `attempts_forget_seconds` have passed
+    without one. Each device that somebody has signed in on counts by itself. An address (or a /64) may be wrong
+    `attempts_address_free` times, whomever it tries. Wrong passwords on `alarm_accounts` accounts within
+    `alarm_seconds`, or on `alarm_network_accounts` from one network (/24, /48), raise an alarm.
+    """
+
+    attempts_free: int = 10
+    attempts_most: int = 100
+    attempts_wait_seconds: int = 30
+    attempts_longest_wait_seconds: int = 3600
+    attempts_forget_seconds: int = 86_400
+    attempts_address_free: int = 50
+    alarm_seconds: int = 300
+    alarm_accounts: int = 200
+    alarm_network_accounts: int = 20
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.attempts_free <= self.attempts_most <= 100:
+            raise ValueError("attempts_free must be at least 1, and attempts_most no less and at most 100")
+        if not 1 <= self.attempts_wait_seconds <= self.attempts_longest_wait_seconds <= self.attempts_forget_seconds:
+            raise ValueError("attempts_wait_seconds, _longest_wait_seconds and _forget_seconds must not fall")
+        if min(self.attempts_address_free, self.alarm_seconds, self.alarm_accounts, self.alarm_network_accounts) < 1:
+            raise ValueError("attempts_address_free and what alarms count must be at least 1")
+
+
+@dataclass(frozen=True)
 class Config:
     """What auth reads from its environment. `issuer` names it in tokens; `public_url` leads staff to the dashboard."""
 
@@ -123,5 +153,6 @@ class Config:
     secrets: SecretsConfig
     passwords: PasswordConfig
     breaches: BreachConfig
+    attempts: AttemptConfig
     issuer: str
     public_url: str

@@ -22,6 +22,7 @@ ROUTING_TABLES = {
     "auth": {
         "account",
         "api_key_route",
+        "attempt",
         "bootstrap_token",
         "challenge_route",
         "person",

@@ -72,6 +72,14 @@ async def address_of(conn: Connection, account: UUID, subject: UUID) -> tuple[UU
     return (row["id"], row["email_sealed"]) if row else None
 
 
+async def index_of(conn: Connection, account: UUID, subject: UUID) -> bytes | None:
+    """Reads the look-up value of a reader's address."""
+    index: bytes | None = await conn.fetchval(
+        "SELECT email_index FROM credential WHERE account_id = $1 AND subject_id = $2", account, subject
+    )
+    return index
+
+
 async def exists(conn: Connection, account: UUID, subject: UUID) -> bool:
     """Tells whether a reader has a credential."""
     return bool(

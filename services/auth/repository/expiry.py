@@ -52,6 +52,11 @@ async def delete_unconfirmed_factors(conn: Connection, before: datetime) -> None
     await conn.execute("DELETE FROM factor WHERE confirmed_at IS NULL AND created_at < $1", before)
 
 
+async def delete_attempts(conn: Connection, before: datetime) -> None:
+    """Deletes what wrong passwords were counted with before."""
+    await conn.execute("DELETE FROM attempt WHERE updated_at < $1", before)
+
+
 async def delete_signing_keys(conn: Connection, before: datetime) -> None:
     """Deletes keys that were retired before: nothing they signed is still valid."""
     await conn.execute("DELETE FROM signing_key WHERE retired_at < $1", before)

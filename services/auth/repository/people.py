@@ -43,6 +43,12 @@ async def find_by_email(conn: Connection, email_index: bytes) -> Person | None:
     return _person(row) if row else None
 
 
+async def index_of(conn: Connection, person: UUID) -> bytes | None:
+    """Reads the look-up value of a person's address."""
+    index: bytes | None = await conn.fetchval("SELECT email_index FROM person WHERE id = $1", person)
+    return index
+
+
 async def find_many(conn: Connection, persons: list[UUID]) -> list[Person]:
     """Reads persons."""
     rows = await conn.fetch(

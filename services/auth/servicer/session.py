@@ -44,7 +44,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     async def SignInStaff(self, request: session_pb2.SignInStaffRequest, context: object) -> session_pb2.Tokens:
         """Signs staff in."""
         account = ids.decode("acct", request.account_id, field="account_id") if request.account_id else None
-        return tokens(await self._staff.sign_in(request.email, request.password, account))
+        return tokens(await self._staff.sign_in(request.email, request.password, account, request.device_token))
 
     async def CompleteSignIn(self, request: session_pb2.CompleteSignInRequest, context: object) -> session_pb2.Tokens:
         """Takes a second factor."""
@@ -109,6 +109,7 @@ def tokens(pair: Pair | Waiting) -> session_pb2.Tokens:
         refresh_token=pair.refresh_token,
         account_id=ids.encode("acct", pair.held.account) if pair.held.account != PLATFORM else "",
         principal_id=principal_id(pair.held),
+        device_token=pair.device_token,
     )
     if pair.recovery_codes_left is not None:
         answer.recovery_codes_left = pair.recovery_codes_left

@@ -31,7 +31,7 @@ class SubscriberSessionServicer(subscriber_session_pb2_grpc.SubscriberSessionSer
 
     async def SignIn(self, request: subscriber_session_pb2.SignInRequest, context: object) -> session_pb2.Tokens:
         """Signs a reader in."""
-        return tokens(await self._registration.sign_in(request.email, request.password))
+        return tokens(await self._registration.sign_in(request.email, request.password, request.device_token))
 
     async def DescribeChallenge(
         self, request: subscriber_session_pb2.DescribeChallengeRequest, context: object

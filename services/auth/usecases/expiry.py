@@ -9,6 +9,7 @@ from services.auth.repository import expiry
 
 KEEP_CHALLENGES = timedelta(days=7)
 """After they expired, so that an old link still says that it was used."""
+KEEP_ATTEMPTS = timedelta(days=30)
 KEEP_SESSIONS = timedelta(days=1)
 
 
@@ -28,5 +29,6 @@ class Expiry:
             await expiry.delete_session_ends(conn, now)
             await expiry.delete_sign_ins(conn, now)
             await expiry.delete_unconfirmed_factors(conn, now - factor.CONFIRM_WITHIN)
+            await expiry.delete_attempts(conn, now - KEEP_ATTEMPTS)
             await expiry.delete_signing_keys(conn, now - signing_key.KEEP_RETIRED)
         return max(challenges, sessions) >= expiry.BATCH

@@ -18,10 +18,11 @@ from services.auth.domain.password import LONGEST
 from services.auth.domain.sign_in import PASSWORD, Door
 from services.auth.repository import CREDENTIAL_TABLE, accounts, credentials, sessions
 from services.auth.usecases import addresses
+from services.auth.usecases.attempts import Attempts, Target
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
-from services.auth.usecases.passwords import PasswordHasher
+from services.auth.usecases.passwords import PasswordHasher, Verdict
 from services.auth.usecases.secrets import TokenSecrets, blinded
 from services.auth.usecases.sessions import Pair
 from services.auth.usecases.sign_in import SignIn, Waiting
@@ -47,6 +48,7 @@ class Registration:
         clock: WallClock,
         make: IdSource,
         facts: Facts,
+        attempts: Attempts,
     ) -> None:
         self._db = db
         self._vault = vault
@@ -59,6 +61,7 @@ class Registration:
         self._clock = clock
         self._make = make
         self._facts = facts
+        self._attempts = attempts
 
     async def register(self, email: str, password: str, name: str) -> None:
         """Has a mail sent to the address: to a new reader with a token, to a known one saying that they are known.
@@ -144,8 +147,11 @@ class Registration:
             raise
         return subject
 
-    async def sign_in(self, email: str, password: str) -> Pair | Waiting:
-        """Signs a reader in; `unauthenticated("credentials_invalid")` alike for wrong, unknown, unverified."""
+    async def sign_in(self, email: str, password: str, device_token: str) -> Pair | Waiting:
+        """Signs a reader in; `unauthenticated("credentials_invalid")` alike for wrong, unknown, unverified.
+
+        Raises as `Attempts.guarded` before anything is hashed.
+        """
         who = caller.current()
         account = who.require_account()
         address = addresses.checked(email)
@@ -153,9 +159,16 @@ class Registration:
         index = await self._vault.blind_index(account, "email", address)
         async with self._db.tenant(account, "find_credential", read_only=True) as conn:
             known = await credentials.find_by_email(conn, account, index)
-        verdict = await self._hasher.verify(password, known.password if known else None)
-        if known is None or not verdict.matches:
+
+        async def check() -> tuple[Credential, Verdict] | None:
+            verdict = await self._hasher.verify(password, known.password if known else None)
+            return (known, verdict) if known is not None and verdict.matches else None
+
+        target = Target(account, index, known.subject if known else None, device_token, "/v1/sessions")
+        found = await self._attempts.guarded(target, check)
+        if found is None:
             raise credentials_invalid()
+        known, verdict = found
         fresh = await self._hasher.rehash(password) if verdict.stale else None
         breached = known.must_change or await self._policy.breached(password)
 

@@ -15,15 +15,25 @@ class TokenSecrets:
     refresh: bytes
     request: bytes
     sign_in: bytes
+    attempt: bytes
+    device: bytes
 
     @classmethod
     def derive(cls, secret: str) -> "TokenSecrets":
         """Derives the keys (HKDF, RFC 5869)."""
-        return cls(*(_derive(secret, use) for use in (b"challenge", b"refresh", b"request", b"sign_in")))
+        uses = (b"challenge", b"refresh", b"request", b"sign_in", b"attempt", b"device")
+        return cls(*(_derive(secret, use) for use in uses))
 
 
 def _derive(secret: str, use: bytes) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"gatefold/auth/" + use).derive(secret.encode())
+
+
+def activity_key(pepper: str) -> bytes:
+    """Returns what activities are pseudonymised with: derived from the pepper that the edge has too, so that both
+    write the same for one client.
+    """
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"gatefold/activity").derive(pepper.encode())
 
 
 def blinded(key: bytes, text: str) -> str:

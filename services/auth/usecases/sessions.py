@@ -36,6 +36,8 @@ class Pair:
     held: Session
     recovery_codes_left: int | None = None
     """Told to who has just used one."""
+    device_token: str = ""
+    """Of the device that was signed in on."""
 
 
 class Sessions:

@@ -42,6 +42,7 @@ class SignIn:
         db: Database,
         sessions: Sessions,
         standing: LookUp,
+        device_for: Callable[[Door], str],
         secrets: TokenSecrets,
         clock: WallClock,
         make: IdSource,
@@ -49,6 +50,7 @@ class SignIn:
         self._db = db
         self._sessions = sessions
         self._standing = standing
+        self._device_for = device_for
         self._secret = secrets.sign_in
         self._clock = clock
         self._make = make
@@ -163,7 +165,8 @@ class SignIn:
             if write is not None:
                 await write(conn)
             await self._sessions.store(conn, held)
-        return await self._sessions.pair(held, held.generation, None if acr == session.ENROL else door.role)
+        pair = await self._sessions.pair(held, held.generation, None if acr == session.ENROL else door.role)
+        return replace(pair, device_token=self._device_for(door))
 
     def _token(self, pending: Pending) -> str:
         head = pending.door.account.bytes + pending.id.bytes

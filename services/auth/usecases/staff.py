@@ -17,6 +17,7 @@ from services.auth.domain.sign_in import PASSWORD, Door
 from services.auth.domain.team import Person
 from services.auth.repository import PERSON_TABLE, accounts, bootstrap, people
 from services.auth.usecases import addresses
+from services.auth.usecases.attempts import Attempts, Target
 from services.auth.usecases.challenges import repeats, token_spent
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher
@@ -50,10 +51,17 @@ class People:
             return await people.find_by_email(conn, email_index)
 
     async def prove(self, password: str, known: Person | None) -> Person:
-        """Returns the person whose password it is; else `unauthenticated("credentials_invalid")`, at equal work."""
+        """Returns the person whose password it is; else raises `unauthenticated("credentials_invalid")`."""
+        person = await self.proven(password, known)
+        if person is None:
+            raise credentials_invalid()
+        return person
+
+    async def proven(self, password: str, known: Person | None) -> Person | None:
+        """Returns the person whose password it is; None for a wrong one, or for nobody, at equal work."""
         verdict = await self._hasher.verify(password, known.password if known else None)
         if known is None or not verdict.matches:
-            raise credentials_invalid()
+            return None
         fresh = await self._hasher.rehash(password) if verdict.stale else None
         if fresh is not None:
             async with self._db.transaction("rehash_person") as conn:
@@ -93,12 +101,19 @@ class Staff:
     """Staff and operators."""
 
     def __init__(
-        self, db: Database, persons: People, policy: PasswordPolicy, sign_in: SignIn, clock: WallClock
+        self,
+        db: Database,
+        persons: People,
+        policy: PasswordPolicy,
+        sign_in: SignIn,
+        attempts: Attempts,
+        clock: WallClock,
     ) -> None:
         self._db = db
         self._people = persons
         self._policy = policy
         self._sign_in = sign_in
+        self._attempts = attempts
         self._clock = clock
 
     async def bootstrap(self, token: str, email: str, name: str, password: str) -> UUID:
@@ -141,15 +156,21 @@ class Staff:
             raise
         return person.id
 
-    async def sign_in(self, email: str, password: str, account: UUID | None) -> Pair | Waiting:
+    async def sign_in(self, email: str, password: str, account: UUID | None, device_token: str) -> Pair | Waiting:
         """Signs an operator in, or staff in an account.
 
         Raises `unauthenticated("credentials_invalid")` alike for wrong and unknown; only to whom the password proves,
         `not_found("account_not_found")`, and `invalid("account_required")` where there are several to choose from.
+        Raises as `Attempts.guarded` before anything is hashed.
         """
         address = addresses.checked(email)
         refuse_endless(password)
-        person = await self._people.prove(password, await self._people.find(await self._people.index(address)))
+        index = await self._people.index(address)
+        known = await self._people.find(index)
+        target = Target(PLATFORM, index, known.id if known else None, device_token, "/v1/staff/sessions")
+        person = await self._attempts.guarded(target, lambda: self._people.proven(password, known))
+        if person is None:
+            raise credentials_invalid()
         breached = person.must_change or await self._policy.breached(password)
 
         async def write(conn: Connection) -> None:

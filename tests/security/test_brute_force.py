@@ -1,0 +1,372 @@
+"""Attacks on passwords: in parallel, in a row, from one address, from everywhere, and locking others out."""
+
+import asyncio
+import io
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+from gatefold.activity.v1 import activity_pb2
+from gatefold.auth.v1 import recovery_pb2, session_pb2, subscriber_session_pb2
+
+from infra.local.valkey import ValkeyServer
+from libs import caller, redis_client
+from libs.caller import Caller, CallerKind
+from libs.clock import FixedClock
+from libs.config import Secret
+from libs.errors import GatefoldError
+from libs.ids import IdMaker
+from libs.postgres import PLATFORM
+from libs.redis_client import RedisConfig
+from libs.telemetry import Telemetry
+from services.auth.clients.activity_stream import FIELD, STREAM
+from services.auth.clients.attempt_store import CHALLENGE_KEY, AttemptStore
+from services.auth.domain import session
+from services.auth.domain.attempts import Rule
+from services.auth.domain.sign_in import Door
+from services.auth.repository import people
+from services.auth.usecases.attempts import Attempts, Limits, Target
+from services.auth.usecases.secrets import TokenSecrets
+from tests.conftest import ServiceDb
+from tests.support.auth import COST, PASSWORD, AuthHouse, running
+
+FREE = 10
+HASH = 2**COST
+WRONG = "wrong horse battery"
+
+
+@pytest.fixture(scope="module")
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+async def houses(
+    service_db: ServiceDb,
+    keys_dsn: Secret,
+    valkey_server: ValkeyServer,
+    key_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    stack: AsyncExitStack,
+) -> list[AuthHouse]:
+    """Two replicas on the same stores and clock."""
+    database, clock, url = await service_db("auth"), FixedClock(), valkey_server.url().reveal()
+    made = []
+    for name in ("one", "two"):
+        folder = tmp_path_factory.mktemp(name)
+        made.append(await stack.enter_async_context(running(database, keys_dsn.reveal(), url, key_file, folder, clock)))
+    return made
+
+
+@pytest.fixture(scope="module")
+async def house(houses: list[AuthHouse]) -> AuthHouse:
+    return houses[0]
+
+
+async def attempt(
+    house: AuthHouse, who: Caller, email: str, password: str = WRONG, device: str = ""
+) -> session_pb2.Tokens | GatefoldError:
+    """Returns the tokens or the error."""
+    request: Any
+    method: Any
+    if who.kind is CallerKind.ANONYMOUS:
+        method, request = house.sessions.SignInStaff, session_pb2.SignInStaffRequest
+    else:
+        method, request = house.readers.SignIn, subscriber_session_pb2.SignInRequest
+    try:
+        return cast(
+            "session_pb2.Tokens",
+            await house.call(who, method, request(email=email, password=password, device_token=device)),
+        )
+    except GatefoldError as error:
+        return error
+
+
+def reasons(answers: list[session_pb2.Tokens | GatefoldError]) -> Counter[str]:
+    return Counter(one.reason if isinstance(one, GatefoldError) else "" for one in answers)
+
+
+def page(house: AuthHouse, account: UUID, address: str | None = None) -> Caller:
+    return replace(house.page(account), address=address)
+
+
+async def lock(house: AuthHouse, who: Caller, email: str) -> None:
+    answers = [await attempt(house, who, email) for _ in range(FREE)]
+    assert reasons(answers) == {"credentials_invalid": FREE}
+    assert reasons([await attempt(house, who, email)]) == {"sign_in_delayed": 1}
+
+
+@pytest.mark.case("auth-23")
+@pytest.mark.case("auth-30")
+@pytest.mark.parametrize("whose", ["reader", "staff", "nobody"])
+async def test_of_two_hundred_parallel_wrong_passwords_ten_are_looked_at(houses: list[AuthHouse], whose: str) -> None:
+    house, other = houses
+    publisher = await house.publisher()
+    email = publisher.owner_email if whose == "staff" else house.fresh()
+    if whose == "reader":
+        await house.reader(publisher.live, email)
+    who = house.anonymous() if whose == "staff" else house.page(publisher.live)
+    before = house.units() + other.units()
+    answers = await asyncio.gather(*(attempt(houses[n % 2], who, email) for n in range(200)))
+    assert reasons(answers) == {"credentials_invalid": FREE, "sign_in_delayed": 200 - FREE}
+    assert house.units() + other.units() == before + FREE * HASH
+
+
+@pytest.mark.case("auth-22")
+async def test_waits_are_answered_with_their_length_grow_and_end_at_a_hundred(house: AuthHouse) -> None:
+    clock = cast("FixedClock", house.clock)
+    publisher = await house.publisher()
+    who, email = house.page(publisher.live), house.fresh()
+    await house.reader(publisher.live, email)
+    await lock(house, who, email)
+    waits = []
+    for _ in range(FREE, 100):
+        refused = await attempt(house, who, email)
+        assert isinstance(refused, GatefoldError)
+        waits.append(refused.retry_after_seconds or 0)
+        clock.advance(timedelta(seconds=waits[-1]))
+        assert reasons([await attempt(house, who, email)]) == {"credentials_invalid": 1}
+    assert waits[:8] == [30, 60, 120, 240, 480, 960, 1920, 3600]
+    assert set(waits[8:]) == {3600}
+    clock.advance(timedelta(hours=23))
+    units = house.units()
+    assert reasons([await attempt(house, who, email, PASSWORD)]) == {"sign_in_delayed": 1}
+    assert house.units() == units
+    clock.advance(timedelta(hours=1))
+    assert isinstance(await attempt(house, who, email, PASSWORD), session_pb2.Tokens), "no lock is for ever"
+
+
+@pytest.mark.case("auth-24")
+@pytest.mark.parametrize("whose", ["reader", "staff"])
+async def test_a_known_device_signs_in_while_strangers_keep_the_door_shut(house: AuthHouse, whose: str) -> None:
+    publisher = await house.publisher()
+    email = publisher.owner_email if whose == "staff" else house.fresh()
+    if whose == "reader":
+        await house.reader(publisher.live, email)
+    who = house.anonymous() if whose == "staff" else house.page(publisher.live)
+    first = await attempt(house, who, email, PASSWORD)
+    assert isinstance(first, session_pb2.Tokens)
+    await lock(house, who, email)
+    again = await attempt(house, who, email, PASSWORD, first.device_token)
+    assert isinstance(again, session_pb2.Tokens)
+    assert reasons([await attempt(house, who, email, PASSWORD)]) == {"sign_in_delayed": 1}, "that was one bucket alone"
+    # A device counts by itself, and is no way around.
+    answers = [await attempt(house, who, email, WRONG, again.device_token) for _ in range(FREE + 1)]
+    assert reasons(answers) == {"credentials_invalid": FREE, "sign_in_delayed": 1}
+
+
+async def test_somebody_elses_device_opens_no_bucket(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    who, mallory, victim = house.page(publisher.live), house.fresh("mallory"), house.fresh()
+    await house.reader(publisher.live, mallory)
+    await house.reader(publisher.live, victim)
+    own = await attempt(house, who, mallory, PASSWORD)
+    assert isinstance(own, session_pb2.Tokens)
+    await lock(house, who, victim)
+    assert reasons([await attempt(house, who, victim, PASSWORD, own.device_token)]) == {"sign_in_delayed": 1}
+
+
+@pytest.mark.case("auth-17")
+@pytest.mark.case("auth-20")
+@pytest.mark.case("auth-25")
+async def test_known_and_unknown_right_and_wrong_are_answered_alike_before_and_during_a_lock(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    known = house.fresh()
+    await house.reader(publisher.live, known)
+    courses = []
+    for email in (known, house.fresh("nobody"), publisher.owner_email):
+        course = []
+        for number in range(FREE + 3):
+            units = house.units()
+            # During the lock the right password is tried.
+            answer = await attempt(house, house.page(publisher.live), email, PASSWORD if number > FREE else WRONG)
+            assert isinstance(answer, GatefoldError)
+            told = (answer.kind, answer.reason, answer.detail, answer.retry_after_seconds, answer.metadata)
+            course.append((told, house.units() - units))
+        courses.append(course)
+    assert courses[0] == courses[1] == courses[2]
+
+
+@pytest.mark.case("auth-26")
+@pytest.mark.case("auth-27")
+@pytest.mark.parametrize(
+    "addresses",
+    [["198.51.100.7"], [f"2001:db8:7:7::{n:x}" for n in range(1, 60)]],
+    ids=["one address", "one /64"],
+)
+async def test_one_client_is_throttled_whomever_it_tries_and_an_own_account_helps_nothing(
+    house: AuthHouse, addresses: list[str]
+) -> None:
+    publisher = await house.publisher()
+    own = house.fresh("mallory")
+    await house.reader(publisher.live, own)
+    answers = []
+    for number in range(60):
+        who = page(house, publisher.live, addresses[number % len(addresses)])
+        if number % 10 == 0 and number < 50:
+            assert isinstance(await attempt(house, who, own, PASSWORD), session_pb2.Tokens)
+        answers.append(await attempt(house, who, house.fresh("victim")))
+    assert reasons(answers) == {"credentials_invalid": 50, "sign_in_delayed": 10}
+    elsewhere = page(house, publisher.live, "203.0.113.9")
+    assert isinstance(await attempt(house, elsewhere, own, PASSWORD), session_pb2.Tokens)
+
+
+async def test_readers_behind_a_publishers_server_do_not_share_its_address(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    server = replace(page(house, publisher.live, "203.0.113.50"), kind=CallerKind.SECRET_KEY)
+    answers = [await attempt(house, server, house.fresh("reader")) for _ in range(60)]
+    assert reasons(answers) == {"credentials_invalid": 60}
+
+
+@pytest.mark.case("auth-28")
+async def test_wrong_passwords_on_many_accounts_from_everywhere_raise_the_alarm(house: AuthHouse) -> None:
+    store = redis_client.connect(RedisConfig(Secret(house.environ["GATEFOLD_REDIS_URL"])))
+    publisher = await house.publisher()
+
+    def alarms(scope: str) -> float:
+        return house.telemetry.registry.get_sample_value("gatefold_sign_in_alarms_total", {"scope": scope}) or 0
+
+    # A window of its own.
+    cast("FixedClock", house.clock).advance(timedelta(hours=1))
+    await store.delete(CHALLENGE_KEY)
+    before = alarms("everywhere"), alarms("network")
+    for start in range(0, 220, 20):
+        await asyncio.gather(
+            *(
+                attempt(house, page(house, publisher.live, f"10.{n}.1.1"), house.fresh("victim"))
+                for n in range(start, start + 20)
+            )
+        )
+        if start == 100:
+            assert alarms("everywhere") == before[0]
+            assert not await store.exists(CHALLENGE_KEY)
+    assert alarms("everywhere") > before[0]
+    assert alarms("network") == before[1], "no two came from one network"
+    assert await store.exists(CHALLENGE_KEY), "the edge can tell"
+    until = house.telemetry.registry.get_sample_value("gatefold_sign_in_challenge_until_seconds") or 0
+    assert until > house.clock.wall().timestamp()
+    await store.aclose()
+
+
+@pytest.mark.case("auth-32")
+@pytest.mark.parametrize("whose", ["reader", "staff"])
+async def test_a_new_password_by_mail_opens_the_door_again(house: AuthHouse, whose: str) -> None:
+    publisher = await house.publisher()
+    email = publisher.owner_email if whose == "staff" else house.fresh()
+    fresh = "an entirely different phrase"
+    if whose == "staff":
+        who, account = house.anonymous(), PLATFORM
+        method: Any = house.recovery.RequestStaffPasswordReset
+        request: Any = recovery_pb2.RequestStaffPasswordResetRequest(email=email)
+    else:
+        await house.reader(publisher.live, email)
+        who, account = house.page(publisher.live), publisher.live
+        method = house.recovery.RequestPasswordReset
+        request = recovery_pb2.RequestPasswordResetRequest(email=email)
+    first = await attempt(house, who, email, PASSWORD)
+    assert isinstance(first, session_pb2.Tokens)
+    await lock(house, who, email)
+    for _ in range(FREE):
+        await attempt(house, who, email, WRONG, first.device_token)
+    await house.call(who, method, request)
+    await house.complete_reset(await house.token(account, "reset_password"), fresh)
+    assert isinstance(await attempt(house, who, email, fresh), session_pb2.Tokens)
+    assert isinstance(await attempt(house, who, email, fresh, first.device_token), session_pb2.Tokens)
+
+
+@pytest.mark.case("auth-30")
+async def test_without_the_store_the_database_counts_the_same_and_is_not_open(house: AuthHouse) -> None:
+    seconds = 1000
+    limits = Limits(
+        Rule(3, 5, 30 * seconds, 60 * seconds, 3600 * seconds), Rule(9, 99, 30_000, 60_000, 60_000), 9, 9, 9
+    )
+    clock, told = FixedClock(), list[activity_pb2.Activity]()
+    publisher = await house.publisher()
+    async with house.app.transaction("read_person", read_only=True) as conn:
+        index = await people.index_of(conn, publisher.owner)
+    assert index is not None
+    away = redis_client.connect(RedisConfig(Secret("redis://127.0.0.1:1/0")))
+    here = redis_client.connect(RedisConfig(Secret(house.environ["GATEFOLD_REDIS_URL"])))
+
+    class Told:
+        def record(self, activity: activity_pb2.Activity) -> None:
+            told.append(activity)
+
+    def guard(store: redis_client.Store) -> Attempts:
+        secrets = TokenSecrets.derive(os.urandom(32).hex())
+        quiet = Telemetry("tests", stream=io.StringIO())
+        made = IdMaker(clock, os.urandom)
+        return Attempts(house.app, AttemptStore(store), limits, secrets, Told(), b"k" * 32, clock, made, quiet)
+
+    async def course(attempts: Attempts) -> list[object]:
+        looked = 0
+        target = Target(PLATFORM, index, None, "", "/v1/staff/sessions")
+
+        async def wrong() -> None:
+            nonlocal looked
+            looked += 1
+            await asyncio.sleep(0)
+
+        async def right() -> str:
+            return "found"
+
+        async def one(check: Any) -> object:
+            with caller.serving(replace(house.anonymous(), address="192.0.2.1")):
+                try:
+                    return await attempts.guarded(target, check)
+                except GatefoldError as error:
+                    return error.retry_after_seconds
+
+        seen: list[object] = sorted(await asyncio.gather(*(one(wrong) for _ in range(20))), key=str)
+        seen.append(looked)
+        clock.advance(timedelta(seconds=30))
+        seen += [await one(wrong), await one(wrong)]
+        clock.advance(timedelta(seconds=60))
+        seen += [await one(right), await one(wrong), await one(wrong), await one(wrong), await one(right)]
+        await attempts.lift(Door(session.STAFF, publisher.live, live=True, principal=publisher.owner))
+        return [*seen, await one(right)]
+
+    try:
+        counted = await course(guard(away))
+        assert counted == await course(guard(here))
+    finally:
+        await away.aclose()
+        await here.aclose()
+    assert counted[:21] == [*[30] * 17, None, None, None, 3]
+    assert counted[21:] == [None, 60, "found", None, None, None, 30, "found"]
+    assert {one.http_response_status_code for one in told} == {200, 401, 429}
+
+
+@pytest.mark.case("auth-72")
+async def test_every_attempt_is_told_to_the_abuse_service_without_saying_who(house: AuthHouse) -> None:
+    store = redis_client.connect(RedisConfig(Secret(house.environ["GATEFOLD_REDIS_URL"])))
+    publisher = await house.publisher()
+    email = house.fresh()
+    subject = await house.reader(publisher.live, email)
+    tries = [page(house, publisher.live, "192.0.2.77") for _ in range(2)]
+    await attempt(house, tries[0], email)
+    await attempt(house, tries[1], email, PASSWORD)
+    wanted = {who.request_id for who in tries}
+    found: dict[str, activity_pb2.Activity] = {}
+    while not wanted <= found.keys():
+        for _, fields in await store.xrange(STREAM):
+            raw = fields[FIELD]
+            for text in (email, "192.0.2.77", PASSWORD, WRONG):
+                assert text.encode() not in raw
+            for one in activity_pb2.ActivityBatch.FromString(raw).activities:
+                found[one.request_id] = one
+        await asyncio.sleep(0.05)
+    wrong, right = (found[who.request_id] for who in tries)
+    assert (wrong.http_response_status_code, wrong.problem_reason) == (401, "credentials_invalid")
+    assert right.http_response_status_code == 200
+    assert wrong.actor_hash == right.actor_hash != subject.bytes
+    assert len(wrong.client_address_hash) == len(wrong.client_network_hash) == 32
+    await store.aclose()
