@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 from gatefold.edge.v1 import policy_pb2
@@ -172,7 +173,9 @@ class App:
         message = operation.transcoder.request(
             exchange.values, exchange.query, exchange.request.headers, exchange.header("Content-Type"), body
         )
-        answer = await edge.cookies.answer(exchange, await self._call(caller, operation, message))
+        answer: Any = await edge.cookies.answer(exchange, await self._call(caller, operation, message))
+        if endpoint.redirects:
+            return web.Response(status=endpoint.success_status, headers={"Location": answer.location})
         written, media_type = operation.transcoder.response(answer)
         return web.Response(
             body=written, status=endpoint.success_status, headers={"Content-Type": media_type, **_caching(endpoint)}
@@ -197,7 +200,8 @@ class App:
         if error.kind is Kind.INTERNAL:
             self._log.error("a fault", extra={"request_id": exchange.request_id, "reason": error.reason})
         self._edge.cors.reveal(exchange)
-        response = self._edge.problems.response(error, exchange.request_id)
+        wire = exchange.endpoint.wire if exchange.endpoint else policy_pb2.WIRE_UNSPECIFIED
+        response = self._edge.problems.response(error, exchange.request_id, wire)
         if exchange.request.body_exists and not exchange.request.content.is_eof():
             # What is left of the body is not read, so nothing more can be asked on this connection.
             response.force_close()

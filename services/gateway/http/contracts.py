@@ -32,6 +32,7 @@ _TENANT_KINDS = frozenset(
     }
 )
 _VERBS = ("get", "post", "put", "patch", "delete")
+_REDIRECT = "gatefold.edge.v1.Redirect"
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}")
 _SCALARS = frozenset(Kind) - {Kind.MESSAGE, Kind.RAW}
 
@@ -83,6 +84,11 @@ class Endpoint:
         return self.method.output_type
 
     @property
+    def wire(self) -> int:
+        """How requests and answers are written."""
+        return self.policy.message.wire
+
+    @property
     def raw_body(self) -> bool:
         """Whether the body is taken byte for byte."""
         return self.body not in ("", "*") and self.field(self.body).shape.kind is Kind.RAW
@@ -91,6 +97,11 @@ class Endpoint:
     def raw_response(self) -> bool:
         """Whether the answer is bytes and not JSON."""
         return self.response.full_name == RAW_BODY
+
+    @property
+    def redirects(self) -> bool:
+        """Whether the answer sends the browser elsewhere."""
+        return self.response.full_name == _REDIRECT
 
     def field(self, name: str) -> Field:
         """Returns a field of the request message."""
@@ -118,7 +129,7 @@ class Endpoint:
     @property
     def success_status(self) -> int:
         """HTTP status of success."""
-        return self.policy.message.success_status or 200
+        return 303 if self.redirects else self.policy.message.success_status or 200
 
     @property
     def anonymous_only(self) -> bool:
@@ -201,7 +212,7 @@ def _policy_problems(endpoint: Endpoint) -> Iterator[str]:
     if message.HasField("approval"):
         # Serving it would let one person do what two must agree on.
         yield "asks for approval by several people, which nothing here enforces"
-    if not 200 <= endpoint.success_status <= 299:
+    if not 200 <= (message.success_status or 200) <= 299:
         yield "has a success status that is none"
     if message.cost < 0 or message.max_body_bytes < 0:
         yield "has a negative cost or size"

@@ -1,19 +1,32 @@
 """Owns problem details (RFC 9457): the one place where errors become HTTP answers."""
 
 import math
+import re
 from collections.abc import Mapping
 
 import orjson
 from aiohttp import web
+from gatefold.edge.v1 import policy_pb2
 
 from libs import errors
 from libs.errors import GatefoldError, Kind
 
 PROBLEM_TYPE = "application/problem+json"
+SCIM_TYPE = "application/scim+json"
+SCIM_ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
 REALM = 'Bearer realm="gatefold"'
 
 # HTTP has a status of its own for what RPCs have no kind for.
 _STATUSES = {"body_timeout": 408}
+# Neither protocol of others knows 422.
+_OTHERS_STATUSES = {Kind.INVALID: 400, Kind.UNSUPPORTED_MEDIA: 400}
+_OAUTH_ERRORS = {
+    Kind.FORBIDDEN: "access_denied",
+    Kind.INTERNAL: "server_error",
+    Kind.TOO_MANY: "temporarily_unavailable",
+    Kind.UNAVAILABLE: "temporarily_unavailable",
+    Kind.TIMEOUT: "temporarily_unavailable",
+}
 # RFC 6750 section 3.1 and RFC 9470 section 3: parameters of the challenge that errors carry in their metadata.
 _CHALLENGE = ("error", "error_description", "scope", "acr_values", "max_age")
 
@@ -24,12 +37,17 @@ class Problems:
     def __init__(self, base: str) -> None:
         self._base = base
 
-    def response(self, error: GatefoldError, request_id: str) -> web.Response:
-        """Returns the answer for an error; its detail and violations are shown, its metadata is not."""
+    def response(self, error: GatefoldError, request_id: str, wire: int = policy_pb2.WIRE_UNSPECIFIED) -> web.Response:
+        """Returns the answer for an error, as the route's clients read it.
+
+        Its detail and violations are shown; of its metadata only what a protocol has a place for.
+        """
         if error.kind is Kind.INTERNAL:
             # What failed inside is for the log.
             error = errors.internal("internal_error", "Something failed on our side.")
         status = _STATUSES.get(error.reason, error.kind.http_status)
+        if wire != policy_pb2.WIRE_UNSPECIFIED:
+            return _as_others_do(error, _OTHERS_STATUSES.get(error.kind, status), wire)
         problem: dict[str, object] = {
             "type": f"{self._base}{error.reason}",
             "title": error.kind.title,
@@ -48,6 +66,22 @@ class Problems:
             status=status,
             headers={"Content-Type": PROBLEM_TYPE, **_headers(error)},
         )
+
+
+def _as_others_do(error: GatefoldError, status: int, wire: int) -> web.Response:
+    fields = "; ".join(f"{violation.field}: {violation.detail}" for violation in error.violations)
+    if wire == policy_pb2.WIRE_OAUTH:
+        code = error.metadata.get("error") or _OAUTH_ERRORS.get(error.kind, "invalid_request")
+        # RFC 6749 allows no quotes, backslashes and non-ASCII in the description.
+        text = re.sub(r'[^\x20-\x7e]|["\\]', "'", fields or error.detail)
+        body: dict[str, object] = {"error": code, "error_description": text}
+        media_type = "application/json"
+    else:
+        body = {"schemas": [SCIM_ERROR], "status": str(status), "detail": fields or error.detail}
+        if "scim_type" in error.metadata:
+            body["scimType"] = error.metadata["scim_type"]
+        media_type = SCIM_TYPE
+    return web.Response(body=orjson.dumps(body), status=status, headers={"Content-Type": media_type, **_headers(error)})
 
 
 def _headers(error: GatefoldError) -> Mapping[str, str]:

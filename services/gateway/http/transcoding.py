@@ -1,19 +1,22 @@
 """Owns the step between one HTTP request and one message: path, query, headers and body become its fields."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
+from gatefold.edge.v1 import policy_pb2
 from google.protobuf.message import Message
 
 from libs import errors
 from libs.codecs import RequestCodecs, ResponseCodecs
 from libs.codecs.json_to_proto import refused
-from libs.codecs.shapes import Kind
+from libs.codecs.shapes import Field, Kind
 from services.gateway.http.contracts import Endpoint
+from services.gateway.http.problems import SCIM_TYPE
 
 JSON_TYPE = "application/json"
+FORM_TYPE = "application/x-www-form-urlencoded"
 
 _MOST_PARAMETERS = 100
 _LONGEST_TYPE = 200
@@ -28,10 +31,11 @@ class Transcoder:
         self._body = endpoint.body
         self._raw_body = endpoint.raw_body
         self._raw_required = self._raw_body and endpoint.field(endpoint.body).required
-        self._body_names = frozenset(field.name for field in endpoint.body_fields)
         self._query = {field.name: field for field in endpoint.query_fields}
         self._headers = tuple((field.rule.header, field) for field in endpoint.header_fields)
         self._parse = requests.parser(endpoint.request)
+        self._wire = endpoint.wire
+        self._form = {field.name: field for field in endpoint.body_fields}
         self._render = None if endpoint.raw_response else responses.renderer(endpoint.response)
 
     def request(
@@ -75,10 +79,17 @@ class Transcoder:
         """Returns the body of an answer and its media type."""
         if self._render is None:
             return message.data, message.content_type or "application/octet-stream"
-        return self._render(message), JSON_TYPE
+        written = self._render(message)
+        if self._wire == policy_pb2.WIRE_OAUTH:
+            # Clients take an absent member for absent, and null for a fault of ours.
+            present = {name: value for name, value in orjson.loads(written).items() if value is not None}
+            written = orjson.dumps(present)
+        return written, JSON_TYPE
 
     def _read_body(self, content_type: str, body: bytes, violations: list[list[str]]) -> dict[str, object]:
         if self._raw_body:
+            if body and self._wire == policy_pb2.WIRE_SCIM and not is_json(content_type, JSON_TYPE, SCIM_TYPE):
+                raise errors.unsupported_media("media_type_unsupported", f"The body must be {SCIM_TYPE} in UTF-8.")
             if body and not (0 < len(content_type) <= _LONGEST_TYPE and content_type.isascii()):
                 raise errors.unsupported_media("media_type_unsupported", "State the media type of the body.")
             return {}
@@ -86,6 +97,8 @@ class Transcoder:
             return {}
         if not self._body:
             raise errors.malformed("body_unexpected", "This request has no body.")
+        if self._wire == policy_pb2.WIRE_OAUTH:
+            return self._read_form(content_type, body, violations)
         if not is_json(content_type):
             raise errors.unsupported_media("media_type_unsupported", f"The body must be {JSON_TYPE} in UTF-8.")
         value = read_json(body)
@@ -93,36 +106,61 @@ class Transcoder:
             return {self._body: value}
         if type(value) is not dict:
             raise errors.malformed("json_malformed", "The body must be one JSON object.")
-        for name in [name for name in value if name not in self._body_names][:20]:
+        for name in [name for name in value if name not in self._form][:20]:
             violations.append([name[:100], "unknown_field", "There is no such field in the body."])
             del value[name]
         return value
 
+    def _read_form(self, content_type: str, body: bytes, violations: list[list[str]]) -> dict[str, object]:
+        if content_type.partition(";")[0].strip().lower() != FORM_TYPE:
+            raise errors.unsupported_media("media_type_unsupported", f"The body must be {FORM_TYPE} in UTF-8.")
+        fields: dict[str, object] = {}
+        try:
+            pairs = _pairs(body.decode("ascii"))
+        except ValueError:
+            raise errors.malformed("form_malformed", "The form cannot be read.") from None
+        # Parameters that are not known are passed over (RFC 6749 section 3.2).
+        _take([pair for pair in pairs if pair[0] in self._form], self._form, fields, violations)
+        return fields
+
     def _read_query(self, query: str, fields: dict[str, object], violations: list[list[str]]) -> None:
         try:
-            pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
+            pairs = _pairs(query)
         except ValueError:
             raise errors.malformed("query_malformed", "The query cannot be read.") from None
-        for name, text in pairs:
-            field = self._query.get(name)
-            if field is None:
-                violations.append([name[:100], "unknown_field", "There is no such query parameter."])
-                continue
-            value = _BOOLS.get(text, text) if field.shape.kind is Kind.BOOL else text
-            if field.repeated:
-                items = fields.setdefault(name, [])
-                if isinstance(items, list):
-                    items.append(value)
-            elif name in fields:
-                violations.append([name, "repeated", "This can be given only once."])
-            else:
-                fields[name] = value
+        _take(pairs, self._query, fields, violations)
 
 
-def is_json(content_type: str) -> bool:
-    """Whether a Content-Type is application/json in UTF-8."""
+def _take(
+    pairs: Iterable[tuple[str, str]],
+    known: Mapping[str, Field],
+    fields: dict[str, object],
+    violations: list[list[str]],
+) -> None:
+    for name, text in pairs:
+        field = known.get(name)
+        if field is None:
+            violations.append([name[:100], "unknown_field", "There is no such query parameter."])
+            continue
+        value = _BOOLS.get(text, text) if field.shape.kind is Kind.BOOL else text
+        if field.repeated:
+            items = fields.setdefault(name, [])
+            if isinstance(items, list):
+                items.append(value)
+        elif name in fields:
+            violations.append([name, "repeated", "This can be given only once."])
+        else:
+            fields[name] = value
+
+
+def _pairs(encoded: str) -> list[tuple[str, str]]:
+    return parse_qsl(encoded, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
+
+
+def is_json(content_type: str, *accepted: str) -> bool:
+    """Whether a Content-Type is application/json, or one of those named instead, in UTF-8."""
     media_type, _, parameters = content_type.partition(";")
-    if media_type.strip().lower() != JSON_TYPE:
+    if media_type.strip().lower() not in (accepted or (JSON_TYPE,)):
         return False
     parameters = parameters.strip().lower().replace('"', "")
     return parameters in ("", "charset=utf-8")

@@ -12,7 +12,7 @@ from services.gateway.http.hardening import VERSION
 from services.gateway.http.openapi.comments import Comments
 from services.gateway.http.openapi.schemas import Schema, Schemas
 from services.gateway.http.problems import PROBLEM_TYPE
-from services.gateway.http.transcoding import JSON_TYPE
+from services.gateway.http.transcoding import FORM_TYPE, JSON_TYPE
 
 _ABOUT = """\
 JSON over HTTPS. Names are in snake_case; times are RFC 3339 in UTC; money is a whole number of the currency's minor \
@@ -182,10 +182,14 @@ def _body(endpoint: Endpoint, schemas: Schemas) -> Schema | None:
     if not endpoint.body or (endpoint.body == "*" and not endpoint.body_fields):
         return None
     required = endpoint.body != "*" or any(field.required for field in endpoint.body_fields)
-    return {"required": required, "content": {JSON_TYPE: {"schema": schemas.body(endpoint)}}}
+    media_type = FORM_TYPE if endpoint.wire == policy_pb2.WIRE_OAUTH else JSON_TYPE
+    return {"required": required, "content": {media_type: {"schema": schemas.body(endpoint)}}}
 
 
 def _success(endpoint: Endpoint, schemas: Schemas) -> Schema:
+    if endpoint.redirects:
+        location = {"Location": {"description": "Where the browser goes on.", "schema": {"type": "string"}}}
+        return {"description": "Go on elsewhere.", "headers": location}
     content: Schema = (
         {"*/*": {}} if endpoint.raw_response else {JSON_TYPE: {"schema": schemas.answer(endpoint.response)}}
     )
