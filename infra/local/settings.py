@@ -1,8 +1,9 @@
 """Owns what can be set about the one-machine stack, and where its files and ports are."""
 
 import json
+import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from infra.local.secrets import SERVICES
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
+_PORTS = range(15_000, 32_000)
 _LONGEST_SOCKET = max(len(name) for name in SERVICES) * "x" + "-admin.sock"
 
 
@@ -146,7 +148,8 @@ def choose_ports(settings: StackConfig, place: Place, say: Callable[[str], None]
         asked = int(getattr(settings, f"{field.name}_port"))
         # A port that was replaced stays what it became, until another is asked for.
         wanted = before.get(field.name, asked) if before.get(f"{field.name}_asked", asked) == asked else asked
-        port = chosen[field.name] = _free(wanted, set(chosen.values()))
+        fits = wanted and wanted not in chosen.values() and _is_free(wanted)
+        port = chosen[field.name] = wanted if fits else free_port(but=chosen.values())
         if wanted not in (0, port):
             say(f"{field.name}: port {wanted} is taken, using {port}")
         chosen[f"{field.name}_asked"] = asked
@@ -160,15 +163,23 @@ def kept_ports(place: Place) -> Ports:
     return Ports(**{field.name: kept[field.name] for field in fields(Ports)})
 
 
-def _free(wanted: int, taken: set[int]) -> int:
-    for port in (wanted, 0):
-        if port in taken and port != 0:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+def free_port(but: Collection[int] = ()) -> int:
+    """Returns a port that nobody listens on.
+
+    It is one that the kernel gives to nobody unasked (RFC 6056 leaves those to it from 32768 on), and chosen at random,
+    so that stacks which start side by side hardly ever choose the same.
+    """
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        if port not in but and _is_free(port):
+            return port
     raise OSError(f"no free port on {HOST}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True

@@ -11,12 +11,13 @@ from typing import Any
 import aiohttp
 from gatefold.auth.v1 import session_pb2
 
+from infra.local.settings import free_port
 from libs import caller
 from libs.process import Process, ProcessConfig
 from libs.telemetry import Telemetry
 from services.gateway.__main__ import compose
 from tests.support.auth import AuthHouse
-from tests.support.gateway import Answer, free_port
+from tests.support.gateway import Answer
 
 
 @dataclass

@@ -5,7 +5,6 @@ import base64
 import hmac
 import json
 import os
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from gatefold.subscriber.v1 import (
     subscriber_pb2_grpc,
 )
 
+from infra.local.settings import free_port
 from libs import caller, errors, ids
 from libs.caller import Caller, CallerVerifier
 from libs.config import Secret
@@ -359,14 +359,6 @@ class Answer:
         assert self.headers["Content-Type"] == "application/problem+json", self.body
         reason: str = self.json["reason"]
         return reason
-
-
-def free_port() -> int:
-    """Returns a port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def caller_keys() -> dict[str, tuple[bytes, ...]]:

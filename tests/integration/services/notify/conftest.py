@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from aiosmtpd.controller import Controller
 from gatefold.auth.v1 import account_pb2, account_pb2_grpc, subscriber_session_pb2, subscriber_session_pb2_grpc
 from gatefold.subscriber.v1 import subscriber_pb2, subscriber_pb2_grpc
 
+from infra.local.settings import free_port
 from libs import errors
 from libs.caller import CallerSigner, CallerVerifier
 from libs.clock import SystemClock
@@ -149,9 +149,7 @@ class MailServer:
 @pytest.fixture
 def mail_server() -> Iterator[tuple[MailServer, int]]:
     kept = MailServer()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     controller = Controller(kept, hostname="127.0.0.1", port=port)
     controller.start()
     yield kept, port

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.settings import HOST, Place, StackConfig, choose_ports
+from infra.local.settings import HOST, Place, StackConfig, choose_ports, free_port
 
 
 @pytest.fixture
@@ -51,3 +51,10 @@ def test_directories_are_closed_to_others(tmp_path: Path) -> None:
     place.make()
     assert place.state.stat().st_mode & 0o777 == 0o711
     assert place.run.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_free_port_is_none_that_is_excepted_or_that_the_kernel_gives_away() -> None:
+    most = set(range(15_000, 32_000))
+    assert free_port(but=most - {15_007, 15_008}) in (15_007, 15_008)
+    with pytest.raises(OSError, match="no free port"):
+        free_port(but=most)
