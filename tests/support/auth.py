@@ -196,6 +196,7 @@ class AuthHouse:
         self.own_clock = clock_pb2_grpc.ClockServiceStub(channel)
         self.privacy = subject_data_pb2_grpc.SubjectDataStub(channel)
         self._numbers = itertools.count(1)
+        self._kept: dict[UUID, str] = {}
 
     def fresh(self, word: str = "reader") -> str:
         """Returns an address nobody has used."""
@@ -330,12 +331,25 @@ class AuthHouse:
 
     async def register(
         self, account: UUID, email: str, password: str = PASSWORD, name: str = "Rita", key: str | None = None
-    ) -> None:
+    ) -> str:
+        """Registers a reader; returns what the browser keeps, which the next `verify` gives back."""
         request = subscriber_session_pb2.RegisterRequest(email=email, password=password, name=name)
-        await self.call(self.page(account, key=key), self.readers.Register, request)
+        answer = await self.call(self.page(account, key=key), self.readers.Register, request)
+        assert isinstance(answer, subscriber_session_pb2.RegisterResponse)
+        self._kept[account] = answer.browser_secret
+        return answer.browser_secret
 
-    async def verify(self, account: UUID, token: str, request_id: str | None = None) -> UUID:
-        request = subscriber_session_pb2.VerifyRegistrationRequest(token=token)
+    async def verify(
+        self,
+        account: UUID,
+        token: str,
+        request_id: str | None = None,
+        *,
+        browser_secret: str | None = None,
+        password: str = "",
+    ) -> UUID:
+        kept = self._kept.get(account, "") if browser_secret is None else browser_secret
+        request = subscriber_session_pb2.VerifyRegistrationRequest(token=token, browser_secret=kept, password=password)
         who = self.page(account, request_id=request_id)
         answer = await self.call(who, self.readers.VerifyRegistration, request)
         assert isinstance(answer, subscriber_session_pb2.VerifyRegistrationResponse)

@@ -146,16 +146,13 @@ async def principal_of(conn: Connection, account: UUID, email_index: bytes) -> U
 async def count_mail(
     conn: Connection, account: UUID, email_index: bytes, purpose: str, now: datetime
 ) -> tuple[UUID, int] | None:
-    """Counts one more mail of an address's newest open challenge; None when there is none, or passwords differ."""
+    """Counts one more mail of an address's newest open challenge; None when there is none."""
     row = await conn.fetchrow(
         """
-        WITH waiting AS (
-            SELECT id, password_hash FROM challenge
-            WHERE account_id = $1 AND email_index = $2 AND purpose = $3 AND spent_at IS NULL AND expires_at > $4
-        )
         UPDATE challenge SET mails = mails + 1
-        WHERE account_id = $1 AND id = (SELECT id FROM waiting ORDER BY id DESC LIMIT 1)
-            AND (SELECT count(DISTINCT password_hash) FROM waiting) = 1
+        WHERE account_id = $1 AND id =
+            (SELECT id FROM challenge WHERE account_id = $1 AND email_index = $2 AND purpose = $3
+                AND spent_at IS NULL AND expires_at > $4 ORDER BY id DESC LIMIT 1)
         RETURNING id, mails
         """,
         account,

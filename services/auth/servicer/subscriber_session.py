@@ -19,14 +19,14 @@ class SubscriberSessionServicer(subscriber_session_pb2_grpc.SubscriberSessionSer
         self, request: subscriber_session_pb2.RegisterRequest, context: object
     ) -> subscriber_session_pb2.RegisterResponse:
         """Registers a reader."""
-        await self._registration.register(request.email, request.password, request.name)
-        return subscriber_session_pb2.RegisterResponse()
+        kept = await self._registration.register(request.email, request.password, request.name)
+        return subscriber_session_pb2.RegisterResponse(browser_secret=kept)
 
     async def VerifyRegistration(
         self, request: subscriber_session_pb2.VerifyRegistrationRequest, context: object
     ) -> subscriber_session_pb2.VerifyRegistrationResponse:
         """Proves the mailbox."""
-        subject = await self._registration.verify(request.token)
+        subject = await self._registration.verify(request.token, request.browser_secret, request.password)
         return subscriber_session_pb2.VerifyRegistrationResponse(subject_id=ids.encode("subj", subject))
 
     async def SignIn(self, request: subscriber_session_pb2.SignInRequest, context: object) -> session_pb2.Tokens:

@@ -176,8 +176,8 @@ class Challenges:
     async def send_again(self, account: UUID, email: str, *, live: bool) -> None:
         """Has the mail of a registration sent once more, with the same token; the steps are the same when none waits.
 
-        Where several wait, each with another password, nothing says which one the owner of the mailbox made: then none
-        is sent, and registering anew is the way.
+        Where several wait, each with another password, it is the newest one's: whoever opens it in another browser
+        than registered there chooses the password.
         """
         index = await self._vault.blind_index(account, "email", addresses.checked(email))
         async with self._db.tenant(account, "send_again") as conn:

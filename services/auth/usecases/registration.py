@@ -1,5 +1,6 @@
 """Owns readers' registration and sign-in."""
 
+import hmac
 from uuid import UUID
 
 from gatefold.auth.v1 import event_pb2, subscriber_session_pb2
@@ -13,8 +14,9 @@ from services.auth.clients.peers import Subjects
 from services.auth.domain import account as account_rules
 from services.auth.domain import challenge as rules
 from services.auth.domain import session
+from services.auth.domain.challenge import Challenge
 from services.auth.domain.credential import Credential
-from services.auth.domain.password import LONGEST
+from services.auth.domain.password import LONGEST, StoredPassword
 from services.auth.domain.sign_in import PASSWORD, Door
 from services.auth.repository import CREDENTIAL_TABLE, accounts, credentials, sessions
 from services.auth.usecases import addresses
@@ -58,16 +60,17 @@ class Registration:
         self._sign_in = sign_in
         self._subjects = subjects
         self._request_key = secrets.request
+        self._challenge_key = secrets.challenge
         self._clock = clock
         self._make = make
         self._facts = facts
         self._attempts = attempts
 
-    async def register(self, email: str, password: str, name: str) -> None:
+    async def register(self, email: str, password: str, name: str) -> str:
         """Has a mail sent to the address: to a new reader with a token, to a known one saying that they are known.
 
         Both ways take the same steps and the same hash work, so that the answer tells nothing (ASVS 6.3.8). The
-        password waits in the challenge until the mailbox is proven.
+        password waits in the challenge until the mailbox is proven. Returns what the browser is to keep until then.
         """
         who = caller.current()
         account = who.require_account()
@@ -94,16 +97,20 @@ class Registration:
             name=blinded(self._request_key, called),
         )
         async with self._db.tenant(account, "register") as conn:
-            claim = await idempotency.claim(conn, who, _REGISTER, request, clock=self._clock)
+            claim = await idempotency.claim(conn, who, _REGISTER, request, clock=self._clock, reference=prepared.id)
             if claim.replay is None:
                 await self._challenges.store(conn, account, prepared, live=who.live)
                 await idempotency.record(conn, who, _REGISTER, subscriber_session_pb2.RegisterResponse())
+        first = claim.reference if claim.replay is not None else None
+        return rules.registration_secret(first or prepared.id, self._challenge_key)
 
-    async def verify(self, token: str) -> UUID:
+    async def verify(self, token: str, browser_secret: str, password: str) -> UUID:
         """Makes the credential of a reader who has shown the token from the mail; returns the subject.
 
-        First the subscriber service is asked whom the address belongs to, which may be repeated, then everything is
-        written at once: killed in between, the token still works. Raises as `Challenges.by_token`.
+        Whoever registered need not be who reads the mail: the password that waits counts only together with what the
+        registering browser keeps, and `password` takes its place. First the subscriber service is asked whom the address belongs to, which may be repeated, then everything is
+        written at once: killed in between, the token still works. Raises as `Challenges.by_token` and
+        `PasswordPolicy.check`, and `invalid("password_required")`, which leave the token as it is.
         """
         who = caller.current()
         account = who.require_account()
@@ -112,13 +119,12 @@ class Registration:
             raise errors.not_found("token_invalid", "This link is not valid.")
         if found.spent_at is not None:
             return found.subject
-        if found.password is None:
-            raise errors.internal("challenge_without_password", "Something failed on our side.")
         email, name = await self._challenges.opened(account, found)
+        chosen = await self._chosen(account, found, browser_secret, password, (email, name))
         subject = await self._subjects.ensure(email, name, found.subject)
         await self._vault.create_subjects(account, [subject])
         cipher = await self._vault.cipher(account, subject)
-        credential = Credential(self._make.new(), subject, found.password, 1)
+        credential = Credential(self._make.new(), subject, chosen, 1)
         sealed = cipher.seal(CREDENTIAL_TABLE, _EMAIL_FIELD, credential.id, email.encode())
         data = event_pb2.SubscriberRegistered(subject_id=ids.encode("subj", subject))
         now = self._clock.wall()
@@ -146,6 +152,22 @@ class Registration:
                 raise errors.precondition("email_taken", "Somebody else registered this address.") from error
             raise
         return subject
+
+    async def _chosen(
+        self, account: UUID, found: Challenge, browser_secret: str, password: str, contact: tuple[str, str]
+    ) -> StoredPassword:
+        """Returns the password that a proven mailbox gets."""
+        if password:
+            async with self._db.transaction("find_account", read_only=True) as conn:
+                publisher = await accounts.find(conn, account)
+            await self._policy.check(password, words_of(publisher, *contact))
+            return await self._hasher.hash(password)
+        kept = rules.registration_secret(found.id, self._challenge_key)
+        if not hmac.compare_digest(kept.encode(), browser_secret.encode()):
+            raise errors.invalid("password_required", "Choose the password to sign in with.", field="password")
+        if found.password is None:
+            raise errors.internal("challenge_without_password", "Something failed on our side.")
+        return found.password
 
     async def sign_in(self, email: str, password: str, device_token: str) -> Pair | Waiting:
         """Signs a reader in; `unauthenticated("credentials_invalid")` alike for wrong, unknown, unverified.
