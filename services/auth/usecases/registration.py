@@ -108,9 +108,10 @@ class Registration:
         """Makes the credential of a reader who has shown the token from the mail; returns the subject.
 
         Whoever registered need not be who reads the mail: the password that waits counts only together with what the
-        registering browser keeps, and `password` takes its place. First the subscriber service is asked whom the address belongs to, which may be repeated, then everything is
-        written at once: killed in between, the token still works. Raises as `Challenges.by_token` and
-        `PasswordPolicy.check`, and `invalid("password_required")`, which leave the token as it is.
+        registering browser keeps, and `password` takes its place. First the subscriber service is asked whom the
+        address belongs to, which may be repeated, then everything is written at once: killed in between, the token
+        still works. Raises as `Challenges.by_token` and `PasswordPolicy.check`, and `invalid("password_required")`,
+        which leave the token as it is.
         """
         who = caller.current()
         account = who.require_account()
