@@ -27,6 +27,8 @@ class StoredPassword:
     """What the scheme needs to be repeated; of bcrypt the cost."""
     pepper_id: str
     hash: str
+    version: int = 0
+    """Counts the passwords that its owner has had; hashing one anew makes no other. 0 for one that waits."""
 
     @property
     def cost(self) -> int:

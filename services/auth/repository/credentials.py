@@ -32,9 +32,10 @@ async def put(
         ON CONFLICT ON CONSTRAINT credential_subject DO UPDATE SET id = excluded.id, email_index = excluded.email_index,
             email_sealed = excluded.email_sealed, password_scheme = excluded.password_scheme,
             password_params = excluded.password_params, password_pepper_id = excluded.password_pepper_id,
-            password_hash = excluded.password_hash, password_must_change = false, verified_at = excluded.verified_at
+            password_hash = excluded.password_hash, password_version = credential.password_version + 1,
+            password_must_change = false, verified_at = excluded.verified_at
         RETURNING id, subject_id, password_scheme, password_params, password_pepper_id, password_hash, sequence,
-            password_must_change
+            password_must_change, password_version
         """,
         account,
         credential.id,
@@ -55,7 +56,7 @@ async def find_by_email(conn: Connection, account: UUID, email_index: bytes) -> 
     row = await conn.fetchrow(
         """
         SELECT id, subject_id, password_scheme, password_params, password_pepper_id, password_hash, sequence,
-            password_must_change
+            password_must_change, password_version
         FROM credential WHERE account_id = $1 AND email_index = $2
         """,
         account,
@@ -89,18 +90,28 @@ async def exists(conn: Connection, account: UUID, subject: UUID) -> bool:
     )
 
 
-async def replace_password(
-    conn: Connection, account: UUID, credential: UUID, old: StoredPassword, new: StoredPassword
-) -> None:
-    """Stores the same password hashed anew, unless it was changed in the meantime."""
+async def hold_password(conn: Connection, account: UUID, subject: UUID, version: int) -> bool:
+    """Keeps a password from changing until the transaction ends; answers False when it was changed already."""
+    row = await conn.fetchrow(
+        """
+        SELECT id FROM credential WHERE account_id = $1 AND subject_id = $2 AND password_version = $3 FOR NO KEY UPDATE
+        """,
+        account,
+        subject,
+        version,
+    )
+    return row is not None
+
+
+async def replace_password(conn: Connection, account: UUID, credential: UUID, new: StoredPassword) -> None:
+    """Stores the same password hashed anew, in a transaction that holds it."""
     await conn.execute(
         """
-        UPDATE credential SET password_scheme = $4, password_params = $5, password_pepper_id = $6, password_hash = $7
-        WHERE account_id = $1 AND id = $2 AND password_hash = $3
+        UPDATE credential SET password_scheme = $3, password_params = $4, password_pepper_id = $5, password_hash = $6
+        WHERE account_id = $1 AND id = $2
         """,
         account,
         credential,
-        old.hash,
         new.scheme,
         new.params,
         new.pepper_id,
@@ -122,7 +133,7 @@ async def change_password(
     row = await conn.fetchrow(
         """
         UPDATE credential SET password_scheme = $4, password_params = $5, password_pepper_id = $6, password_hash = $7,
-            password_must_change = false
+            password_version = password_version + 1, password_must_change = false
         WHERE account_id = $1 AND subject_id = $2 AND password_hash = $3 RETURNING id
         """,
         account,
@@ -143,7 +154,7 @@ async def set_password(
     row = await conn.fetchrow(
         """
         UPDATE credential SET password_scheme = $4, password_params = $5, password_pepper_id = $6, password_hash = $7,
-            password_must_change = false
+            password_version = password_version + 1, password_must_change = false
         WHERE account_id = $1 AND subject_id = $2 AND email_index = $3 RETURNING id
         """,
         account,
@@ -162,7 +173,7 @@ async def find(conn: Connection, account: UUID, subject: UUID) -> Credential | N
     row = await conn.fetchrow(
         """
         SELECT id, subject_id, password_scheme, password_params, password_pepper_id, password_hash, sequence,
-            password_must_change
+            password_must_change, password_version
         FROM credential WHERE account_id = $1 AND subject_id = $2
         """,
         account,

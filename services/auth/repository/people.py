@@ -35,7 +35,7 @@ async def find_by_email(conn: Connection, email_index: bytes) -> Person | None:
     row = await conn.fetchrow(
         """
         SELECT id, email_sealed, name_sealed, password_scheme, password_params, password_pepper_id, password_hash,
-            operator, password_must_change
+            operator, password_must_change, password_version
         FROM person WHERE email_index = $1
         """,
         email_index,
@@ -54,7 +54,7 @@ async def find_many(conn: Connection, persons: list[UUID]) -> list[Person]:
     rows = await conn.fetch(
         """
         SELECT id, email_sealed, name_sealed, password_scheme, password_params, password_pepper_id, password_hash,
-            operator, password_must_change
+            operator, password_must_change, password_version
         FROM person WHERE id = ANY($1::uuid[])
         """,
         persons,
@@ -72,15 +72,22 @@ async def is_operator(conn: Connection, person: UUID) -> bool:
     return bool(await conn.fetchval("SELECT operator FROM person WHERE id = $1", person))
 
 
-async def replace_password(conn: Connection, person: UUID, old: StoredPassword, new: StoredPassword) -> None:
-    """Stores the same password hashed anew, unless it was changed in the meantime."""
+async def hold_password(conn: Connection, person: UUID, version: int) -> bool:
+    """Keeps a password from changing until the transaction ends; answers False when it was changed already."""
+    row = await conn.fetchrow(
+        "SELECT id FROM person WHERE id = $1 AND password_version = $2 FOR NO KEY UPDATE", person, version
+    )
+    return row is not None
+
+
+async def replace_password(conn: Connection, person: UUID, new: StoredPassword) -> None:
+    """Stores the same password hashed anew, in a transaction that holds it."""
     await conn.execute(
         """
-        UPDATE person SET password_scheme = $3, password_params = $4, password_pepper_id = $5, password_hash = $6
-        WHERE id = $1 AND password_hash = $2
+        UPDATE person SET password_scheme = $2, password_params = $3, password_pepper_id = $4, password_hash = $5
+        WHERE id = $1
         """,
         person,
-        old.hash,
         new.scheme,
         new.params,
         new.pepper_id,
@@ -98,7 +105,7 @@ async def change_password(conn: Connection, person: UUID, old: StoredPassword, n
     row = await conn.fetchrow(
         """
         UPDATE person SET password_scheme = $3, password_params = $4, password_pepper_id = $5, password_hash = $6,
-            password_must_change = false
+            password_version = password_version + 1, password_must_change = false
         WHERE id = $1 AND password_hash = $2 RETURNING id
         """,
         person,
@@ -116,7 +123,7 @@ async def set_password(conn: Connection, person: UUID, email_index: bytes, passw
     row = await conn.fetchrow(
         """
         UPDATE person SET password_scheme = $3, password_params = $4, password_pepper_id = $5, password_hash = $6,
-            password_must_change = false
+            password_version = password_version + 1, password_must_change = false
         WHERE id = $1 AND email_index = $2 RETURNING id
         """,
         person,
@@ -326,5 +333,9 @@ def _membership(row: Any) -> Membership:
 def stored_password(row: Any) -> StoredPassword:
     """Reads a row's password columns."""
     return StoredPassword(
-        row["password_scheme"], row["password_params"], row["password_pepper_id"], row["password_hash"]
+        row["password_scheme"],
+        row["password_params"],
+        row["password_pepper_id"],
+        row["password_hash"],
+        row.get("password_version", 0),
     )

@@ -12,8 +12,8 @@ from services.auth.usecases import doors
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher
-from services.auth.usecases.registration import refuse_endless
-from services.auth.usecases.sessions import Pair, end_all
+from services.auth.usecases.registration import credentials_invalid, refuse_endless
+from services.auth.usecases.sessions import Pair, end_all, end_waiting
 from services.auth.usecases.sign_in import LookUp, SignIn, Waiting
 
 
@@ -51,7 +51,10 @@ class OwnPassword:
         fresh, notice = await self._prepare(door, new)
         async with self._db.tenant(door.owner, "change_password") as conn:
             await self._replace(conn, door, held, fresh, notice)
-            if not keep_sessions:
+            if keep_sessions:
+                # Whatever waits has begun with the old password.
+                await end_waiting(conn, door)
+            else:
                 await end_all(conn, door, self._clock.wall(), session.PASSWORD_CHANGED, but=who.session)
 
     async def complete(self, token: str, new: str) -> Pair | Waiting:
@@ -79,6 +82,18 @@ class OwnPassword:
         held = await self._held(door)
         verdict = await self._hasher.verify(password, held)
         return held if verdict.matches else None
+
+    async def hold(self, conn: Connection, door: Door, proven: StoredPassword) -> None:
+        """Keeps a password that was proven from changing until the transaction ends.
+
+        Raises `unauthenticated("credentials_invalid")` when it was changed in the meantime.
+        """
+        if door.kind == session.SUBSCRIBER:
+            held = await credentials.hold_password(conn, door.account, door.principal, proven.version)
+        else:
+            held = await people.hold_password(conn, door.principal, proven.version)
+        if not held:
+            raise credentials_invalid()
 
     async def _prepare(self, door: Door, new: str) -> tuple[StoredPassword, Challenge]:
         email, name = await self._challenges.contact(door)

@@ -196,8 +196,11 @@ class Registration:
         breached = known.must_change or await self._policy.breached(password)
 
         async def write(conn: Connection) -> None:
+            # A reset may have come between: then it was not the reader's password any more.
+            if not await credentials.hold_password(conn, account, known.subject, known.password.version):
+                raise credentials_invalid()
             if fresh is not None:
-                await credentials.replace_password(conn, account, known.id, known.password, fresh)
+                await credentials.replace_password(conn, account, known.id, fresh)
             if breached and not known.must_change:
                 await credentials.demand_change(conn, account, known.id)
 

@@ -254,9 +254,17 @@ async def end_all(conn: Connection, door: Door, at: datetime, reason: str, *, bu
     ended = 0
     for account in await places_of(conn, door):
         async with as_tenant(conn, account):
-            ended += await sessions.revoke_all_of(conn, account, door.principal, at, reason, but=but)
+            # What waits goes first: one just being finished is waited for, and its session ends with the others.
             await sign_ins.remove_of(conn, account, door.principal)
+            ended += await sessions.revoke_all_of(conn, account, door.principal, at, reason, but=but)
     return ended
+
+
+async def end_waiting(conn: Connection, door: Door) -> None:
+    """Ends the sign-ins of whoever goes in that wait for more, wherever; in a transaction of whatever account."""
+    for account in await places_of(conn, door):
+        async with as_tenant(conn, account):
+            await sign_ins.remove_of(conn, account, door.principal)
 
 
 async def staff_role(db: Database, account: Account, person: UUID) -> str | None:

@@ -77,11 +77,13 @@ class SignIn:
         )
         return await self._wait(pending, write)
 
-    async def prove_anew(self, door: Door, held: UUID, methods: tuple[str, ...], write: Write) -> Pair | Waiting:
+    async def prove_anew(
+        self, door: Door, held: UUID, methods: tuple[str, ...], *, wait: Write, write: Write
+    ) -> Pair | Waiting:
         """Begins to prove a session anew (step-up, RFC 9470), with the password or without.
 
-        Where a second factor is set up it is waited for; otherwise the password is enough, `write` commits with it, and
-        `invalid("password_required")` is raised without it.
+        Where a second factor is set up it is waited for, and `wait` commits with that; otherwise the password is
+        enough, `write` commits with it, and `invalid("password_required")` is raised without it.
         """
         standing = await self._standing(door)
         if standing.factors:
@@ -94,7 +96,7 @@ class SignIn:
                 expires_at=self._clock.wall() + sign_in.LIFETIME,
                 session=held,
             )
-            return await self._wait(pending)
+            return await self._wait(pending, wait)
         if not methods:
             raise errors.invalid("password_required", "Give the password.", field="password")
         return await self._renew(door, held, session.AAL1, write)

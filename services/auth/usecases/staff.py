@@ -13,6 +13,7 @@ from services.auth.domain import account as account_rules
 from services.auth.domain import roles, session
 from services.auth.domain.account import Account
 from services.auth.domain.challenge import hash_of
+from services.auth.domain.password import StoredPassword
 from services.auth.domain.sign_in import PASSWORD, Door
 from services.auth.domain.team import Person
 from services.auth.repository import PERSON_TABLE, accounts, bootstrap, people
@@ -20,7 +21,7 @@ from services.auth.usecases import addresses
 from services.auth.usecases.attempts import Attempts, Target
 from services.auth.usecases.challenges import repeats, token_spent
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
-from services.auth.usecases.passwords import PasswordHasher
+from services.auth.usecases.passwords import PasswordHasher, Verdict
 from services.auth.usecases.registration import credentials_invalid, refuse_endless
 from services.auth.usecases.sessions import Pair, staff_role
 from services.auth.usecases.sign_in import SignIn, Waiting
@@ -52,21 +53,19 @@ class People:
 
     async def prove(self, password: str, known: Person | None) -> Person:
         """Returns the person whose password it is; else raises `unauthenticated("credentials_invalid")`."""
-        person = await self.proven(password, known)
-        if person is None:
+        proof = await self.proven(password, known)
+        if proof is None:
             raise credentials_invalid()
-        return person
+        return proof[0]
 
-    async def proven(self, password: str, known: Person | None) -> Person | None:
+    async def proven(self, password: str, known: Person | None) -> tuple[Person, Verdict] | None:
         """Returns the person whose password it is; None for a wrong one, or for nobody, at equal work."""
         verdict = await self._hasher.verify(password, known.password if known else None)
-        if known is None or not verdict.matches:
-            return None
-        fresh = await self._hasher.rehash(password) if verdict.stale else None
-        if fresh is not None:
-            async with self._db.transaction("rehash_person") as conn:
-                await people.replace_password(conn, known.id, known.password, fresh)
-        return known
+        return (known, verdict) if known is not None and verdict.matches else None
+
+    async def renewed(self, password: str, verdict: Verdict) -> StoredPassword | None:
+        """Returns the password hashed anew where that is due; None where it is not, or when too many wait."""
+        return await self._hasher.rehash(password) if verdict.stale else None
 
     async def prepare(self, email: str, name: str, password: str, *, operator: bool) -> Person:
         """Returns a new person, sealed; nothing is stored but the key."""
@@ -168,12 +167,19 @@ class Staff:
         index = await self._people.index(address)
         known = await self._people.find(index)
         target = Target(PLATFORM, index, known.id if known else None, device_token, "/v1/staff/sessions")
-        person = await self._attempts.guarded(target, lambda: self._people.proven(password, known))
-        if person is None:
+        proof = await self._attempts.guarded(target, lambda: self._people.proven(password, known))
+        if proof is None:
             raise credentials_invalid()
+        person, verdict = proof
+        fresh = await self._people.renewed(password, verdict)
         breached = person.must_change or await self._policy.breached(password)
 
         async def write(conn: Connection) -> None:
+            # A reset may have come between: then it was not the person's password any more.
+            if not await people.hold_password(conn, person.id, person.password.version):
+                raise credentials_invalid()
+            if fresh is not None:
+                await people.replace_password(conn, person.id, fresh)
             if breached and not person.must_change:
                 await people.demand_change(conn, person.id)
 

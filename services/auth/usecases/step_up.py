@@ -2,6 +2,7 @@
 
 from libs import caller
 from libs.postgres import Connection
+from services.auth.domain.password import StoredPassword
 from services.auth.domain.sign_in import PASSWORD
 from services.auth.usecases import doors
 from services.auth.usecases.factor_attempts import FactorAttempts
@@ -33,17 +34,23 @@ class StepUp:
         door, held = doors.own(), caller.current().session
         if held is None:
             raise sign_in_expired()
-        proven: tuple[str, ...] = ()
+        stored: StoredPassword | None = None
         if password:
             await self._attempts.claim(door)
-            if await self._passwords.proven(door, password) is None:
+            stored = await self._passwords.proven(door, password)
+            if stored is None:
                 raise credentials_invalid()
-            proven = (PASSWORD,)
+
+        async def still(conn: Connection) -> None:
+            if stored is not None:
+                await self._passwords.hold(conn, door, stored)
 
         async def succeeded(conn: Connection) -> None:
+            await still(conn)
             await self._attempts.succeeded(conn, door)
 
-        answer = await self._sign_in.prove_anew(door, held, proven, succeeded)
+        proven = (PASSWORD,) if stored else ()
+        answer = await self._sign_in.prove_anew(door, held, proven, wait=still, write=succeeded)
         if isinstance(answer, Waiting) and method:
             return await self._second_factors.prove(answer.pending, method, proof)
         return answer
