@@ -20,8 +20,8 @@ def admit(policy: Policy, issuer: str, caller: Caller, *, closed: bool) -> None:
     """Returns when this caller, vouched for by the service `issuer`, may call the method.
 
     Raises `forbidden` with reason `peer_not_allowed`, `caller_kind_not_allowed`, `plane_not_allowed`,
-    `enrolment_required` or `scope_missing`; `unauthenticated("account_required")`; `unavailable("closed_mode")` for
-    writes while `closed`.
+    `federated_session`, `enrolment_required` or `scope_missing`; `unauthenticated("account_required")`;
+    `unavailable("closed_mode")` for writes while `closed`.
     The edge checks plane, kind and scope before; here they are checked again, because services trust nothing.
     """
     _admit_peer(policy, issuer, caller)
@@ -30,6 +30,10 @@ def admit(policy: Policy, issuer: str, caller: Caller, *, closed: bool) -> None:
     if policy.personal:
         if caller.kind not in _PEOPLE or caller.session is None:
             raise errors.forbidden("plane_not_allowed", "Only people who are signed in may do this, for themselves.")
+        if caller.federated and caller.kind is CallerKind.STAFF and not policy.message.federated:
+            raise errors.forbidden(
+                "federated_session", "This is your own, not the account's: sign in with your own password for it."
+            )
     elif caller.acr == ENROL_ONLY:
         raise errors.forbidden("enrolment_required", "Add a second factor first; this session is for nothing else.")
     elif policy.tenant:

@@ -57,6 +57,8 @@ class Caller:
     session: UUID | None = None
     acr: str | None = None
     auth_time: datetime | None = None
+    federated: bool = False
+    """Another provider said who this is: the account's own, where it is staff."""
     on_behalf_of: str | None = None
     """The actor whose request a service is working on."""
     request_id: str = ""
@@ -287,6 +289,8 @@ def _claims(caller: Caller) -> dict[str, Any]:
     for name in _TEXTS:
         if (value := getattr(caller, name)) is not None:
             claims[name] = value
+    if caller.federated:
+        claims["federated"] = True
     if caller.scopes:
         claims["scopes"] = sorted(caller.scopes)
     if caller.auth_time is not None:
@@ -303,6 +307,7 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
         kind=CallerKind(claims["kind"]),
         actor=claims["actor"],
         live=claims["live"],
+        federated=claims.get("federated", False),
         scopes=frozenset(claims.get("scopes", ())),
         **values,
     )

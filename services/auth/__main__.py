@@ -10,6 +10,8 @@ from gatefold.auth.v1.account_pb2_grpc import add_AccountServiceServicer_to_serv
 from gatefold.auth.v1.api_key_pb2_grpc import add_ApiKeyServiceServicer_to_server
 from gatefold.auth.v1.device_pb2_grpc import add_DeviceServiceServicer_to_server
 from gatefold.auth.v1.factor_pb2_grpc import add_FactorServiceServicer_to_server
+from gatefold.auth.v1.federated_session_pb2_grpc import add_FederatedSessionServiceServicer_to_server
+from gatefold.auth.v1.identity_provider_pb2_grpc import add_IdentityProviderServiceServicer_to_server
 from gatefold.auth.v1.password_pb2_grpc import add_PasswordServiceServicer_to_server
 from gatefold.auth.v1.recovery_pb2_grpc import add_RecoveryServiceServicer_to_server
 from gatefold.auth.v1.session_pb2_grpc import add_SessionServiceServicer_to_server
@@ -32,10 +34,13 @@ from services.auth.clients.activity_stream import ActivityStream
 from services.auth.clients.attempt_store import AttemptStore
 from services.auth.clients.breach_corpus import BreachCorpus
 from services.auth.clients.breach_range import RangeSource, SourceAwayError
+from services.auth.clients.openid import OpenIdProviders
 from services.auth.clients.peers import PeerClock, Subjects
+from services.auth.clients.provider_http import ProviderHttp
 from services.auth.clients.session_feed import SessionFeed
 from services.auth.config import BootstrapConfig, BreachConfig, Config, RotationConfig, SyncConfig
 from services.auth.domain import session
+from services.auth.domain.account import PROVIDER_ONLY, SecurityPolicy
 from services.auth.domain.attempts import Rule
 from services.auth.domain.sign_in import EMAIL_CODE, RECOVERY_CODE, TOTP, Door, Standing
 from services.auth.repository import (
@@ -43,6 +48,7 @@ from services.auth.repository import (
     CREDENTIAL_TABLE,
     FACTOR_ATTEMPT_TABLE,
     FACTOR_TABLE,
+    IDENTITY_TABLE,
     RECOVERY_CODE_TABLE,
     SESSION_TABLE,
 )
@@ -60,6 +66,10 @@ from services.auth.usecases.factor_access import FactorAccess
 from services.auth.usecases.factor_attempts import FactorAttempts
 from services.auth.usecases.factors import Factors
 from services.auth.usecases.facts import Facts
+from services.auth.usecases.federated_sign_ins import FederatedSignIns
+from services.auth.usecases.federation import Federation
+from services.auth.usecases.identities import Identities
+from services.auth.usecases.identity_providers import IdentityProviders
 from services.auth.usecases.magic_links import MagicLinks
 from services.auth.usecases.members import Members
 from services.auth.usecases.own_password import OwnPassword
@@ -90,6 +100,7 @@ PERSONAL_TABLES = (
     SubjectTable("factor", number=FACTOR_TABLE),
     SubjectTable("recovery_code", number=RECOVERY_CODE_TABLE),
     SubjectTable("factor_attempt", number=FACTOR_ATTEMPT_TABLE),
+    SubjectTable("identity", number=IDENTITY_TABLE),
     SubjectTable("credential", number=CREDENTIAL_TABLE),
 )
 
@@ -116,8 +127,12 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
 
     async def standing(door: Door) -> Standing:
         staff = door.kind == session.STAFF
-        required = staff and (await policies.of(door.account)).require_staff_factor
-        return Standing(factors=await set_up(methods, door), factor_required=required)
+        asked = await policies.of(door.account) if staff else SecurityPolicy()
+        return Standing(
+            factors=await set_up(methods, door),
+            factor_required=staff and asked.require_staff_factor,
+            provider_required=staff and asked.staff_sign_in == PROVIDER_ONLY,
+        )
 
     guard = _guard(settings, service, secrets)
     sign_in = SignIn(db, sessions, standing, guard.device_for, secrets, clock, make)
@@ -162,6 +177,17 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         unlocks,
     )
     service.add(add_RecoveryServiceServicer_to_server, recovery)
+    http = ProviderHttp(seconds=settings.federation.federation_seconds, private=settings.federation.federation_private)
+    process.on_drain(http.close)
+    others = OpenIdProviders(http, clock)
+    federation = Federation(db, vault, sign_in, challenges, access, subjects, persons, clock, make, facts)
+    providers = IdentityProviders(db, vault, others, federation, clock, make)
+    service.add(add_IdentityProviderServiceServicer_to_server, servicer.IdentityProviderServicer(providers))
+    away = FederatedSignIns(
+        db, providers, others, federation, access, secrets, clock, make, os.urandom, settings.issuer
+    )
+    identities = Identities(db, challenges, access, standing, methods, clock)
+    service.add(add_FederatedSessionServiceServicer_to_server, servicer.FederatedSessionServicer(away, identities))
     service.background("housekeeping", worker.Housekeeping(keys, Expiry(service.jobs, clock)).run)
     service.holds_personal_data(PERSONAL_TABLES)
     await service.serve()

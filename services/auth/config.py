@@ -146,6 +146,22 @@ class AttemptConfig:
 
 
 @dataclass(frozen=True)
+class FederationConfig:
+    """How providers of others are asked.
+
+    `federation_private` lets them be on this machine, by http, or in a private network, and stand in for the well-known
+    ones: for a stack on one machine alone, since publishers choose whom they name.
+    """
+
+    federation_seconds: float = 5.0
+    federation_private: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.federation_seconds <= 30:
+            raise ValueError("federation_seconds must be between 0 and 30")
+
+
+@dataclass(frozen=True)
 class Config:
     """What auth reads from its environment. `issuer` names it in tokens; `public_url` leads staff to the dashboard."""
 
@@ -154,5 +170,6 @@ class Config:
     passwords: PasswordConfig
     breaches: BreachConfig
     attempts: AttemptConfig
+    federation: FederationConfig
     issuer: str
     public_url: str

@@ -24,6 +24,8 @@ from gatefold.auth.v1 import (
     api_key_pb2_grpc,
     device_pb2_grpc,
     factor_pb2_grpc,
+    federated_session_pb2_grpc,
+    identity_provider_pb2_grpc,
     password_pb2_grpc,
     recovery_pb2,
     recovery_pb2_grpc,
@@ -191,6 +193,8 @@ class AuthHouse:
         self.recovery = recovery_pb2_grpc.RecoveryServiceStub(channel)
         self.devices = device_pb2_grpc.DeviceServiceStub(channel)
         self.passwords = password_pb2_grpc.PasswordServiceStub(channel)
+        self.federated = federated_session_pb2_grpc.FederatedSessionServiceStub(channel)
+        self.identity_providers = identity_provider_pb2_grpc.IdentityProviderServiceStub(channel)
         self.factors = factor_pb2_grpc.FactorServiceStub(channel)
         self.team = team_pb2_grpc.TeamServiceStub(channel)
         self.own_clock = clock_pb2_grpc.ClockServiceStub(channel)
@@ -265,6 +269,7 @@ class AuthHouse:
             session=ids.decode("ses", str(claims["sid"])),
             acr=str(claims["acr"]),
             auth_time=datetime.fromtimestamp(float(str(claims["auth_time"])), UTC),
+            federated=bool(claims.get("federated", False)),
             request_id=self.request_id(),
         )
 
@@ -396,6 +401,7 @@ class AuthHouse:
             session=ids.decode("ses", str(claims["sid"])),
             acr=str(claims["acr"]),
             auth_time=datetime.fromtimestamp(float(str(claims["auth_time"])), UTC),
+            federated=bool(claims.get("federated", False)),
             request_id=self.request_id(),
         )
 

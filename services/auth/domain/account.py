@@ -9,6 +9,9 @@ from uuid import UUID
 
 from libs import errors
 
+ANY = "any"
+PROVIDER_ONLY = "provider_only"
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -36,6 +39,8 @@ class SecurityPolicy:
 
     require_staff_factor: bool = False
     revoke_leaked_keys: bool = True
+    staff_sign_in: str = ANY
+    """`any` way, or `provider_only`."""
 
 
 def open_account(

@@ -29,6 +29,8 @@ RECOVERY_CODE_USED = "recovery_code_used"
 EMAIL_CHANGED = "email_changed"
 SESSION_ENDED = "session_ended"
 SIGN_IN_LOCKED = "sign_in_locked"
+IDENTITY_ADDED = "identity_added"
+IDENTITY_REMOVED = "identity_removed"
 
 LIFETIMES = {
     VERIFY_REGISTRATION: timedelta(hours=24),
@@ -48,6 +50,8 @@ LIFETIMES = {
     EMAIL_CHANGED: timedelta(hours=72),
     SESSION_ENDED: timedelta(hours=72),
     SIGN_IN_LOCKED: timedelta(hours=72),
+    IDENTITY_ADDED: timedelta(hours=72),
+    IDENTITY_REMOVED: timedelta(hours=72),
 }
 
 IN_QUERY = frozenset({VERIFY_REGISTRATION, INVITE_MEMBER})

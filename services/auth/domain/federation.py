@@ -1,6 +1,7 @@
 """Owns what a provider's statements are believed for: who somebody is, and what an address of theirs opens."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 READERS = "readers"
@@ -38,4 +39,48 @@ class Statement:
     """The provider's own identifier: the only thing that an identity is known by."""
     email: str = ""
     email_verified: bool = False
+    own_mailbox: bool = True
+    """The provider is whom to believe about the address; otherwise somebody else gives it out, and may take it back."""
     name: str = ""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who somebody is at a provider."""
+
+    id: UUID
+    audience: str
+    provider: UUID
+    provider_name: str
+    issuer: str
+    principal: UUID
+    """The reader, or the person who is a member."""
+    created_at: datetime
+    last_used_at: datetime
+
+
+@dataclass(frozen=True)
+class Away:
+    """A browser that was sent to a provider and is to come back."""
+
+    id: UUID
+    provider: UUID
+    place: UUID
+    """Account in which the session is to begin."""
+    live: bool
+    redirect_uri: str
+    browser_hash: bytes
+    expires_at: datetime
+    principal: UUID | None = None
+    """Who asked for another identity; None for a sign-in."""
+    session: UUID | None = None
+
+
+def trusted_mailbox(source: Source, statement: Statement) -> bool:
+    """Tells whether the account believes the provider that whoever it speaks of owns the address."""
+    return source.trust_verified_email and statement.email_verified and statement.own_mailbox
+
+
+def in_domains(source: Source, email: str) -> bool:
+    """Tells whether an address is of a domain that the provider signs in."""
+    return not source.email_domains or email.rpartition("@")[2].lower() in source.email_domains

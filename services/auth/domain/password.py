@@ -36,6 +36,10 @@ class StoredPassword:
         return int(self.params)
 
 
+NO_PASSWORD = StoredPassword("none", "0", "", "")
+"""Of somebody who comes in another way: no password is right, at the work of any wrong one, until a mail sets one."""
+
+
 def checked_password(password: str, *, field: str = "password", strong: bool = False) -> str:
     """Returns the password as it is; raises `invalid("password_too_short")` or `invalid("password_too_long")`.
 

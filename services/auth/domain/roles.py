@@ -21,6 +21,8 @@ _HELD_BY: dict[str, frozenset[str]] = {
     "catalogue:write": frozenset({SALES, DEVELOPER}),
     "checkouts:read": frozenset({FINANCE, SUPPORT, SALES, DEVELOPER, READ_ONLY}),
     "checkouts:write": frozenset({SUPPORT, SALES, DEVELOPER}),
+    "identity_providers:read": frozenset({DEVELOPER}),
+    "identity_providers:write": frozenset(),
     "invoices:read": frozenset({FINANCE, SUPPORT, READ_ONLY}),
     "keys:read": frozenset({DEVELOPER}),
     "keys:write": frozenset({DEVELOPER}),
@@ -56,6 +58,8 @@ ROLE_SCOPES = MappingProxyType(
 )
 
 KEY_SCOPES = SCOPES - {
+    "identity_providers:read",
+    "identity_providers:write",
     "keys:read",
     "keys:write",
     "payment_connections:write",
@@ -64,8 +68,8 @@ KEY_SCOPES = SCOPES - {
     "team:read",
     "team:write",
 }
-"""What a secret key may hold: nothing that makes keys or members or says where money goes, so that a leaked key does
-not outlive its end."""
+"""What a secret key may hold: nothing that makes keys or members, says who people are or where money goes, so that a
+leaked key does not outlive its end."""
 
 PUBLISHABLE_KEY_SCOPES = frozenset({"access:read"})
 """What a publishable key may hold: it stands in every page, so nothing that writes or shows personal data."""

@@ -40,6 +40,9 @@ PASSWORD_CHANGED = "password_changed"  # noqa: S105 — a reason
 PASSWORD_RESET = "password_reset"  # noqa: S105 — a reason
 EMAIL_REVERTED = "email_reverted"
 FACTORS_CHANGED = "factors_changed"
+IDENTITY_REMOVED = "identity_removed"
+PROVIDER_ENDED = "provider_ended"
+PROVIDER_REQUIRED = "provider_required"
 
 _MARK = "gfrt_"
 _COOKIE_MARK = "gfcs_"
@@ -69,6 +72,8 @@ class Session:
     last_used_at: datetime | None = None
     """None for one that older code began."""
     device_sealed: bytes | None = None
+    identity: UUID | None = None
+    """The identity at another provider that it began with."""
 
     @property
     def started_at(self) -> datetime:

@@ -4,11 +4,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from libs import errors
 from services.auth.domain import session
+from services.auth.domain.roles import OWNER
 
 PASSWORD = "password"  # noqa: S105 — a method's name
 EMAIL_LINK = "email_link"
 FEDERATED = "federated"
+FEDERATED_STRONG = "federated_strong"
+"""By a provider that asks for a second factor itself, and is trusted to."""
 TOTP = "totp"
 PASSKEY = "passkey"
 RECOVERY_CODE = "recovery_code"
@@ -23,7 +27,7 @@ MOST_TRIES = 5
 
 _PLATFORM = UUID(int=0)
 
-_FIRST = frozenset({PASSWORD, EMAIL_LINK, FEDERATED})
+_FIRST = frozenset({PASSWORD, EMAIL_LINK, FEDERATED, FEDERATED_STRONG})
 _SECOND = frozenset({TOTP, PASSKEY, RECOVERY_CODE, EMAIL_CODE})
 
 
@@ -39,6 +43,13 @@ class Door:
     principal: UUID
     """The person, or the reader's subject."""
     role: str | None = None
+    identity: UUID | None = None
+    """The identity at another provider that they came with; to staff it opens the account, and nothing of their own."""
+
+    @property
+    def federated_staff(self) -> bool:
+        """Whether an account's own provider says who this person is: what is theirs elsewhere is no business of its."""
+        return self.kind == session.STAFF and self.identity is not None
 
     @property
     def owner(self) -> UUID:
@@ -55,6 +66,8 @@ class Standing:
     factor_required: bool = False
     """The account asks all its staff for a second factor."""
     password_must_change: bool = False
+    provider_required: bool = False
+    """The account's staff come in by its provider alone."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ def strong(proven: tuple[str, ...]) -> bool:
     """
     second = _SECOND.intersection(proven)
     first = _FIRST.intersection(proven) - ({EMAIL_LINK} if second == {EMAIL_CODE} else set())
-    return PASSKEY in proven or bool(first and second)
+    return not {PASSKEY, FEDERATED_STRONG}.isdisjoint(proven) or bool(first and second)
 
 
 def methods(proven: tuple[str, ...], standing: Standing) -> tuple[str, ...]:
@@ -104,6 +117,20 @@ def methods(proven: tuple[str, ...], standing: Standing) -> tuple[str, ...]:
     mailbox may have begun the session with it.
     """
     return tuple(one for one in standing.factors if one != EMAIL_CODE or strong((*proven, one)))
+
+
+def refuse(door: Door, standing: Standing, level: str) -> None:
+    """Raises `forbidden` for a session that may not begin although nothing more can be proven.
+
+    The reason is `provider_too_weak` or `provider_required`.
+    """
+    if door.federated_staff and level == session.ENROL:
+        # Factors are the person's own, which such a session must not touch: it could do nothing at all.
+        raise errors.forbidden(
+            "provider_too_weak", "The account asks for a second factor, and its provider is not set up to ask for one."
+        )
+    if door.kind == session.STAFF and not door.federated_staff and standing.provider_required and door.role != OWNER:
+        raise errors.forbidden("provider_required", "This account's staff sign in with its own provider.")
 
 
 def acr(proven: tuple[str, ...], standing: Standing) -> str:

@@ -11,6 +11,8 @@ SESSION_TABLE = 106
 FACTOR_TABLE = 107
 RECOVERY_CODE_TABLE = 108
 FACTOR_ATTEMPT_TABLE = 109
+IDENTITY_PROVIDER_TABLE = 112
+IDENTITY_TABLE = 113
 """Stable table numbers that sealed values are bound to: never reused."""
 
 NEWEST = UUID(int=(1 << 128) - 1)

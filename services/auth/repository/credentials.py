@@ -51,6 +51,35 @@ async def put(
     return _credential(row)
 
 
+async def add(
+    conn: Connection,
+    account: UUID,
+    credential: Credential,
+    *,
+    email_index: bytes,
+    email_sealed: bytes,
+    at: datetime,
+) -> None:
+    """Adds the credential of a reader who has none; breaks `credential_subject` or `credential_email`."""
+    await conn.execute(
+        """
+        INSERT INTO credential (account_id, id, subject_id, email_index, email_sealed, password_scheme, password_params,
+            password_pepper_id, password_hash, sequence, verified_at, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $10)
+        """,
+        account,
+        credential.id,
+        credential.subject,
+        email_index,
+        email_sealed,
+        credential.password.scheme,
+        credential.password.params,
+        credential.password.pepper_id,
+        credential.password.hash,
+        at,
+    )
+
+
 async def find_by_email(conn: Connection, account: UUID, email_index: bytes) -> Credential | None:
     """Reads the credential with an address."""
     row = await conn.fetchrow(

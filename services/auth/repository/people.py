@@ -274,6 +274,14 @@ async def role_of(conn: Connection, account: UUID, person: UUID) -> str | None:
     return role
 
 
+async def owners_of(conn: Connection, account: UUID) -> list[UUID]:
+    """Reads the persons who own an account."""
+    rows = await conn.fetch(
+        "SELECT person_id FROM membership WHERE account_id = $1 AND role = 'owner' AND person_id IS NOT NULL", account
+    )
+    return [row["person_id"] for row in rows]
+
+
 async def page(conn: Connection, account: UUID, before: UUID, limit: int) -> list[Membership]:
     """Reads members added before `before`, newest first."""
     rows = await conn.fetch(

@@ -1,5 +1,6 @@
 """Owns the statements on sessions and on the way from a session to its account."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,8 +15,8 @@ async def add(conn: Connection, session: Session) -> None:
     await conn.execute(
         """
         INSERT INTO session (account_id, id, kind, live, person_id, subject_id, acr, salt, generation, rotated_at,
-            authenticated_at, expires_at, last_used_at, device_sealed)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+            authenticated_at, expires_at, last_used_at, device_sealed, identity_id)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         """,
         session.account,
         session.id,
@@ -31,6 +32,7 @@ async def add(conn: Connection, session: Session) -> None:
         session.expires_at,
         session.last_used_at,
         session.device_sealed,
+        session.identity,
     )
     await conn.execute(
         "INSERT INTO session_route (session_id, account_id, expires_at) VALUES ($1, $2, $3)",
@@ -51,7 +53,7 @@ async def lock(conn: Connection, account: UUID, session: UUID) -> Session | None
     row = await conn.fetchrow(
         """
         SELECT account_id, id, kind, live, person_id, subject_id, acr, salt, generation, rotated_at, authenticated_at,
-            expires_at, revoked_at, last_used_at, device_sealed
+            expires_at, revoked_at, last_used_at, device_sealed, identity_id
         FROM session WHERE account_id = $1 AND id = $2 FOR UPDATE
         """,
         account,
@@ -113,7 +115,7 @@ async def alive_of(conn: Connection, account: UUID, principal: UUID, now: dateti
     rows = await conn.fetch(
         """
         SELECT account_id, id, kind, live, person_id, subject_id, acr, salt, generation, rotated_at, authenticated_at,
-            expires_at, revoked_at, last_used_at, device_sealed
+            expires_at, revoked_at, last_used_at, device_sealed, identity_id
         FROM session
         WHERE account_id = $1 AND coalesce(subject_id, person_id) = $2 AND revoked_at IS NULL AND expires_at > $3
         ORDER BY id DESC LIMIT $4
@@ -146,6 +148,21 @@ async def revoke_all_of(
     return len(rows)
 
 
+async def revoke_unfederated(conn: Connection, account: UUID, kept: Sequence[UUID], at: datetime, reason: str) -> None:
+    """Ends staff's sessions that no provider began, but those of some persons."""
+    await conn.execute(
+        """
+        UPDATE session SET revoked_at = $3, revoked_reason = $4
+        WHERE account_id = $1 AND kind = 'STAFF' AND identity_id IS NULL AND revoked_at IS NULL
+            AND person_id <> ALL($2::uuid[])
+        """,
+        account,
+        list(kept),
+        at,
+        reason,
+    )
+
+
 def _session(row: Any) -> Session:
     return Session(
         id=row["id"],
@@ -162,4 +179,5 @@ def _session(row: Any) -> Session:
         revoked_at=row["revoked_at"],
         last_used_at=row["last_used_at"],
         device_sealed=row["device_sealed"],
+        identity=row["identity_id"],
     )

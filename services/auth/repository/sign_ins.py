@@ -13,8 +13,8 @@ async def add(conn: Connection, pending: Pending) -> None:
     await conn.execute(
         """
         INSERT INTO sign_in (account_id, id, kind, live, principal_id, role, proven, next, methods, expires_at,
-            must_change, session_id)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            must_change, session_id, identity_id)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
         """,
         pending.door.account,
         pending.id,
@@ -28,6 +28,7 @@ async def add(conn: Connection, pending: Pending) -> None:
         pending.expires_at,
         pending.must_change,
         pending.session,
+        pending.door.identity,
     )
 
 
@@ -36,7 +37,7 @@ async def find(conn: Connection, account: UUID, sign_in: UUID, now: datetime) ->
     row = await conn.fetchrow(
         """
         SELECT id, account_id, kind, live, principal_id, role, proven, next, methods, expires_at, must_change,
-            session_id
+            session_id, identity_id
         FROM sign_in WHERE account_id = $1 AND id = $2 AND expires_at > $3
         """,
         account,
@@ -92,7 +93,7 @@ async def remove_of(conn: Connection, account: UUID, principal: UUID) -> None:
 
 
 def _pending(row: Any) -> Pending:
-    door = Door(row["kind"], row["account_id"], row["live"], row["principal_id"], row["role"])
+    door = Door(row["kind"], row["account_id"], row["live"], row["principal_id"], row["role"], row["identity_id"])
     return Pending(
         id=row["id"],
         door=door,

@@ -4,6 +4,8 @@ from services.auth.servicer.account import AccountServicer
 from services.auth.servicer.api_key import ApiKeyServicer
 from services.auth.servicer.device import DeviceServicer
 from services.auth.servicer.factor import FactorServicer
+from services.auth.servicer.federated_session import FederatedSessionServicer
+from services.auth.servicer.identity_provider import IdentityProviderServicer
 from services.auth.servicer.password import PasswordServicer
 from services.auth.servicer.recovery import RecoveryServicer
 from services.auth.servicer.session import SessionServicer
@@ -15,6 +17,8 @@ __all__ = [
     "ApiKeyServicer",
     "DeviceServicer",
     "FactorServicer",
+    "FederatedSessionServicer",
+    "IdentityProviderServicer",
     "PasswordServicer",
     "RecoveryServicer",
     "SessionServicer",

@@ -57,7 +57,8 @@ class AccountServicer(account_pb2_grpc.AccountServiceServicer):
         """Changes what the account asks of its team and keys."""
         factor = request.require_staff_factor if request.HasField("require_staff_factor") else None
         leaked = request.revoke_leaked_keys if request.HasField("revoke_leaked_keys") else None
-        return _policy(await self._policies.update(factor, leaked))
+        sign_in = request.staff_sign_in if request.HasField("staff_sign_in") else None
+        return _policy(await self._policies.update(factor, leaked, sign_in))
 
     async def AdvanceTestClock(
         self, request: account_pb2.AdvanceTestClockRequest, context: object
@@ -73,7 +74,9 @@ class AccountServicer(account_pb2_grpc.AccountServiceServicer):
 
 def _policy(policy: SecurityPolicy) -> account_pb2.SecurityPolicy:
     return account_pb2.SecurityPolicy(
-        require_staff_factor=policy.require_staff_factor, revoke_leaked_keys=policy.revoke_leaked_keys
+        require_staff_factor=policy.require_staff_factor,
+        revoke_leaked_keys=policy.revoke_leaked_keys,
+        staff_sign_in=policy.staff_sign_in,
     )
 
 

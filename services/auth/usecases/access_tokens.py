@@ -46,6 +46,8 @@ class AccessTokens:
             claims["account"] = ids.encode("acct", held.account)
         if role:
             claims["role"] = role
+        if held.identity is not None:
+            claims["federated"] = True
         return jwt.encode(claims, private, algorithm="ES256", headers={"kid": kid, "typ": TYPE})
 
 

@@ -28,6 +28,7 @@ class Expiry:
             sessions = await expiry.delete_sessions(conn, now - KEEP_SESSIONS)
             await expiry.delete_session_ends(conn, now)
             await expiry.delete_sign_ins(conn, now)
+            await expiry.delete_federated_sign_ins(conn, now)
             await expiry.delete_unconfirmed_factors(conn, now - factor.CONFIRM_WITHIN)
             await expiry.delete_attempts(conn, now - KEEP_ATTEMPTS)
             await expiry.delete_signing_keys(conn, now - signing_key.KEEP_RETIRED)

@@ -17,11 +17,12 @@ class TokenSecrets:
     sign_in: bytes
     attempt: bytes
     device: bytes
+    federation: bytes
 
     @classmethod
     def derive(cls, secret: str) -> "TokenSecrets":
         """Derives the keys (HKDF, RFC 5869)."""
-        uses = (b"challenge", b"refresh", b"request", b"sign_in", b"attempt", b"device")
+        uses = (b"challenge", b"refresh", b"request", b"sign_in", b"attempt", b"device", b"federation")
         return cls(*(_derive(secret, use) for use in uses))
 
 

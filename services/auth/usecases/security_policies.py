@@ -4,9 +4,10 @@ from uuid import UUID
 
 from libs import caller, errors
 from libs.clock import WallClock
-from libs.postgres import Connection, Database
-from services.auth.domain.account import SecurityPolicy
-from services.auth.repository import accounts, security_policies
+from libs.postgres import Connection, Database, as_tenant
+from services.auth.domain import session
+from services.auth.domain.account import PROVIDER_ONLY, SecurityPolicy
+from services.auth.repository import accounts, people, security_policies, sessions
 
 
 class SecurityPolicies:
@@ -20,14 +21,26 @@ class SecurityPolicies:
         """Returns the policy of the caller's account."""
         return await self.of(caller.current().require_account())
 
-    async def update(self, require_staff_factor: bool | None, revoke_leaked_keys: bool | None) -> SecurityPolicy:
-        """Sets what is given; `precondition("policy_is_live")` from the test account."""
+    async def update(
+        self, require_staff_factor: bool | None, revoke_leaked_keys: bool | None, staff_sign_in: str | None
+    ) -> SecurityPolicy:
+        """Sets what is given; `precondition("policy_is_live")` from the test account.
+
+        Sessions that began another way than the account now allows end, but those of owners.
+        """
         who = caller.current()
         account = who.require_account()
         if not who.live:
             raise errors.precondition("policy_is_live", "The policy is kept in the live account: change it there.")
         async with self._db.tenant(account, "update_security_policy") as conn:
-            await security_policies.update(conn, account, require_staff_factor, revoke_leaked_keys, self._clock.wall())
+            now = self._clock.wall()
+            await security_policies.update(conn, account, require_staff_factor, revoke_leaked_keys, staff_sign_in, now)
+            if staff_sign_in == PROVIDER_ONLY:
+                owners = await people.owners_of(conn, account)
+                found = await accounts.find(conn, account)
+                for place in (account, found.sibling) if found else (account,):
+                    async with as_tenant(conn, place):
+                        await sessions.revoke_unfederated(conn, place, owners, now, session.PROVIDER_REQUIRED)
             return await security_policies.find(conn, account)
 
     async def of(self, account: UUID) -> SecurityPolicy:

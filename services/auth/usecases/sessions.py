@@ -85,6 +85,7 @@ class Sessions:
             expires_at=now + session.lifetime(door.kind),
             last_used_at=now,
             device_sealed=cipher.seal(SESSION_TABLE, DEVICE_FIELD, key, device.pack(_device())),
+            identity=door.identity,
         )
 
     async def store(self, conn: Connection, held: Session) -> None:

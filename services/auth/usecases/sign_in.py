@@ -60,12 +60,15 @@ class SignIn:
     ) -> Pair | Waiting:
         """Begins a session when `methods` are enough, or a wait for what is missing; `write` commits with either.
 
-        `must_change` says that the password which was proven is known to attackers.
+        `must_change` says that the password which was proven is known to attackers. Raises `forbidden` with reason
+        `provider_required` or `provider_too_weak`, to whom everything else was proven.
         """
         standing = replace(await self._standing(door), password_must_change=must_change)
         following = sign_in.step(methods, standing)
         if following is None:
-            return await self._begin(door, sign_in.acr(methods, standing), write)
+            level = sign_in.acr(methods, standing)
+            sign_in.refuse(door, standing, level)
+            return await self._begin(door, level, write)
         pending = Pending(
             id=self._make.new(),
             door=door,

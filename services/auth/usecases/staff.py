@@ -13,7 +13,7 @@ from services.auth.domain import account as account_rules
 from services.auth.domain import roles, session
 from services.auth.domain.account import Account
 from services.auth.domain.challenge import hash_of
-from services.auth.domain.password import StoredPassword
+from services.auth.domain.password import NO_PASSWORD, StoredPassword
 from services.auth.domain.sign_in import PASSWORD, Door
 from services.auth.domain.team import Person
 from services.auth.repository import PERSON_TABLE, accounts, bootstrap, people
@@ -67,9 +67,9 @@ class People:
         """Returns the password hashed anew where that is due; None where it is not, or when too many wait."""
         return await self._hasher.rehash(password) if verdict.stale else None
 
-    async def prepare(self, email: str, name: str, password: str, *, operator: bool) -> Person:
-        """Returns a new person, sealed; nothing is stored but the key."""
-        hashed = await self._hasher.hash(password)
+    async def prepare(self, email: str, name: str, password: str | None, *, operator: bool) -> Person:
+        """Returns a new person, sealed; nothing is stored but the key. None is for whoever comes in another way."""
+        hashed = NO_PASSWORD if password is None else await self._hasher.hash(password)
         key = self._make.new()
         await self._vault.create_subjects(PLATFORM, [key])
         cipher = await self._vault.cipher(PLATFORM, key)

@@ -230,6 +230,8 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
         session=ids.decode("ses", _text(claims["sid"])) if "sid" in claims else None,
         acr=claims.get("acr") and _text(claims["acr"]),
         auth_time=None if auth_time is None else datetime.fromtimestamp(_number(auth_time), UTC),
+        # Anything but a plain no counts as yes: what it says takes rights away.
+        federated=claims.get("federated", False) is not False,
     )
 
 

@@ -71,6 +71,8 @@ NOTICES = [
     "email_changed",
     "session_ended",
     "sign_in_locked",
+    "identity_added",
+    "identity_removed",
 ]
 
 
