@@ -142,7 +142,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         db, vault, hasher, policy, challenges, sign_in, subjects, secrets, clock, make, facts, guard
     )
     pepper = settings.secrets.key_pepper.reveal().encode()
-    api_keys = ApiKeys(db, pepper, policies.of, clock, make, facts, os.urandom)
+    api_keys = ApiKeys(db, vault, pepper, policies.of, clock, make, facts, os.urandom)
     peers = [PeerClock(service.channels, peer) for peer in CLOCK_PEERS]
     test_clock = TestClock(clock, db, AccountClocks(db), peers, _waiting(service))
 

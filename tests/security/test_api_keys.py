@@ -12,12 +12,13 @@ import pytest
 from gatefold.auth.v1 import account_pb2, api_key_pb2
 
 from infra.local.valkey import ValkeyServer
-from libs import ids
+from libs import idempotency, ids
 from libs.clock import FixedClock
 from libs.config import Secret
 from libs.errors import GatefoldError, Kind
 from services.auth.domain import roles
 from services.auth.domain.api_key import well_formed
+from services.auth.usecases.expiry import Expiry
 from tests.conftest import ServiceDb
 from tests.support.auth import AuthHouse, running
 
@@ -356,3 +357,68 @@ async def test_staff_of_an_account_that_asks_for_a_factor_can_only_add_one(house
 def advance(house: AuthHouse, by: timedelta) -> None:
     assert isinstance(house.clock, FixedClock)
     house.clock.advance(by)
+
+
+async def make(house: AuthHouse, account: UUID, key: str | None, **wanted: str) -> api_key_pb2.CreateApiKeyResponse:
+    request = api_key_pb2.CreateApiKeyRequest(kind=SECRET, name=wanted.get("name", "Server"))
+    who = house.staff(account, wanted.get("role", roles.OWNER), key=key)
+    answer = await house.call(who, house.api_keys.CreateApiKey, request)
+    assert isinstance(answer, api_key_pb2.CreateApiKeyResponse)
+    return answer
+
+
+async def sealed(house: AuthHouse, account: UUID) -> list[bytes | None]:
+    async with house.app.tenant(account, "read_keys") as conn:
+        rows = await conn.fetch("SELECT secret_sealed FROM api_key ORDER BY id")
+    return [row["secret_sealed"] for row in rows]
+
+
+async def test_a_key_whose_answer_was_lost_is_answered_again_and_no_other_is_made(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    first = await make(house, publisher.live, "lost")
+    assert await make(house, publisher.live, "lost") == first
+    found = await asyncio.gather(*(make(house, publisher.live, "at-once") for _ in "abc"), return_exceptions=True)
+    made = {one.secret for one in found if isinstance(one, api_key_pb2.CreateApiKeyResponse)}
+    assert len(made) == 1
+    assert {one.reason for one in found if isinstance(one, GatefoldError)} <= {"idempotency_in_flight"}
+    with pytest.raises(GatefoldError, match="idempotency_key_reused"):
+        await make(house, publisher.live, "lost", name="Another")
+    kept = await sealed(house, publisher.live)
+    assert len(kept) == 2
+    assert all(one is not None and first.secret.encode() not in one for one in kept)
+
+
+async def test_a_rotation_whose_answer_was_lost_is_answered_again(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    old = await make(house, publisher.live, None)
+    assert await sealed(house, publisher.live) == [None], "what cannot be repeated is kept nowhere"
+    request = api_key_pb2.RotateApiKeyRequest(id=old.api_key.id, overlap_seconds=60)
+    first, again = [
+        await house.call(house.staff(publisher.live, key="lost"), house.api_keys.RotateApiKey, request) for _ in "ab"
+    ]
+    assert first == again
+
+
+async def test_a_repetition_shows_no_key_to_who_may_give_less_now_nor_one_that_was_ended(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    made = await make(house, publisher.live, "mine")
+    with pytest.raises(GatefoldError, match="scope_not_held"):
+        await make(house, publisher.live, "mine", role=roles.DEVELOPER)
+    request = api_key_pb2.RevokeApiKeyRequest(id=made.api_key.id)
+    await house.call(house.staff(publisher.live), house.api_keys.RevokeApiKey, request)
+    with pytest.raises(GatefoldError, match="api_key_ended"):
+        await make(house, publisher.live, "mine")
+    assert await sealed(house, publisher.live) == [None]
+
+
+async def test_a_new_key_is_forgotten_once_its_making_can_no_longer_be_repeated(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    made = await make(house, publisher.live, "yesterday")
+    assert isinstance(house.clock, FixedClock)
+    expiry = Expiry(house.database.jobs, house.clock)
+    await expiry.clear()
+    assert (await sealed(house, publisher.live))[0] is not None
+    house.clock.advance(idempotency.KEPT + timedelta(hours=1))
+    await expiry.clear()
+    assert await sealed(house, publisher.live) == [None]
+    assert (await make(house, publisher.live, "yesterday")).secret != made.secret

@@ -1,5 +1,6 @@
 """Attacks on sessions: seeing and ending those of others, and holding on to one that is over."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -97,3 +98,28 @@ async def test_staff_end_no_readers_sessions_at_another_publisher(house: AuthHou
     assert isinstance(answer, device_pb2.EndedSessions)
     assert answer.ended == 0
     await house.refresh(tokens.refresh_token)
+
+
+@pytest.mark.case("auth-50")
+async def test_nobody_has_more_sessions_than_can_be_listed_and_a_further_one_ends_the_oldest(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    await house.reader(publisher.live, email)
+    first = await house.sign_in(publisher.live, email)
+    second = await house.sign_in(publisher.live, email)
+    for _ in range(4):
+        await asyncio.gather(*(house.sign_in(publisher.live, email) for _ in range(24)))
+    last = [await house.sign_in(publisher.live, email) for _ in range(3)]
+    with pytest.raises(GatefoldError, match="invalid_grant"):
+        await house.refresh(first.refresh_token)
+    for tokens in (second, *last):
+        assert (await house.refresh(tokens.refresh_token)).access_token
+    who = await house.holder(last[-1])
+    listed = await house.call(who, house.devices.ListDevices, device_pb2.ListDevicesRequest())
+    assert isinstance(listed, device_pb2.ListDevicesResponse)
+    assert len(listed.data) == 100
+    # Somebody else's are not counted.
+    other = house.fresh()
+    await house.reader(publisher.live, other)
+    await house.sign_in(publisher.live, other)
+    assert (await house.refresh((await house.sign_in(publisher.live, email)).refresh_token)).access_token

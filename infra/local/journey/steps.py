@@ -172,9 +172,9 @@ class Journey:
         """A secret key for servers, a publishable one for browsers."""
         shown = []
         for kind in ("secret", "publishable"):
-            made = await self._api.ok(
-                "POST", "/v1/api_keys", token=self.cast.staff, json={"kind": kind, "name": f"{kind} key"}
-            )
+            body = {"kind": kind, "name": f"{kind} key"}
+            key = self._key(f"{kind}-key")
+            made = await self._api.ok("POST", "/v1/api_keys", token=self.cast.staff, key=key, json=body)
             setattr(self.cast, f"{kind}_key", made["secret"])
             shown.append(f"{made['api_key']['prefix']}…{made['api_key']['last_four']}")
         return " and ".join(shown)

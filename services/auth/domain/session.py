@@ -24,6 +24,8 @@ AAL2 = "aal2"
 ENROL = "enrol"
 """Below every assurance: nothing is allowed but to add a second factor (libs.admission.ENROL_ONLY)."""
 SALT_BYTES = 32
+MOST = 100
+"""Sessions of one reader, or of one person in an account; a further one ends the oldest."""
 
 STAFF = "STAFF"
 SUBSCRIBER = "SUBSCRIBER"
@@ -43,6 +45,7 @@ FACTORS_CHANGED = "factors_changed"
 IDENTITY_REMOVED = "identity_removed"
 PROVIDER_ENDED = "provider_ended"
 PROVIDER_REQUIRED = "provider_required"
+TOO_MANY = "too_many"
 
 _MARK = "gfrt_"
 _COOKIE_MARK = "gfcs_"

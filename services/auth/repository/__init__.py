@@ -13,6 +13,7 @@ RECOVERY_CODE_TABLE = 108
 FACTOR_ATTEMPT_TABLE = 109
 IDENTITY_PROVIDER_TABLE = 112
 IDENTITY_TABLE = 113
+API_KEY_TABLE = 129
 """Stable table numbers that sealed values are bound to: never reused."""
 
 NEWEST = UUID(int=(1 << 128) - 1)

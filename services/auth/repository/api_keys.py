@@ -9,13 +9,21 @@ from libs.postgres import Connection
 from services.auth.domain.api_key import ApiKey
 
 
-async def add(conn: Connection, account: UUID, key: ApiKey, key_hash: bytes) -> None:
-    """Adds a key and its route."""
+async def add(
+    conn: Connection,
+    account: UUID,
+    key: ApiKey,
+    key_hash: bytes,
+    *,
+    secret_sealed: bytes | None,
+    retry_until: datetime | None,
+) -> None:
+    """Adds a key and its route; the key itself only sealed, for as long as its making may be repeated."""
     await conn.execute(
         """
         INSERT INTO api_key (account_id, id, kind, live, name, prefix, last_four, scopes, key_hash, created_at,
-            expires_at, networks)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            expires_at, networks, secret_sealed, retry_until)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         """,
         account,
         key.id,
@@ -29,6 +37,8 @@ async def add(conn: Connection, account: UUID, key: ApiKey, key_hash: bytes) -> 
         key.created_at,
         key.expires_at,
         [ipaddress.ip_network(network) for network in key.networks],
+        secret_sealed,
+        retry_until,
     )
     await conn.execute(
         "INSERT INTO api_key_route (key_hash, account_id, key_id) VALUES ($1, $2, $3)", key_hash, account, key.id
@@ -53,6 +63,14 @@ async def find(conn: Connection, account: UUID, key: UUID) -> ApiKey | None:
         key,
     )
     return _key(row) if row else None
+
+
+async def sealed_secret(conn: Connection, account: UUID, key: UUID) -> bytes | None:
+    """Reads a new key as it was sealed; None once nobody may ask for it again."""
+    sealed: bytes | None = await conn.fetchval(
+        "SELECT secret_sealed FROM api_key WHERE account_id = $1 AND id = $2", account, key
+    )
+    return sealed
 
 
 async def lock(conn: Connection, account: UUID, key: UUID) -> ApiKey | None:
@@ -128,7 +146,8 @@ async def revoke(conn: Connection, account: UUID, key: UUID, at: datetime) -> Ap
     """Ends a key, which loses its route; the time of the first revocation stays."""
     row = await conn.fetchrow(
         """
-        UPDATE api_key SET revoked_at = coalesce(revoked_at, $3) WHERE account_id = $1 AND id = $2
+        UPDATE api_key SET revoked_at = coalesce(revoked_at, $3), secret_sealed = NULL, retry_until = NULL
+        WHERE account_id = $1 AND id = $2
         RETURNING id, kind, live, name, prefix, last_four, scopes, created_at, revoked_at, expires_at, networks,
             last_used_at, replaced_by, leaked_at, leaked_in, key_hash
         """,

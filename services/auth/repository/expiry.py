@@ -62,6 +62,11 @@ async def delete_attempts(conn: Connection, before: datetime) -> None:
     await conn.execute("DELETE FROM attempt WHERE updated_at < $1", before)
 
 
+async def forget_new_keys(conn: Connection, now: datetime) -> None:
+    """Forgets API keys whose making can no longer be repeated."""
+    await conn.execute("UPDATE api_key SET secret_sealed = NULL, retry_until = NULL WHERE retry_until < $1", now)
+
+
 async def delete_signing_keys(conn: Connection, before: datetime) -> None:
     """Deletes keys that were retired before: nothing they signed is still valid."""
     await conn.execute("DELETE FROM signing_key WHERE retired_at < $1", before)

@@ -128,6 +128,25 @@ async def alive_of(conn: Connection, account: UUID, principal: UUID, now: dateti
     return [_session(row) for row in rows]
 
 
+async def end_beyond(conn: Connection, account: UUID, principal: UUID, at: datetime, reason: str, *, most: int) -> None:
+    """Ends all but somebody's newest sessions in an account."""
+    await conn.execute(
+        """
+        UPDATE session SET revoked_at = $3, revoked_reason = $4
+        WHERE account_id = $1 AND id IN (
+            SELECT id FROM session
+            WHERE account_id = $1 AND coalesce(subject_id, person_id) = $2 AND revoked_at IS NULL
+            ORDER BY id DESC OFFSET $5
+        )
+        """,
+        account,
+        principal,
+        at,
+        reason,
+        most,
+    )
+
+
 async def revoke_all_of(
     conn: Connection, account: UUID, principal: UUID, at: datetime, reason: str, *, but: UUID | None = None
 ) -> int:

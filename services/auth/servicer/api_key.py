@@ -1,7 +1,5 @@
 """Owns gatefold.auth.v1.ApiKeyService."""
 
-from datetime import UTC, timedelta
-
 from gatefold.auth.v1 import api_key_pb2, api_key_pb2_grpc
 
 from libs import errors, ids
@@ -30,22 +28,14 @@ class ApiKeyServicer(api_key_pb2_grpc.ApiKeyServiceServicer):
         kind = _KINDS.get(request.kind)
         if kind is None:
             raise errors.invalid("kind_invalid", "A key is secret or publishable.", field="kind")
-        key, secret = await self._api_keys.create(
-            kind,
-            request.name,
-            tuple(request.scopes),
-            expires_at=request.expires_at.ToDatetime(UTC) if request.HasField("expires_at") else None,
-            networks=tuple(request.networks),
-        )
+        key, secret = await self._api_keys.create(request, kind)
         return api_key_pb2.CreateApiKeyResponse(api_key=_key(key), secret=secret)
 
     async def RotateApiKey(
         self, request: api_key_pb2.RotateApiKeyRequest, context: object
     ) -> api_key_pb2.CreateApiKeyResponse:
         """Makes a key's successor."""
-        # Bounded before it becomes a timedelta, which has a greatest value.
-        overlap = timedelta(seconds=max(-1, min(request.overlap_seconds, 10**9)))
-        key, secret = await self._api_keys.rotate(ids.decode("key", request.id), overlap)
+        key, secret = await self._api_keys.rotate(request)
         return api_key_pb2.CreateApiKeyResponse(api_key=_key(key), secret=secret)
 
     async def ListApiKeys(

@@ -2,21 +2,28 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, timedelta
 from uuid import UUID
 
-from gatefold.auth.v1 import event_pb2
+from gatefold.auth.v1 import api_key_pb2, event_pb2
 
-from libs import caller, errors, ids, outbox
+from libs import caller, errors, idempotency, ids, outbox
 from libs.clock import WallClock
 from libs.ids import IdSource
-from libs.postgres import Database
+from libs.postgres import Connection, Database
+from libs.vault import Cipher, Vault
 from services.auth.domain import account as account_rules
 from services.auth.domain import api_key as rules
 from services.auth.domain.account import SecurityPolicy
 from services.auth.domain.api_key import ApiKey
-from services.auth.repository import api_keys
+from services.auth.repository import API_KEY_TABLE, api_keys
 from services.auth.usecases.facts import Facts
+
+_SECRET_FIELD = 1
+_CREATE = "CreateApiKey"
+_ROTATE = "RotateApiKey"
+_RETRY = idempotency.KEPT + timedelta(minutes=1)
+"""Longer than a repetition is known as one."""
 
 
 class ApiKeys:
@@ -25,6 +32,7 @@ class ApiKeys:
     def __init__(
         self,
         db: Database,
+        vault: Vault,
         pepper: bytes,
         policy_of: Callable[[UUID], Awaitable[SecurityPolicy]],
         clock: WallClock,
@@ -33,6 +41,7 @@ class ApiKeys:
         randomness: Callable[[int], bytes],
     ) -> None:
         self._db = db
+        self._vault = vault
         self._pepper = pepper
         self._policy_of = policy_of
         self._clock = clock
@@ -40,64 +49,70 @@ class ApiKeys:
         self._facts = facts
         self._randomness = randomness
 
-    async def create(
-        self,
-        kind: str,
-        name: str,
-        scopes: tuple[str, ...],
-        *,
-        expires_at: datetime | None = None,
-        networks: tuple[str, ...] = (),
-    ) -> tuple[ApiKey, str]:
-        """Returns a new key's record and the key, which nobody can ever show again.
+    async def create(self, request: api_key_pb2.CreateApiKeyRequest, kind: str) -> tuple[ApiKey, str]:
+        """Returns a new key's record and the key, which only a repetition of the request gets to see again.
 
-        Raises as `checked_scopes`, `checked_expiry` and `checked_networks`.
+        Raises as `checked_scopes`, `checked_expiry` and `checked_networks`, and as `_again`.
         """
         who = caller.current()
         account = who.require_account()
         now = self._clock.wall()
+        expires_at = request.expires_at.ToDatetime(UTC) if request.HasField("expires_at") else None
         key, secret = self._minted(
             ApiKey(
                 id=self._make.new(),
                 kind=kind,
                 live=who.live,
-                name=account_rules.checked_name(name, longest=80),
+                name=account_rules.checked_name(request.name, longest=80),
                 prefix="",
                 last_four="",
-                scopes=rules.checked_scopes(kind, scopes, who.scopes),
+                scopes=rules.checked_scopes(kind, tuple(request.scopes), who.scopes),
                 created_at=now,
                 expires_at=rules.checked_expiry(expires_at, now),
-                networks=rules.checked_networks(networks),
+                networks=rules.checked_networks(tuple(request.networks)),
             )
         )
+        cipher = await self._vault.account_cipher(account)
         async with self._db.tenant(account, "create_api_key") as conn:
-            await api_keys.add(conn, account, key, rules.fingerprint(secret, self._pepper))
+            claim = await idempotency.claim(conn, who, _CREATE, request, clock=self._clock)
+            if claim.replay is not None:
+                return await self._again(conn, cipher, claim.replay)
+            await self._add(conn, cipher, key, secret)
+            await idempotency.record(conn, who, _CREATE, _kept(key))
         return key, secret
 
-    async def rotate(self, key: UUID, overlap: timedelta) -> tuple[ApiKey, str]:
-        """Returns the successor of a key; the old one works until the overlap is over.
+    async def rotate(self, request: api_key_pb2.RotateApiKeyRequest) -> tuple[ApiKey, str]:
+        """Returns the successor of a key, as `create` does; the old one works until the overlap is over.
 
         Raises `not_found("api_key_not_found")`, `precondition("api_key_ended")` for one that works no longer or has a
         successor already, and `forbidden("scope_not_held")` when it may do more than whoever asks.
         """
         who = caller.current()
         account = who.require_account()
+        key = ids.decode("key", request.id)
+        # Bounded before it becomes a timedelta, which has a greatest value.
+        overlap = timedelta(seconds=max(-1, min(request.overlap_seconds, 10**9)))
         if not timedelta(0) <= overlap <= rules.LONGEST_OVERLAP:
             raise errors.invalid("overlap_invalid", "Two keys overlap for at most 30 days.", field="overlap_seconds")
         now = self._clock.wall()
+        cipher = await self._vault.account_cipher(account)
         async with self._db.tenant(account, "rotate_api_key") as conn:
+            claim = await idempotency.claim(conn, who, _ROTATE, request, clock=self._clock)
+            if claim.replay is not None:
+                return await self._again(conn, cipher, claim.replay)
             old = await api_keys.lock(conn, account, key)
             if old is None:
                 raise _not_found()
             if not old.works_at(now) or old.replaced_by is not None:
-                raise errors.precondition("api_key_ended", "This key works no longer, or has a successor already.")
+                raise _ended()
             scopes = rules.checked_scopes(old.kind, old.scopes, who.scopes) if old.scopes else ()
             fresh = replace(
                 old, id=self._make.new(), scopes=scopes, created_at=now, last_used_at=None, leaked_at=None, leaked_in=""
             )
             made, secret = self._minted(fresh)
-            await api_keys.add(conn, account, made, rules.fingerprint(secret, self._pepper))
+            await self._add(conn, cipher, made, secret)
             await api_keys.replace(conn, account, old.id, made.id, rules.rotated_until(old, now, overlap))
+            await idempotency.record(conn, who, _ROTATE, _kept(made))
         return made, secret
 
     async def list_keys(self, before: UUID, limit: int) -> list[ApiKey]:
@@ -151,6 +166,35 @@ class ApiKeys:
                 await api_keys.revoke(conn, account, key.id, now)
         return policy.revoke_leaked_keys
 
+    async def _add(self, conn: Connection, cipher: Cipher, key: ApiKey, secret: str) -> None:
+        """Adds a key; sealed beside it where the request can be repeated, until nothing is kept of that any more."""
+        who = caller.current()
+        keyed = who.idempotency_key is not None
+        await api_keys.add(
+            conn,
+            who.require_account(),
+            key,
+            rules.fingerprint(secret, self._pepper),
+            secret_sealed=cipher.seal(API_KEY_TABLE, _SECRET_FIELD, key.id, secret.encode()) if keyed else None,
+            retry_until=key.created_at + _RETRY if keyed else None,
+        )
+
+    async def _again(self, conn: Connection, cipher: Cipher, replay: bytes) -> tuple[ApiKey, str]:
+        """Returns what was answered before.
+
+        Raises `precondition("api_key_ended")` for a key that was ended since, and as `checked_scopes` when it may do
+        more than whoever repeats may give now.
+        """
+        who = caller.current()
+        account = who.require_account()
+        made = ids.decode("key", api_key_pb2.ApiKey.FromString(replay).id)
+        key, sealed = await api_keys.find(conn, account, made), await api_keys.sealed_secret(conn, account, made)
+        if key is None or sealed is None:
+            raise _ended()
+        if key.scopes:
+            rules.checked_scopes(key.kind, key.scopes, who.scopes)
+        return key, cipher.open(API_KEY_TABLE, _SECRET_FIELD, made, sealed).decode()
+
     def _minted(self, key: ApiKey) -> tuple[ApiKey, str]:
         secret = rules.mint(key.kind, key.live, self._randomness)
         prefix, last_four = rules.shown_parts(secret)
@@ -166,6 +210,14 @@ class ApiKeys:
             if key is not None:
                 return account, key
         raise _unknown()
+
+
+def _kept(key: ApiKey) -> api_key_pb2.ApiKey:
+    return api_key_pb2.ApiKey(id=ids.encode("key", key.id))
+
+
+def _ended() -> errors.GatefoldError:
+    return errors.precondition("api_key_ended", "This key works no longer, or has a successor already.")
 
 
 def _unknown() -> errors.GatefoldError:

@@ -89,8 +89,11 @@ class Sessions:
         )
 
     async def store(self, conn: Connection, held: Session) -> None:
-        """Stores a new session with its event, in the transaction of the sign-in."""
+        """Stores a new session with its event, in the transaction of the sign-in; the oldest of too many ends."""
         await sessions.add(conn, held)
+        await sessions.end_beyond(
+            conn, held.account, held.principal, held.authenticated_at, session.TOO_MANY, most=session.MOST
+        )
         data = event_pb2.SessionStarted(session_id=ids.encode("ses", held.id), principal_id=principal_id(held))
         subjects = (held.principal,) if held.kind == session.SUBSCRIBER else ()
         event = self._facts.make(
