@@ -15,6 +15,7 @@ from gatefold.auth.v1.identity_provider_pb2_grpc import add_IdentityProviderServ
 from gatefold.auth.v1.password_pb2_grpc import add_PasswordServiceServicer_to_server
 from gatefold.auth.v1.recovery_pb2_grpc import add_RecoveryServiceServicer_to_server
 from gatefold.auth.v1.session_pb2_grpc import add_SessionServiceServicer_to_server
+from gatefold.auth.v1.sign_in_pb2_grpc import add_SubscriberSignInServiceServicer_to_server
 from gatefold.auth.v1.subscriber_session_pb2_grpc import add_SubscriberSessionServiceServicer_to_server
 from gatefold.auth.v1.team_pb2_grpc import add_TeamServiceServicer_to_server
 
@@ -46,6 +47,7 @@ from services.auth.domain.sign_in import EMAIL_CODE, RECOVERY_CODE, TOTP, Door, 
 from services.auth.repository import (
     CHALLENGE_TABLE,
     CREDENTIAL_TABLE,
+    DISABLED_SIGN_IN_TABLE,
     FACTOR_ATTEMPT_TABLE,
     FACTOR_TABLE,
     IDENTITY_TABLE,
@@ -87,6 +89,7 @@ from services.auth.usecases.sign_in import SignIn
 from services.auth.usecases.signing_keys import SigningKeys
 from services.auth.usecases.staff import People, Staff, issue_bootstrap_token
 from services.auth.usecases.step_up import StepUp
+from services.auth.usecases.subscriber_sign_ins import SubscriberSignIns
 from services.auth.usecases.team import Team
 from services.auth.usecases.test_clock import TestClock
 from services.auth.usecases.totp import Totp
@@ -101,6 +104,7 @@ PERSONAL_TABLES = (
     SubjectTable("recovery_code", number=RECOVERY_CODE_TABLE),
     SubjectTable("factor_attempt", number=FACTOR_ATTEMPT_TABLE),
     SubjectTable("identity", number=IDENTITY_TABLE),
+    SubjectTable("disabled_sign_in", number=DISABLED_SIGN_IN_TABLE),
     SubjectTable("credential", number=CREDENTIAL_TABLE),
 )
 
@@ -148,7 +152,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
 
     service.add(add_AccountServiceServicer_to_server, servicer.AccountServicer(accounts, policies, test_clock))
     service.add(add_ApiKeyServiceServicer_to_server, servicer.ApiKeyServicer(api_keys))
-    service.add(add_TeamServiceServicer_to_server, servicer.TeamServicer(team, Members(db, clock, facts)))
+    service.add(add_TeamServiceServicer_to_server, servicer.TeamServicer(team, Members(db, clock, make, facts)))
     staff = Staff(db, persons, policy, sign_in, guard, clock)
     own_password = OwnPassword(db, hasher, policy, challenges, standing, sign_in, clock)
     service.add(add_PasswordServiceServicer_to_server, servicer.PasswordServicer(own_password))
@@ -169,6 +173,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_DeviceServiceServicer_to_server, servicer.DeviceServicer(Devices(db, vault, clock)))
     readers = servicer.SubscriberSessionServicer(registration, challenges)
     service.add(add_SubscriberSessionServiceServicer_to_server, readers)
+    own_sign_ins = servicer.SubscriberSignInServicer(SubscriberSignIns(db, clock, make, facts))
+    service.add(add_SubscriberSignInServiceServicer_to_server, own_sign_ins)
     unlocks = Unlocks(db, challenges, [guard.lift])
     recovery = servicer.RecoveryServicer(
         Recovery(db, hasher, policy, standing, challenges, unlocks, clock),

@@ -31,6 +31,7 @@ from gatefold.auth.v1 import (
     recovery_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
+    sign_in_pb2_grpc,
     subscriber_session_pb2,
     subscriber_session_pb2_grpc,
     team_pb2,
@@ -196,6 +197,7 @@ class AuthHouse:
         self.federated = federated_session_pb2_grpc.FederatedSessionServiceStub(channel)
         self.identity_providers = identity_provider_pb2_grpc.IdentityProviderServiceStub(channel)
         self.factors = factor_pb2_grpc.FactorServiceStub(channel)
+        self.sign_ins = sign_in_pb2_grpc.SubscriberSignInServiceStub(channel)
         self.team = team_pb2_grpc.TeamServiceStub(channel)
         self.own_clock = clock_pb2_grpc.ClockServiceStub(channel)
         self.privacy = subject_data_pb2_grpc.SubjectDataStub(channel)

@@ -15,3 +15,5 @@ class Credential:
     password: StoredPassword
     sequence: int
     must_change: bool = False
+    disabled: bool = False
+    """Staff keep the reader out."""

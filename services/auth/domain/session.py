@@ -38,6 +38,8 @@ CREDENTIAL_REPLACED = "credential_replaced"
 ENDED = "ended"
 """By whoever it belongs to, from another session."""
 ENDED_BY_STAFF = "ended_by_staff"
+DISABLED = "disabled"
+"""Staff keep whoever it belongs to out."""
 PASSWORD_CHANGED = "password_changed"  # noqa: S105 — a reason
 PASSWORD_RESET = "password_reset"  # noqa: S105 — a reason
 EMAIL_REVERTED = "email_reverted"

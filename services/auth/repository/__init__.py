@@ -14,6 +14,7 @@ FACTOR_ATTEMPT_TABLE = 109
 IDENTITY_PROVIDER_TABLE = 112
 IDENTITY_TABLE = 113
 API_KEY_TABLE = 129
+DISABLED_SIGN_IN_TABLE = 126
 """Stable table numbers that sealed values are bound to: never reused."""
 
 NEWEST = UUID(int=(1 << 128) - 1)

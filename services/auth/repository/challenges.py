@@ -133,13 +133,23 @@ async def void_open(conn: Connection, account: UUID, purpose: str, email_index: 
 
 
 async def principal_of(conn: Connection, account: UUID, email_index: bytes) -> UUID | None:
-    """Reads who has an address: the reader's subject, or the person where the account is the platform."""
+    """Reads who has an address: the reader's subject, or the person where the account is the platform.
+
+    A reader who is kept out is nobody.
+    """
     principal: UUID | None
     if account == PLATFORM:
         principal = await conn.fetchval("SELECT id FROM person WHERE email_index = $1", email_index)
     else:
-        statement = "SELECT subject_id FROM credential WHERE account_id = $1 AND email_index = $2"
-        principal = await conn.fetchval(statement, account, email_index)
+        principal = await conn.fetchval(
+            """
+            SELECT subject_id FROM credential WHERE account_id = $1 AND email_index = $2
+                AND NOT EXISTS (SELECT FROM disabled_sign_in AS disabled
+                    WHERE disabled.account_id = $1 AND disabled.subject_id = credential.subject_id)
+            """,
+            account,
+            email_index,
+        )
     return principal
 
 

@@ -85,7 +85,8 @@ async def find_by_email(conn: Connection, account: UUID, email_index: bytes) -> 
     row = await conn.fetchrow(
         """
         SELECT id, subject_id, password_scheme, password_params, password_pepper_id, password_hash, sequence,
-            password_must_change, password_version
+            password_must_change, password_version, EXISTS (SELECT FROM disabled_sign_in AS disabled
+                WHERE disabled.account_id = $1 AND disabled.subject_id = credential.subject_id) AS disabled
         FROM credential WHERE account_id = $1 AND email_index = $2
         """,
         account,
@@ -117,6 +118,18 @@ async def exists(conn: Connection, account: UUID, subject: UUID) -> bool:
             "SELECT EXISTS (SELECT 1 FROM credential WHERE account_id = $1 AND subject_id = $2)", account, subject
         )
     )
+
+
+async def count_change(conn: Connection, account: UUID, subject: UUID) -> tuple[UUID, int]:
+    """Counts a change of a reader's credential that another table keeps; returns its identifier and the number."""
+    row: Any = await conn.fetchrow(
+        """
+        UPDATE credential SET sequence = sequence + 1 WHERE account_id = $1 AND subject_id = $2 RETURNING id, sequence
+        """,
+        account,
+        subject,
+    )
+    return row["id"], row["sequence"]
 
 
 async def hold_password(conn: Connection, account: UUID, subject: UUID, version: int) -> bool:
@@ -253,4 +266,11 @@ async def is_erased(conn: Connection, account: UUID, subject: UUID) -> bool:
 
 
 def _credential(row: Any) -> Credential:
-    return Credential(row["id"], row["subject_id"], stored_password(row), row["sequence"], row["password_must_change"])
+    return Credential(
+        row["id"],
+        row["subject_id"],
+        stored_password(row),
+        row["sequence"],
+        row["password_must_change"],
+        row.get("disabled", False),
+    )

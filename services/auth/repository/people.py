@@ -263,13 +263,18 @@ async def remove(conn: Connection, account: UUID, member: Membership) -> None:
     """Removes a member with their way into the account; breaks `membership_last_owner` at the end as `set_role`."""
     await conn.execute("DELETE FROM membership WHERE account_id = $1 AND id = $2", account, member.id)
     if member.person is not None:
-        await conn.execute("DELETE FROM staff_route WHERE person_id = $1 AND account_id = $2", member.person, account)
+        await close_route(conn, account, member.person)
 
 
 async def role_of(conn: Connection, account: UUID, person: UUID) -> str | None:
-    """Reads the role of a person in an account's team."""
+    """Reads the role of a person in an account's team; None for one who is kept out."""
     role: str | None = await conn.fetchval(
-        "SELECT role FROM membership WHERE account_id = $1 AND person_id = $2", account, person
+        """
+        SELECT role FROM membership WHERE account_id = $1 AND person_id = $2
+            AND NOT EXISTS (SELECT FROM disabled_sign_in WHERE account_id = $1 AND person_id = $2)
+        """,
+        account,
+        person,
     )
     return role
 
@@ -309,8 +314,31 @@ async def accept(conn: Connection, account: UUID, membership: UUID, person: UUID
         person,
         at,
     )
+    await open_route(conn, account, person)
+    return _membership(row)
+
+
+async def close_route(conn: Connection, account: UUID, person: UUID) -> None:
+    """Takes an account from those that a person may sign in to."""
+    await conn.execute("DELETE FROM staff_route WHERE person_id = $1 AND account_id = $2", person, account)
+
+
+async def open_route(conn: Connection, account: UUID, person: UUID) -> None:
+    """Lets a person sign in to an account."""
     await conn.execute(
         "INSERT INTO staff_route (person_id, account_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", person, account
+    )
+
+
+async def count_change(conn: Connection, account: UUID, membership: UUID) -> Membership:
+    """Counts a change of a member that another table keeps."""
+    row = await conn.fetchrow(
+        """
+        UPDATE membership SET sequence = sequence + 1 WHERE account_id = $1 AND id = $2
+        RETURNING id, role, person_id, email_sealed, invited_at, accepted_at, sequence
+        """,
+        account,
+        membership,
     )
     return _membership(row)
 

@@ -10,6 +10,7 @@ from services.auth.servicer.password import PasswordServicer
 from services.auth.servicer.recovery import RecoveryServicer
 from services.auth.servicer.session import SessionServicer
 from services.auth.servicer.subscriber_session import SubscriberSessionServicer
+from services.auth.servicer.subscriber_sign_in import SubscriberSignInServicer
 from services.auth.servicer.team import TeamServicer
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "RecoveryServicer",
     "SessionServicer",
     "SubscriberSessionServicer",
+    "SubscriberSignInServicer",
     "TeamServicer",
 ]

@@ -59,6 +59,16 @@ class TeamServicer(team_pb2_grpc.TeamServiceServicer):
         await self._members.remove(ids.decode("mem", request.id, field="id"))
         return team_pb2.RemoveMemberResponse()
 
+    async def DisableMember(self, request: team_pb2.DisableMemberRequest, context: object) -> team_pb2.Member:
+        """Keeps a member out."""
+        changed = await self._members.disable(ids.decode("mem", request.id, field="id"))
+        return _member(await self._team.shown(caller.current().require_account(), changed))
+
+    async def EnableMember(self, request: team_pb2.EnableMemberRequest, context: object) -> team_pb2.Member:
+        """Lets a member in again."""
+        changed = await self._members.enable(ids.decode("mem", request.id, field="id"))
+        return _member(await self._team.shown(caller.current().require_account(), changed))
+
     async def LeaveTeam(self, request: team_pb2.LeaveTeamRequest, context: object) -> team_pb2.LeaveTeamResponse:
         """Removes the caller from their team."""
         await self._members.leave()
@@ -88,4 +98,6 @@ def _member(member: Member) -> team_pb2.Member:
         active=held.person is not None,
     )
     response.invited_at.FromDatetime(held.invited_at)
+    if member.disabled_at is not None:
+        response.disabled_at.FromDatetime(member.disabled_at)
     return response

@@ -1,4 +1,4 @@
-"""Owns what becomes of a team's members: other roles, removal, leaving."""
+"""Owns what becomes of a team's members: other roles, being kept out, removal, leaving."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,19 +8,21 @@ from gatefold.auth.v1 import event_pb2
 
 from libs import caller, errors, ids, outbox
 from libs.clock import WallClock
+from libs.ids import IdSource
 from libs.postgres import Connection, Database, as_tenant, violated
 from services.auth.domain import challenge, roles, session
 from services.auth.domain.team import Membership
-from services.auth.repository import accounts, challenges, people, sessions
+from services.auth.repository import accounts, challenges, disabled_sign_ins, people, sessions, sign_ins
 from services.auth.usecases.facts import Facts
 
 
 class Members:
     """The members of teams. Everything happens in the live account, which keeps the team."""
 
-    def __init__(self, db: Database, clock: WallClock, facts: Facts) -> None:
+    def __init__(self, db: Database, clock: WallClock, make: IdSource, facts: Facts) -> None:
         self._db = db
         self._clock = clock
+        self._make = make
         self._facts = facts
 
     async def change_role(self, member: UUID, role: str) -> Membership:
@@ -38,8 +40,54 @@ class Members:
             if held.role == role:
                 return held
             changed = await people.set_role(conn, account, held.id, role)
-            await self._follow(conn, account, changed, "member.role_changed", role)
+            await self._follow(conn, account, changed, "member.role_changed", session.ROLE_CHANGED)
         return changed
+
+    async def disable(self, member: UUID) -> Membership:
+        """Keeps a member out of the account and its sibling; at other publishers nothing changes.
+
+        Raises as `change_role`, and `precondition("member_not_active")` for an invitation, which can be withdrawn.
+        """
+        who = caller.current()
+        account = _live_account()
+        async with self._changing(account, "disable_member") as conn:
+            held = await _locked(conn, account, member)
+            if not roles.may_move(who.role, held.role, None, own=held.person == who.person):
+                raise _above_own()
+            if held.person is None:
+                raise errors.precondition("member_not_active", "This invitation was not accepted; withdraw it instead.")
+            if await disabled_sign_ins.since(conn, account, [held.person]):
+                return held
+            now = self._clock.wall()
+            for place in await _places(conn, account):
+                async with as_tenant(conn, place):
+                    await disabled_sign_ins.disable(conn, place, self._make.new(), now, person=held.person)
+                    await sign_ins.remove_of(conn, place, held.person)
+            await people.close_route(conn, account, held.person)
+            changed = await people.count_change(conn, account, held.id)
+            await self._follow(conn, account, changed, "member.disabled", session.DISABLED)
+        return changed
+
+    async def enable(self, member: UUID) -> Membership:
+        """Lets a member sign in again. Raises as `change_role`."""
+        who = caller.current()
+        account = _live_account()
+        async with self._changing(account, "enable_member") as conn:
+            held = await _locked(conn, account, member)
+            if not roles.may_move(who.role, held.role, None, own=held.person == who.person):
+                raise _above_own()
+            if held.person is None or not await disabled_sign_ins.since(conn, account, [held.person]):
+                return held
+            await self._let_in(conn, account, held.person)
+            await people.open_route(conn, account, held.person)
+            changed = await people.count_change(conn, account, held.id)
+            await self._follow(conn, account, changed, "member.enabled", None)
+        return changed
+
+    async def _let_in(self, conn: Connection, account: UUID, person: UUID) -> None:
+        for place in await _places(conn, account):
+            async with as_tenant(conn, place):
+                await disabled_sign_ins.enable(conn, place, person)
 
     async def remove(self, member: UUID) -> None:
         """Removes a member or withdraws an invitation. Raises as `change_role`."""
@@ -66,25 +114,28 @@ class Members:
 
     async def _remove(self, conn: Connection, account: UUID, held: Membership) -> None:
         await people.remove(conn, account, held)
+        if held.person is not None:
+            # Whoever is invited again comes in anew.
+            await self._let_in(conn, account, held.person)
         await challenges.void_of(conn, account, held.id, (challenge.INVITE_MEMBER,))
-        await self._follow(conn, account, held, "member.removed", "")
+        await self._follow(conn, account, held, "member.removed", session.ROLE_CHANGED)
 
-    async def _follow(self, conn: Connection, account: UUID, member: Membership, kind: str, role: str) -> None:
-        """Ends the member's sessions in the account and its test sibling, and tells."""
-        sequence = member.sequence if role else member.sequence + 1
+    async def _follow(self, conn: Connection, account: UUID, member: Membership, kind: str, reason: str | None) -> None:
+        """Tells, and ends the member's sessions in the account and its test sibling for a reason."""
+        removed = kind == "member.removed"
         data = event_pb2.MemberChanged(
             member_id=ids.encode("mem", member.id),
             person_id=ids.encode("per", member.person) if member.person else "",
-            role=role,
+            role="" if removed else member.role,
         )
+        sequence = member.sequence + 1 if removed else member.sequence
         event = self._facts.make(kind, account, ("membership", member.id), data, live=True, sequence=sequence)
         await outbox.append(conn, event=event)
-        found = await accounts.find(conn, account)
-        if member.person is None or found is None:
+        if member.person is None or reason is None:
             return
-        for place in (account, found.sibling):
+        for place in await _places(conn, account):
             async with as_tenant(conn, place):
-                await sessions.revoke_all_of(conn, place, member.person, self._clock.wall(), session.ROLE_CHANGED)
+                await sessions.revoke_all_of(conn, place, member.person, self._clock.wall(), reason)
 
     @asynccontextmanager
     async def _changing(self, account: UUID, name: str) -> AsyncIterator[Connection]:
@@ -97,6 +148,12 @@ class Members:
                     "last_owner", "A team keeps an owner: make somebody else one first."
                 ) from error
             raise
+
+
+async def _places(conn: Connection, account: UUID) -> tuple[UUID, ...]:
+    """Reads the account with its sibling, in which its members have sessions too."""
+    found = await accounts.find(conn, account)
+    return (account, found.sibling) if found else (account,)
 
 
 def _live_account() -> UUID:

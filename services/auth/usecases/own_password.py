@@ -12,9 +12,9 @@ from services.auth.usecases import doors
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher
-from services.auth.usecases.registration import credentials_invalid, refuse_endless
+from services.auth.usecases.registration import refuse_endless
 from services.auth.usecases.sessions import Pair, end_all, end_waiting
-from services.auth.usecases.sign_in import LookUp, SignIn, Waiting
+from services.auth.usecases.sign_in import LookUp, SignIn, Waiting, credentials_invalid
 
 
 class OwnPassword:

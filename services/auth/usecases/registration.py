@@ -27,7 +27,7 @@ from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher, Verdict
 from services.auth.usecases.secrets import TokenSecrets, blinded
 from services.auth.usecases.sessions import Pair
-from services.auth.usecases.sign_in import SignIn, Waiting
+from services.auth.usecases.sign_in import SignIn, Waiting, credentials_invalid
 
 _EMAIL_FIELD = 1
 _LONGEST_NAME = 200
@@ -171,7 +171,7 @@ class Registration:
         return found.password
 
     async def sign_in(self, email: str, password: str, device_token: str) -> Pair | Waiting:
-        """Signs a reader in; `unauthenticated("credentials_invalid")` alike for wrong, unknown, unverified.
+        """Signs a reader in; `unauthenticated("credentials_invalid")` alike for wrong, unknown, unverified, disabled.
 
         Raises as `Attempts.guarded` before anything is hashed.
         """
@@ -185,7 +185,7 @@ class Registration:
 
         async def check() -> tuple[Credential, Verdict] | None:
             verdict = await self._hasher.verify(password, known.password if known else None)
-            return (known, verdict) if known is not None and verdict.matches else None
+            return (known, verdict) if known is not None and verdict.matches and not known.disabled else None
 
         target = Target(account, index, known.subject if known else None, device_token, "/v1/sessions")
         found = await self._attempts.guarded(target, check)
@@ -212,8 +212,3 @@ def refuse_endless(password: str) -> None:
     """Raises `invalid("password_too_long")` before anything is hashed."""
     if len(password) > LONGEST:
         raise errors.invalid("password_too_long", f"A password has at most {LONGEST} characters.", field="password")
-
-
-def credentials_invalid() -> errors.GatefoldError:
-    """Returns the one answer to everybody who may not sign in."""
-    return errors.unauthenticated("credentials_invalid", "Address or password is wrong.")

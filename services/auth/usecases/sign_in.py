@@ -3,14 +3,15 @@
 import base64
 import binascii
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from libs import errors
 from libs.clock import WallClock
 from libs.ids import IdSource
-from libs.postgres import Connection, Database
+from libs.postgres import Connection, Database, violated
 from services.auth.domain import session, sign_in
 from services.auth.domain.sign_in import Door, Pending, Standing
 from services.auth.repository import sign_ins
@@ -105,7 +106,7 @@ class SignIn:
         return await self._renew(door, held, session.AAL1, write)
 
     async def _wait(self, pending: Pending, write: Write | None = None) -> Waiting:
-        async with self._db.tenant(pending.door.account, "wait_for_more") as conn:
+        async with self._going_in(pending.door, "wait_for_more") as conn:
             await sign_ins.add(conn, pending)
             if write is not None:
                 await write(conn)
@@ -166,12 +167,23 @@ class SignIn:
 
     async def _begin(self, door: Door, acr: str, write: Write | None) -> Pair:
         held = await self._sessions.begin(door, acr)
-        async with self._db.tenant(door.account, "sign_in") as conn:
+        async with self._going_in(door, "sign_in") as conn:
             if write is not None:
                 await write(conn)
             await self._sessions.store(conn, held)
         pair = await self._sessions.pair(held, held.generation, None if acr == session.ENROL else door.role)
         return replace(pair, device_token=self._device_for(door))
+
+    @asynccontextmanager
+    async def _going_in(self, door: Door, name: str) -> AsyncIterator[Connection]:
+        """A transaction that lets somebody in; for who is kept out it answers as to a wrong password."""
+        try:
+            async with self._db.tenant(door.account, name) as conn:
+                yield conn
+        except Exception as error:
+            if violated(error) == "sign_in_disabled":
+                raise credentials_invalid() from error
+            raise
 
     def _token(self, pending: Pending) -> str:
         head = pending.door.account.bytes + pending.id.bytes
@@ -195,3 +207,8 @@ class SignIn:
 def sign_in_expired() -> errors.GatefoldError:
     """Returns the answer to a sign-in that is over, unknown, or waits for something else."""
     return errors.unauthenticated("sign_in_expired", "This sign-in is over; start again with the password.")
+
+
+def credentials_invalid() -> errors.GatefoldError:
+    """Returns the one answer to everybody who may not sign in."""
+    return errors.unauthenticated("credentials_invalid", "Address or password is wrong.")

@@ -22,9 +22,9 @@ from services.auth.usecases.attempts import Attempts, Target
 from services.auth.usecases.challenges import repeats, token_spent
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher, Verdict
-from services.auth.usecases.registration import credentials_invalid, refuse_endless
+from services.auth.usecases.registration import refuse_endless
 from services.auth.usecases.sessions import Pair, staff_role
-from services.auth.usecases.sign_in import SignIn, Waiting
+from services.auth.usecases.sign_in import SignIn, Waiting, credentials_invalid
 
 EMAIL_FIELD = 1
 NAME_FIELD = 2

@@ -7,10 +7,9 @@ from services.auth.domain.sign_in import PASSWORD
 from services.auth.usecases import doors
 from services.auth.usecases.factor_attempts import FactorAttempts
 from services.auth.usecases.own_password import OwnPassword
-from services.auth.usecases.registration import credentials_invalid
 from services.auth.usecases.second_factors import SecondFactors
 from services.auth.usecases.sessions import Pair
-from services.auth.usecases.sign_in import SignIn, Waiting, sign_in_expired
+from services.auth.usecases.sign_in import SignIn, Waiting, credentials_invalid, sign_in_expired
 
 
 class StepUp:

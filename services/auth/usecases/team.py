@@ -1,6 +1,7 @@
 """Owns the team of an account, kept in the live one for its test sibling too: inviting, listing, accepting."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from gatefold.auth.v1 import team_pb2
@@ -15,7 +16,7 @@ from services.auth.domain import challenge as rules
 from services.auth.domain import roles
 from services.auth.domain.challenge import Challenge
 from services.auth.domain.team import Membership
-from services.auth.repository import MEMBERSHIP_TABLE, accounts, people
+from services.auth.repository import MEMBERSHIP_TABLE, accounts, disabled_sign_ins, people
 from services.auth.usecases import addresses
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
@@ -32,6 +33,8 @@ class Member:
     membership: Membership
     email: str
     name: str
+    disabled_at: datetime | None = None
+    """Since when the member may not sign in."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,10 @@ class Team:
         return (await self._shown(account, [membership]))[0]
 
     async def _shown(self, account: UUID, memberships: list[Membership]) -> list[Member]:
-        contacts = await self._people.contacts([one.person for one in memberships if one.person])
+        persons = [one.person for one in memberships if one.person]
+        contacts = await self._people.contacts(persons)
+        async with self._db.tenant(account, "read_disabled", read_only=True) as conn:
+            disabled = await disabled_sign_ins.since(conn, account, persons)
         ciphers = await self._vault.ciphers(account, [one.id for one in memberships if one.email_sealed])
         members = []
         for one in memberships:
@@ -179,5 +185,5 @@ class Team:
             cipher = ciphers.get(one.id)
             if one.email_sealed and cipher is not None:
                 email = cipher.open(MEMBERSHIP_TABLE, _EMAIL_FIELD, one.id, one.email_sealed).decode()
-            members.append(Member(one, email, name))
+            members.append(Member(one, email, name, disabled.get(one.person) if one.person else None))
         return members
