@@ -72,6 +72,11 @@ async def record_mail(
     )
 
 
+async def remove_mail(conn: Connection, account: UUID, mail: UUID) -> None:
+    """Removes a mail that is not to be."""
+    await conn.execute("DELETE FROM mail WHERE account_id = $1 AND id = $2", account, mail)
+
+
 async def add_endpoint(conn: Connection, account: UUID, endpoint: Endpoint) -> None:
     """Adds an endpoint."""
     await conn.execute(

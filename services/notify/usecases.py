@@ -29,6 +29,8 @@ from services.notify.domain import Delivery, Endpoint, Mail, State
 CREATE_ENDPOINT = "/gatefold.notify.v1.WebhookService/CreateWebhookEndpoint"
 MAIL_JOB = "mail"
 WEBHOOK_JOB = "webhook"
+NO_MAIL = "challenge_over"
+"""auth's answer where a mail that was asked for is not to be: nobody has the address, or it is over already."""
 
 
 class TakeEvent:
@@ -136,6 +138,12 @@ class SendMail:
             await self._mailer.send(self._mailer.render(letter, self._clock.wall()))
             sent = True
         except errors.GatefoldError as error:
+            if error.reason == NO_MAIL:
+                # Staff who read the list must not learn that nobody has an address, nor is anything wrong.
+                async with self._database.tenant(item.account, "remove_mail") as conn:
+                    await repository.remove_mail(conn, item.account, mail.id)
+                    await due.finish(conn, item)
+                return
             if error.kind is errors.Kind.NOT_FOUND:
                 # The reader was erased or the challenge is over: there is nobody to write to any more.
                 await self._record(item, mail, State.FAILED, None)

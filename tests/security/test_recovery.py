@@ -1,6 +1,7 @@
 """Attacks on the ways back in: who is registered, whose mailbox, whose host, what a scanner opens."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -191,3 +192,18 @@ async def test_nothing_secret_is_logged_or_told(house: AuthHouse) -> None:
         assert word not in refused
         assert word.encode() not in events
     assert ids.encode("chal", await house.newest_challenge(publisher.live)).encode() in events
+
+
+async def test_a_mail_that_comes_too_late_tells_no_more_of_who_has_the_address(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    known = house.fresh()
+    await house.reader(publisher.live, known)
+    asked = []
+    for email in (known, house.fresh("nobody")):
+        await ways(house, publisher.live)["reset"](email)
+        asked.append(await house.newest_challenge(publisher.live))
+    assert isinstance(house.clock, FixedClock)
+    house.clock.advance(timedelta(hours=2))
+    for challenge, reason in zip(asked, ("challenge_expired", "challenge_over"), strict=True):
+        with pytest.raises(GatefoldError, match=reason):
+            await house.describe(challenge)

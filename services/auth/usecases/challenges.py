@@ -267,7 +267,11 @@ class Challenges:
         return found
 
     async def describe(self, key: UUID) -> Letter:
-        """Returns what the mail says; `not_found("challenge_over")` once it is spent, expired or gone."""
+        """Returns what the mail says.
+
+        Raises `not_found("challenge_over")` once it is spent, void or gone, and where nobody has the address: there is
+        no mail then, and nothing tells which it was. `not_found("challenge_expired")` for one that came too late.
+        """
         async with self._db.transaction("route_challenge", read_only=True) as conn:
             account = await challenges.account_of(conn, key)
             publisher = await accounts.find(conn, account) if account else None
@@ -276,9 +280,11 @@ class Challenges:
             raise _over()
         async with self._db.tenant(account, "describe_challenge", read_only=True) as conn:
             found = await challenges.find(conn, account, key)
-        if found is None or not found.open_at(self._clock.wall()) or (inert and found.purpose in rules.WITH_TOKEN):
+        if found is None or found.spent_at is not None or (inert and found.purpose in rules.WITH_TOKEN):
             raise _over()
         email, name = await self._addressee(account, found)
+        if not found.open_at(self._clock.wall()):
+            raise errors.not_found("challenge_expired", "This challenge has expired.")
         return Letter(
             purpose=found.purpose,
             email=email,

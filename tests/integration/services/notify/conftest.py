@@ -35,6 +35,8 @@ class Neighbours:
     name: str = "Ada"
     erased: bool = False
     away: errors.Kind | None = None
+    challenge: str = ""
+    """Why there is no mail to a challenge."""
 
 
 class AuthAccounts(account_pb2_grpc.AccountServiceServicer):
@@ -61,6 +63,8 @@ class AuthChallenges(subscriber_session_pb2_grpc.SubscriberSessionServiceService
     VerifyRegistration = SignIn = Register
 
     async def DescribeChallenge(self, request: Any, context: Any) -> subscriber_session_pb2.DescribeChallengeResponse:
+        if self._known.challenge:
+            raise errors.not_found(self._known.challenge, "There is no mail.")
         response = subscriber_session_pb2.DescribeChallengeResponse(
             purpose="verify_registration",
             email=self._known.email,

@@ -190,6 +190,32 @@ async def test_a_challenge_becomes_its_mail_and_no_webhook(
     assert await notify.deliveries() == []
 
 
+async def test_no_trace_is_left_of_a_mail_that_nobody_is_to_get(
+    notify: Notify, mail_server: tuple[MailServer, int], neighbours: Neighbours
+) -> None:
+    neighbours.challenge = "challenge_over"
+    data = auth_event.ChallengeRequested(
+        challenge_id=prefixed.encode("chal", notify.make.new()), purpose="reset_password"
+    )
+    await notify.take(notify.event("challenge.requested", data))
+    assert await notify.work() == 1
+    assert await notify.mails() == []
+    assert await notify.work() == 0
+    assert mail_server[0].taken == []
+
+
+async def test_a_mail_that_came_too_late_has_failed(
+    notify: Notify, mail_server: tuple[MailServer, int], neighbours: Neighbours
+) -> None:
+    neighbours.challenge = "challenge_expired"
+    data = auth_event.ChallengeRequested(
+        challenge_id=prefixed.encode("chal", notify.make.new()), purpose="reset_password"
+    )
+    await notify.take(notify.event("challenge.requested", data))
+    await notify.work()
+    assert [item.state for item in await notify.mails()] == [State.FAILED]
+
+
 async def test_a_refused_mail_is_tried_again_by_the_schedule_and_then_given_up(
     notify: Notify, mail_server: tuple[MailServer, int], clock: FixedClock
 ) -> None:
