@@ -77,6 +77,9 @@ class Environments:
         return {
             "GATEFOLD_ISSUER": self._ports.gateway_url,
             "GATEFOLD_PUBLIC_URL": self._ports.gateway_url,
+            # Browsers make passkeys for a name, and for no number.
+            "GATEFOLD_PASSKEY_RP_ID": "localhost",
+            "GATEFOLD_PASSKEY_ORIGINS": f"http://localhost:{self._ports.http}",
             "GATEFOLD_KEY_PEPPER": self._secrets["key_pepper"],
             "GATEFOLD_PASSWORD_PEPPER": self._secrets["password_pepper"],
             "GATEFOLD_CHALLENGE_SECRET": self._secrets["challenge_secret"],

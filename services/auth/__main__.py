@@ -12,6 +12,7 @@ from gatefold.auth.v1.device_pb2_grpc import add_DeviceServiceServicer_to_server
 from gatefold.auth.v1.factor_pb2_grpc import add_FactorServiceServicer_to_server
 from gatefold.auth.v1.federated_session_pb2_grpc import add_FederatedSessionServiceServicer_to_server
 from gatefold.auth.v1.identity_provider_pb2_grpc import add_IdentityProviderServiceServicer_to_server
+from gatefold.auth.v1.passkey_pb2_grpc import add_PasskeyServiceServicer_to_server
 from gatefold.auth.v1.password_pb2_grpc import add_PasswordServiceServicer_to_server
 from gatefold.auth.v1.recovery_pb2_grpc import add_RecoveryServiceServicer_to_server
 from gatefold.auth.v1.session_pb2_grpc import add_SessionServiceServicer_to_server
@@ -43,7 +44,7 @@ from services.auth.config import BootstrapConfig, BreachConfig, Config, Rotation
 from services.auth.domain import session
 from services.auth.domain.account import PROVIDER_ONLY, SecurityPolicy
 from services.auth.domain.attempts import Rule
-from services.auth.domain.sign_in import EMAIL_CODE, RECOVERY_CODE, TOTP, Door, Standing
+from services.auth.domain.sign_in import EMAIL_CODE, PASSKEY, RECOVERY_CODE, SECURITY_KEY, TOTP, Door, Standing
 from services.auth.repository import (
     CHALLENGE_TABLE,
     CREDENTIAL_TABLE,
@@ -51,6 +52,7 @@ from services.auth.repository import (
     FACTOR_ATTEMPT_TABLE,
     FACTOR_TABLE,
     IDENTITY_TABLE,
+    PASSKEY_TABLE,
     RECOVERY_CODE_TABLE,
     SESSION_TABLE,
 )
@@ -58,6 +60,7 @@ from services.auth.usecases.access_tokens import AccessTokens
 from services.auth.usecases.accounts import Accounts
 from services.auth.usecases.api_keys import ApiKeys
 from services.auth.usecases.attempts import Attempts, Limits
+from services.auth.usecases.authenticators import Authenticators
 from services.auth.usecases.breach_sync import BreachSync
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.devices import Devices
@@ -75,6 +78,9 @@ from services.auth.usecases.identity_providers import IdentityProviders
 from services.auth.usecases.magic_links import MagicLinks
 from services.auth.usecases.members import Members
 from services.auth.usecases.own_password import OwnPassword
+from services.auth.usecases.passkey_proofs import PasskeyMethod, PasskeyProofs
+from services.auth.usecases.passkey_sign_in import PasskeySignIn
+from services.auth.usecases.passkeys import Passkeys
 from services.auth.usecases.password_policy import Breaches, PasswordPolicy
 from services.auth.usecases.passwords import PasswordHasher, WorkMeter
 from services.auth.usecases.recovery import Recovery
@@ -100,6 +106,7 @@ CLOCK_PEERS = ("subscriber", "billing", "notify")
 PERSONAL_TABLES = (
     SubjectTable("session", number=SESSION_TABLE),
     SubjectTable("challenge", number=CHALLENGE_TABLE),
+    SubjectTable("passkey", number=PASSKEY_TABLE),
     SubjectTable("factor", number=FACTOR_TABLE),
     SubjectTable("recovery_code", number=RECOVERY_CODE_TABLE),
     SubjectTable("factor_attempt", number=FACTOR_ATTEMPT_TABLE),
@@ -160,9 +167,18 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     totp = Totp(db, vault, clock, os.urandom)
     email_codes = EmailCodes(db, challenges, sign_in, secrets, clock)
     recovery_codes = RecoveryCodes(db, challenges, access, clock, os.urandom)
-    methods.update({TOTP: totp, EMAIL_CODE: email_codes, RECOVERY_CODE: recovery_codes})
+    authenticators = Authenticators(settings.relying_party())
+    proofs = PasskeyProofs(db, authenticators, challenges, access, clock, os.urandom, service.telemetry)
+    keyed = {kind: PasskeyMethod(db, proofs, sign_in, kind) for kind in (PASSKEY, SECURITY_KEY)}
+    methods.update({**keyed, TOTP: totp, EMAIL_CODE: email_codes, RECOVERY_CODE: recovery_codes})
     second_factors = SecondFactors(methods, sign_in, attempts, challenges, access, recovery_codes.left)
     factors = Factors(db, totp, access, attempts, challenges, sessions, standing, clock, make)
+    passkeys = servicer.PasskeyServicer(
+        Passkeys(db, authenticators, access, factors, challenges, sessions, clock, make, os.urandom),
+        keyed,
+        PasskeySignIn(db, vault, proofs, sign_in, staff, guard, secrets, make),
+    )
+    service.add(add_PasskeyServiceServicer_to_server, passkeys)
     step_up = StepUp(own_password, attempts, second_factors, sign_in)
     own_factors = servicer.FactorServicer(factors, recovery_codes, email_codes, step_up)
     service.add(add_FactorServiceServicer_to_server, own_factors)

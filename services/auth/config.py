@@ -9,6 +9,7 @@ from libs.config import Secret
 from libs.postgres import PostgresConfig
 from libs.service import ServiceConfig
 from libs.vault import VaultConfig
+from services.auth.domain.passkey import RelyingParty
 
 LEAST_SECRET_LENGTH = 32
 
@@ -162,6 +163,17 @@ class FederationConfig:
 
 
 @dataclass(frozen=True)
+class PasskeyConfig:
+    """Where passkeys work: `passkey_rp_id` is the host that they are made for, by default that of the public URL, and
+    never another again, since no passkey would work then; `passkey_origins` are the origins of the pages, on that host
+    or below.
+    """
+
+    passkey_rp_id: str = ""
+    passkey_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Config:
     """What auth reads from its environment. `issuer` names it in tokens; `public_url` leads staff to the dashboard."""
 
@@ -171,5 +183,13 @@ class Config:
     breaches: BreachConfig
     attempts: AttemptConfig
     federation: FederationConfig
+    passkeys: PasskeyConfig
     issuer: str
     public_url: str
+
+    def __post_init__(self) -> None:
+        self.relying_party()
+
+    def relying_party(self) -> RelyingParty:
+        """Returns where passkeys work; raises ValueError as `RelyingParty.of`."""
+        return RelyingParty.of(self.public_url, self.passkeys.passkey_rp_id, self.passkeys.passkey_origins)

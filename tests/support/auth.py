@@ -26,6 +26,7 @@ from gatefold.auth.v1 import (
     factor_pb2_grpc,
     federated_session_pb2_grpc,
     identity_provider_pb2_grpc,
+    passkey_pb2_grpc,
     password_pb2_grpc,
     recovery_pb2,
     recovery_pb2_grpc,
@@ -198,6 +199,7 @@ class AuthHouse:
         self.identity_providers = identity_provider_pb2_grpc.IdentityProviderServiceStub(channel)
         self.factors = factor_pb2_grpc.FactorServiceStub(channel)
         self.sign_ins = sign_in_pb2_grpc.SubscriberSignInServiceStub(channel)
+        self.passkeys = passkey_pb2_grpc.PasskeyServiceStub(channel)
         self.team = team_pb2_grpc.TeamServiceStub(channel)
         self.own_clock = clock_pb2_grpc.ClockServiceStub(channel)
         self.privacy = subject_data_pb2_grpc.SubjectDataStub(channel)

@@ -31,6 +31,7 @@ SESSION_ENDED = "session_ended"
 SIGN_IN_LOCKED = "sign_in_locked"
 IDENTITY_ADDED = "identity_added"
 IDENTITY_REMOVED = "identity_removed"
+PASSKEY_COPIED = "passkey_copied"
 
 LIFETIMES = {
     VERIFY_REGISTRATION: timedelta(hours=24),
@@ -52,6 +53,7 @@ LIFETIMES = {
     SIGN_IN_LOCKED: timedelta(hours=72),
     IDENTITY_ADDED: timedelta(hours=72),
     IDENTITY_REMOVED: timedelta(hours=72),
+    PASSKEY_COPIED: timedelta(hours=72),
 }
 
 IN_QUERY = frozenset({VERIFY_REGISTRATION, INVITE_MEMBER})

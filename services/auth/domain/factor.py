@@ -12,6 +12,8 @@ from services.auth.domain import session
 
 TOTP = "totp"
 EMAIL_CODE = "email_code"
+PASSKEY = "passkey"
+SECURITY_KEY = "security_key"
 
 SECRET_BYTES = 20
 """160 bits, as RFC 4226 section 4 recommends."""
@@ -45,6 +47,12 @@ class Factor:
     secret_sealed: bytes | None = None
     last_step: int = 0
     """The newest time step whose code was taken."""
+    last_used_at: datetime | None = None
+    """Of keys; None for one that was not used yet."""
+    backed_up: bool = False
+    """A passkey that its owner has on other devices too, or can get back."""
+    clone_suspected_at: datetime | None = None
+    """When a key did not count its signatures upwards."""
 
 
 def step_at(now: datetime) -> int:

@@ -15,6 +15,7 @@ FEDERATED_STRONG = "federated_strong"
 """By a provider that asks for a second factor itself, and is trusted to."""
 TOTP = "totp"
 PASSKEY = "passkey"
+SECURITY_KEY = "security_key"
 RECOVERY_CODE = "recovery_code"
 EMAIL_CODE = "email_code"
 
@@ -28,7 +29,7 @@ MOST_TRIES = 5
 _PLATFORM = UUID(int=0)
 
 _FIRST = frozenset({PASSWORD, EMAIL_LINK, FEDERATED, FEDERATED_STRONG})
-_SECOND = frozenset({TOTP, PASSKEY, RECOVERY_CODE, EMAIL_CODE})
+_SECOND = frozenset({TOTP, PASSKEY, SECURITY_KEY, RECOVERY_CODE, EMAIL_CODE})
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def step(proven: tuple[str, ...], standing: Standing) -> str | None:
 
 
 def strong(proven: tuple[str, ...]) -> bool:
-    """Tells whether the proofs make two factors; a passkey does by itself, since it verifies its user.
+    """Tells whether the proofs make two factors; a passkey does by itself, since it verifies its user;
+    a security key does not.
 
     A link and a code that went to the same mailbox are one factor.
     """

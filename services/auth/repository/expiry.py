@@ -52,6 +52,11 @@ async def delete_federated_sign_ins(conn: Connection, before: datetime) -> None:
     await conn.execute("DELETE FROM federated_sign_in WHERE expires_at < $1", before)
 
 
+async def delete_passkey_challenges(conn: Connection, before: datetime) -> None:
+    """Deletes what no authenticator signed in time."""
+    await conn.execute("DELETE FROM passkey_challenge WHERE expires_at < $1", before)
+
+
 async def delete_unconfirmed_factors(conn: Connection, before: datetime) -> None:
     """Deletes factors that were begun before and never confirmed."""
     await conn.execute("DELETE FROM factor WHERE confirmed_at IS NULL AND created_at < $1", before)

@@ -78,8 +78,9 @@ async def of_principal(conn: Connection, account: UUID, principal: UUID) -> list
     """Reads the factors that are set up, oldest first."""
     rows = await conn.fetch(
         """
-        SELECT id, kind, name, created_at, secret_sealed, last_step FROM factor
-        WHERE account_id = $1 AND subject_id = $2 AND confirmed_at IS NOT NULL ORDER BY id
+        SELECT id, kind, name, created_at, secret_sealed, last_step, last_used_at, backed_up, clone_suspected_at
+        FROM factor LEFT JOIN passkey USING (account_id, id)
+        WHERE account_id = $1 AND factor.subject_id = $2 AND confirmed_at IS NOT NULL ORDER BY id
         """,
         account,
         principal,
@@ -105,9 +106,13 @@ async def rename(conn: Connection, account: UUID, principal: UUID, factor: UUID,
     """Gives a factor another name."""
     row = await conn.fetchrow(
         """
-        UPDATE factor SET name = $4
-        WHERE account_id = $1 AND subject_id = $2 AND id = $3 AND confirmed_at IS NOT NULL
-        RETURNING id, kind, name, created_at, secret_sealed, last_step
+        WITH renamed AS (
+            UPDATE factor SET name = $4
+            WHERE account_id = $1 AND subject_id = $2 AND id = $3 AND confirmed_at IS NOT NULL
+            RETURNING account_id, id, kind, name, created_at, secret_sealed, last_step
+        )
+        SELECT id, kind, name, created_at, secret_sealed, last_step, last_used_at, backed_up, clone_suspected_at
+        FROM renamed LEFT JOIN passkey USING (account_id, id)
         """,
         account,
         principal,
@@ -229,4 +234,14 @@ async def forget_attempts(conn: Connection, account: UUID, principal: UUID) -> N
 
 
 def _factor(row: Any) -> Factor:
-    return Factor(row["id"], row["kind"], row["name"], row["created_at"], row["secret_sealed"], row["last_step"])
+    return Factor(
+        row["id"],
+        row["kind"],
+        row["name"],
+        row["created_at"],
+        row["secret_sealed"],
+        row["last_step"],
+        row.get("last_used_at"),
+        bool(row.get("backed_up")),
+        row.get("clone_suspected_at"),
+    )

@@ -6,6 +6,7 @@ from services.auth.servicer.device import DeviceServicer
 from services.auth.servicer.factor import FactorServicer
 from services.auth.servicer.federated_session import FederatedSessionServicer
 from services.auth.servicer.identity_provider import IdentityProviderServicer
+from services.auth.servicer.passkey import PasskeyServicer
 from services.auth.servicer.password import PasswordServicer
 from services.auth.servicer.recovery import RecoveryServicer
 from services.auth.servicer.session import SessionServicer
@@ -20,6 +21,7 @@ __all__ = [
     "FactorServicer",
     "FederatedSessionServicer",
     "IdentityProviderServicer",
+    "PasskeyServicer",
     "PasswordServicer",
     "RecoveryServicer",
     "SessionServicer",

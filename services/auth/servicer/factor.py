@@ -14,6 +14,8 @@ from services.auth.usecases.step_up import StepUp
 _KINDS = {
     rules.TOTP: factor_pb2.FACTOR_KIND_TOTP,
     rules.EMAIL_CODE: factor_pb2.FACTOR_KIND_EMAIL_CODE,
+    rules.PASSKEY: factor_pb2.FACTOR_KIND_PASSKEY,
+    rules.SECURITY_KEY: factor_pb2.FACTOR_KIND_SECURITY_KEY,
 }
 
 
@@ -33,7 +35,7 @@ class FactorServicer(factor_pb2_grpc.FactorServiceServicer):
     ) -> factor_pb2.ListFactorsResponse:
         """Lists factors."""
         found, left = await self._factors.list_factors()
-        return factor_pb2.ListFactorsResponse(data=[_factor(one) for one in found], recovery_codes_left=left)
+        return factor_pb2.ListFactorsResponse(data=[factor(one) for one in found], recovery_codes_left=left)
 
     async def BeginTotp(self, request: factor_pb2.BeginTotpRequest, context: object) -> factor_pb2.BeginTotpResponse:
         """Begins to add an app."""
@@ -45,15 +47,15 @@ class FactorServicer(factor_pb2_grpc.FactorServiceServicer):
     ) -> factor_pb2.ConfirmTotpResponse:
         """Confirms an app."""
         found, pair = await self._factors.confirm_totp(ids.decode("fac", request.id), request.code)
-        return factor_pb2.ConfirmTotpResponse(factor=_factor(found), tokens=tokens(pair))
+        return factor_pb2.ConfirmTotpResponse(factor=factor(found), tokens=tokens(pair))
 
     async def EnableEmailCodes(self, request: factor_pb2.EnableEmailCodesRequest, context: object) -> factor_pb2.Factor:
         """Switches codes by mail on."""
-        return _factor(await self._factors.enable_email_codes())
+        return factor(await self._factors.enable_email_codes())
 
     async def RenameFactor(self, request: factor_pb2.RenameFactorRequest, context: object) -> factor_pb2.Factor:
         """Renames a factor."""
-        return _factor(await self._factors.rename(ids.decode("fac", request.id), request.name))
+        return factor(await self._factors.rename(ids.decode("fac", request.id), request.name))
 
     async def RemoveFactor(
         self, request: factor_pb2.RemoveFactorRequest, context: object
@@ -80,7 +82,14 @@ class FactorServicer(factor_pb2_grpc.FactorServiceServicer):
         return factor_pb2.SendSignInCodeResponse()
 
 
-def _factor(factor: Factor) -> factor_pb2.Factor:
-    response = factor_pb2.Factor(id=ids.encode("fac", factor.id), kind=_KINDS[factor.kind], name=factor.name)
-    response.created_at.FromDatetime(factor.created_at)
+def factor(one: Factor) -> factor_pb2.Factor:
+    """Returns a factor as its owner sees it."""
+    response = factor_pb2.Factor(
+        id=ids.encode("fac", one.id), kind=_KINDS[one.kind], name=one.name, backed_up=one.backed_up
+    )
+    response.created_at.FromDatetime(one.created_at)
+    if one.last_used_at is not None:
+        response.last_used_at.FromDatetime(one.last_used_at)
+    if one.clone_suspected_at is not None:
+        response.clone_suspected_at.FromDatetime(one.clone_suspected_at)
     return response

@@ -5,7 +5,7 @@ from gatefold.auth.v1 import session_pb2, session_pb2_grpc
 from libs import ids
 from libs.postgres import PLATFORM
 from services.auth.domain.session import ACCESS_SECONDS
-from services.auth.domain.sign_in import PASSKEY
+from services.auth.domain.sign_in import PASSKEY, SECURITY_KEY
 from services.auth.usecases.access_tokens import principal_id
 from services.auth.usecases.second_factors import SecondFactors
 from services.auth.usecases.session_ends import SessionEnds
@@ -48,7 +48,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
 
     async def CompleteSignIn(self, request: session_pb2.CompleteSignInRequest, context: object) -> session_pb2.Tokens:
         """Takes a second factor."""
-        proof = request.credential if request.method == PASSKEY else request.code
+        proof = request.credential if request.method in (PASSKEY, SECURITY_KEY) else request.code
         return tokens(await self._second_factors.complete(request.pending_token, request.method, proof))
 
     async def RefreshSession(self, request: session_pb2.RefreshSessionRequest, context: object) -> session_pb2.Tokens:

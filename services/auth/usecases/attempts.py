@@ -156,6 +156,17 @@ class Attempts:
         except _AWAY as error:
             self._failed(error)
 
+    async def tell_of(self, owner: UUID, principal: UUID | None, route: str, reason: str = "") -> None:
+        """Tells of a sign-in without a password, which nobody can guess: it is not counted."""
+        index = b""
+        if principal is not None:
+            async with self._db.tenant(owner, "find_address", read_only=True) as conn:
+                if owner == PLATFORM:
+                    index = await people.index_of(conn, principal) or b""
+                else:
+                    index = await credentials.index_of(conn, owner, principal) or b""
+        self._tell(Target(owner, index, principal, "", route), 401 if reason else 200, reason)
+
     def _buckets(self, target: Target) -> tuple[Bucket, list[Bucket]]:
         key = rules.principal_key(self._secret, target.owner, target.email_index)
         device = self._device(target)

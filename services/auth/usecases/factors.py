@@ -23,7 +23,7 @@ from services.auth.usecases.sessions import Pair, Sessions, end_all
 from services.auth.usecases.sign_in import LookUp, sign_in_expired
 from services.auth.usecases.totp import Enrolment, Totp
 
-_LONGEST_NAME = 80
+LONGEST_NAME = 80
 _PLATFORM_NAME = "Gatefold"
 _EMAIL_NAME = "E-mail"
 
@@ -64,10 +64,10 @@ class Factors:
     async def begin_totp(self, name: str) -> Enrolment:
         """Begins to add an app; raises `precondition("factors_too_many")`, and as `FactorAccess.require`."""
         door = doors.own()
-        called = account_rules.checked_name(name, longest=_LONGEST_NAME)
+        called = account_rules.checked_name(name, longest=LONGEST_NAME)
         await self._access.require(door)
         email, _ = await self._challenges.contact(door)
-        issuer = await self._issuer(door)
+        issuer = await self.publication(door)
         enrolment = await self._totp.enrol(
             door, self._make.new(), called, self._clock.wall(), label=email, issuer=issuer
         )
@@ -86,7 +86,7 @@ class Factors:
         Raises `not_found("factor_not_found")` for none that waits, `unauthenticated("second_factor_wrong")`,
         `too_many("second_factor_locked")`, and as `FactorAccess.require`.
         """
-        door, held = doors.own(), self._session()
+        door, held = doors.own(), doors.session()
         await self._access.require(door)
         now = self._clock.wall()
         async with self._db.tenant(door.owner, "read_factor", read_only=True) as conn:
@@ -97,14 +97,14 @@ class Factors:
         step = await self._totp.step(door, found, code)
         if step is None:
             raise second_factor_wrong()
-        notice = await self._notice(door, challenge.FACTOR_ADDED, found.name)
+        notice = await self.notice(door, challenge.FACTOR_ADDED, found.name)
         async with self._db.tenant(door.account, "confirm_totp") as conn:
             async with as_tenant(conn, door.owner):
                 await self._access.refuse_erased(conn, door)
                 if not await factors.confirm(conn, door.owner, key, step, now):
                     raise _not_found()
             await self._attempts.succeeded(conn, door)
-            await self._changed(conn, door, notice)
+            await self.changed(conn, door, notice)
             strong = await self._sessions.strengthen(conn, door.account, held)
             if strong is None:
                 raise sign_in_expired()
@@ -115,7 +115,7 @@ class Factors:
         door = doors.own()
         await self._access.require(door)
         fresh = Factor(self._make.new(), rules.EMAIL_CODE, _EMAIL_NAME, self._clock.wall())
-        notice = await self._notice(door, challenge.FACTOR_ADDED, fresh.name)
+        notice = await self.notice(door, challenge.FACTOR_ADDED, fresh.name)
         async with self._db.tenant(door.owner, "enable_email_codes") as conn:
             await factors.lock(conn, door.principal)
             await self._access.refuse_erased(conn, door)
@@ -123,13 +123,13 @@ class Factors:
                 if one.kind == rules.EMAIL_CODE:
                     return one
             await factors.add(conn, door.owner, door.principal, fresh)
-            await self._changed(conn, door, notice)
+            await self.changed(conn, door, notice)
         return fresh
 
     async def rename(self, key: UUID, name: str) -> Factor:
         """Gives a factor another name; raises `not_found("factor_not_found")`."""
         door = doors.own()
-        called = account_rules.checked_name(name, longest=_LONGEST_NAME)
+        called = account_rules.checked_name(name, longest=LONGEST_NAME)
         async with self._db.tenant(door.owner, "rename_factor") as conn:
             found = await factors.rename(conn, door.owner, door.principal, key, called)
         if found is None:
@@ -150,13 +150,13 @@ class Factors:
         name = next((one.name for one in held if one.id == key), None)
         if name is None:
             raise _not_found()
-        notice = await self._notice(door, challenge.FACTOR_REMOVED, name)
+        notice = await self.notice(door, challenge.FACTOR_REMOVED, name)
         async with self._db.tenant(door.owner, "remove_factor") as conn:
             await factors.lock(conn, door.principal)
             if await factors.remove(conn, door.owner, door.principal, key) is None:
                 raise _not_found()
             await self.settle_removal(conn, door, required=required)
-            await self._changed(conn, door, notice)
+            await self.changed(conn, door, notice)
 
     async def required(self, door: Door) -> bool:
         """Tells whether an account requires a factor of whoever goes in: the session's, or another they work for."""
@@ -170,34 +170,30 @@ class Factors:
         return any([(await self._standing(one)).factor_required for one in doors_of])
 
     async def settle_removal(self, conn: Connection, door: Door, *, required: bool) -> None:
-        """Does what follows from a removal, in its transaction, under `factors.lock`; for passkeys as well."""
+        """Does what follows from a removal, in its transaction, under `factors.lock`."""
         if await factors.left(conn, door.owner, door.principal):
             return
         if required:
             raise errors.precondition("last_factor", "The account requires a second factor; add another one first.")
         await factors.remove_recovery_codes(conn, door.owner, door.principal)
 
-    async def _notice(self, door: Door, purpose: str, name: str) -> Challenge:
+    async def notice(self, door: Door, purpose: str, name: str) -> Challenge:
+        """Returns the mail that tells of a change; for `changed`."""
         details = {"factor": name, **self._access.circumstances()}
         return await self._challenges.prepare_for(door, purpose, details=details)
 
-    async def _changed(self, conn: Connection, door: Door, notice: Challenge) -> None:
+    async def changed(self, conn: Connection, door: Door, notice: Challenge) -> None:
         """Does what follows from every change: a mail tells, and the other sessions end (ASVS 5.0 7.4.3)."""
         await self._challenges.store_for(conn, door, notice)
         await end_all(conn, door, self._clock.wall(), session.FACTORS_CHANGED, but=caller.current().session)
 
-    async def _issuer(self, door: Door) -> str:
+    async def publication(self, door: Door) -> str:
+        """Returns whose factor it is called in an app or a browser."""
         if door.owner == PLATFORM:
             return _PLATFORM_NAME
         async with self._db.transaction("find_account", read_only=True) as conn:
             publisher = await accounts.find(conn, door.account)
         return publisher.name if publisher else _PLATFORM_NAME
-
-    def _session(self) -> UUID:
-        held = caller.current().session
-        if held is None:
-            raise sign_in_expired()
-        return held
 
 
 def _not_found() -> errors.GatefoldError:

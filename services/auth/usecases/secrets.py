@@ -18,11 +18,12 @@ class TokenSecrets:
     attempt: bytes
     device: bytes
     federation: bytes
+    passkey: bytes
 
     @classmethod
     def derive(cls, secret: str) -> "TokenSecrets":
         """Derives the keys (HKDF, RFC 5869)."""
-        uses = (b"challenge", b"refresh", b"request", b"sign_in", b"attempt", b"device", b"federation")
+        uses = (b"challenge", b"refresh", b"request", b"sign_in", b"attempt", b"device", b"federation", b"passkey")
         return cls(*(_derive(secret, use) for use in uses))
 
 

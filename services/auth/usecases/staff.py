@@ -183,15 +183,22 @@ class Staff:
             if breached and not person.must_change:
                 await people.demand_change(conn, person.id)
 
-        if account is None and person.operator:
-            door = Door(session.OPERATOR, PLATFORM, live=True, principal=person.id, role=roles.OPERATOR)
-        else:
-            chosen = await self._choose(person.id, account)
-            role = await staff_role(self._db, chosen, person.id)
-            if role is None:
-                raise _account_not_found()
-            door = Door(session.STAFF, chosen.id, chosen.live, person.id, role)
-        return await self._sign_in.proven(door, (PASSWORD,), write, must_change=breached)
+        return await self._sign_in.proven(await self.door(person.id, account), (PASSWORD,), write, must_change=breached)
+
+    async def door(self, person: UUID, account: UUID | None) -> Door:
+        """Returns where somebody who has proven who they are goes in: where they ask to, or the only place there is.
+
+        Raises `not_found("account_not_found")`, and `invalid("account_required")` where there are several.
+        """
+        async with self._db.transaction("find_operator", read_only=True) as conn:
+            operator = account is None and await people.is_operator(conn, person)
+        if operator:
+            return Door(session.OPERATOR, PLATFORM, live=True, principal=person, role=roles.OPERATOR)
+        chosen = await self._choose(person, account)
+        role = await staff_role(self._db, chosen, person)
+        if role is None:
+            raise _account_not_found()
+        return Door(session.STAFF, chosen.id, chosen.live, person, role)
 
     async def _choose(self, person: UUID, account: UUID | None) -> Account:
         async with self._db.transaction("choose_account", read_only=True) as conn:

@@ -10,6 +10,7 @@ from services.auth.domain.sign_in import (
     PASSKEY,
     PASSWORD,
     RECOVERY_CODE,
+    SECURITY_KEY,
     TOTP,
     Standing,
 )
@@ -36,6 +37,15 @@ def test_a_factor_that_is_set_up_is_asked_for_whatever_came_first(first: str) ->
 def test_a_passkey_is_two_factors_by_itself() -> None:
     assert sign_in.step((PASSKEY,), ENROLLED) is None
     assert sign_in.acr((PASSKEY,), ENROLLED) == session.AAL2
+
+
+def test_a_security_key_is_a_factor_beside_another_and_not_two() -> None:
+    touched = Standing(factors=(SECURITY_KEY,))
+    assert not sign_in.strong((SECURITY_KEY,))
+    assert not sign_in.strong((SECURITY_KEY, TOTP))
+    for first in (PASSWORD, EMAIL_LINK, FEDERATED):
+        assert sign_in.step((first,), touched) == sign_in.SECOND_FACTOR
+        assert sign_in.acr((first, SECURITY_KEY), touched) == session.AAL2
 
 
 def test_two_proofs_of_one_kind_are_one_factor() -> None:
