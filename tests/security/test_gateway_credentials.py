@@ -19,6 +19,7 @@ from libs import ids
 from libs.caller import CallerKind
 from services.gateway.http import api_keys
 from tests.support.gateway import (
+    ISSUER,
     OTHER_ACCOUNT,
     OTHER_SITE,
     PUBLISHABLE_KEY,
@@ -88,7 +89,10 @@ async def test_no_credential_is_a_401_that_asks_for_one(gateway: RunningGateway)
     [
         {"iss": "https://another.example"},
         {"iss": None},
+        {"iss": f"{ISSUER}/"},
         {"aud": "another"},
+        {"aud": "gatefold-other"},
+        {"aud": {"gatefold": True}},
         {"aud": None},
         {"sub": None},
         {"sub": "per_00000000000000000000000000"},
@@ -99,6 +103,9 @@ async def test_no_credential_is_a_401_that_asks_for_one(gateway: RunningGateway)
         {"exp": None},
         {"exp": "never"},
         {"exp": True},
+        {"exp": float("nan")},
+        {"exp": float("inf")},
+        {"iat": float("nan")},
         {"iat": None},
         {"iat": ago(hours=-2)},
         {"nbf": ago(hours=-2)},
@@ -121,6 +128,21 @@ async def test_no_credential_is_a_401_that_asks_for_one(gateway: RunningGateway)
 )
 async def test_a_token_with_odd_claims_is_refused(gateway: RunningGateway, changes: dict[str, Any]) -> None:
     await refused(gateway, gateway.backend.signer.token(**changes))
+
+
+@pytest.mark.case("auth-55")
+@pytest.mark.parametrize(
+    "payload", [b"", b"[]", b"7", b"null", b'"iss"', b"{", b'["iss", "aud"]', b"[" * 2_000, b"\xff"]
+)
+async def test_a_signed_token_without_claims_is_refused(gateway: RunningGateway, payload: bytes) -> None:
+    signer = gateway.backend.signer
+    headers = {"typ": "at+jwt", "kid": signer.kid}
+    await refused(gateway, jwt.PyJWS().encode(payload, signer.private, "ES256", headers=headers))
+
+
+async def test_a_token_for_several_audiences_is_taken_when_we_are_one(gateway: RunningGateway) -> None:
+    token = gateway.backend.signer.token(aud=["another", "gatefold"])
+    assert (await gateway.ask("GET", "/v1/me", credential=token)).status == 200
 
 
 @pytest.mark.case("auth-55")
