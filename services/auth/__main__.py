@@ -15,6 +15,10 @@ from gatefold.auth.v1.identity_provider_pb2_grpc import add_IdentityProviderServ
 from gatefold.auth.v1.passkey_pb2_grpc import add_PasskeyServiceServicer_to_server
 from gatefold.auth.v1.password_pb2_grpc import add_PasswordServiceServicer_to_server
 from gatefold.auth.v1.recovery_pb2_grpc import add_RecoveryServiceServicer_to_server
+from gatefold.auth.v1.saml_pb2_grpc import (
+    add_SamlConnectionServiceServicer_to_server,
+    add_SamlSignInServiceServicer_to_server,
+)
 from gatefold.auth.v1.session_pb2_grpc import add_SessionServiceServicer_to_server
 from gatefold.auth.v1.sign_in_pb2_grpc import add_SubscriberSignInServiceServicer_to_server
 from gatefold.auth.v1.subscriber_session_pb2_grpc import add_SubscriberSessionServiceServicer_to_server
@@ -86,6 +90,8 @@ from services.auth.usecases.passwords import PasswordHasher, WorkMeter
 from services.auth.usecases.recovery import Recovery
 from services.auth.usecases.recovery_codes import RecoveryCodes
 from services.auth.usecases.registration import Registration
+from services.auth.usecases.saml_connections import SamlConnections
+from services.auth.usecases.saml_sign_in import SamlSignIn
 from services.auth.usecases.second_factors import Method, SecondFactors, set_up
 from services.auth.usecases.secrets import TokenSecrets, activity_key
 from services.auth.usecases.security_policies import SecurityPolicies
@@ -210,6 +216,10 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     )
     identities = Identities(db, challenges, access, standing, methods, clock)
     service.add(add_FederatedSessionServiceServicer_to_server, servicer.FederatedSessionServicer(away, identities))
+    connections = SamlConnections(db, federation, clock, make, settings.issuer)
+    by_saml = SamlSignIn(db, connections, federation, clock, make, os.urandom, service.telemetry, settings.public_url)
+    service.add(add_SamlConnectionServiceServicer_to_server, servicer.SamlConnectionServicer(connections))
+    service.add(add_SamlSignInServiceServicer_to_server, servicer.SamlSignInServicer(connections, by_saml))
     service.background("housekeeping", worker.Housekeeping(keys, Expiry(service.jobs, clock)).run)
     service.holds_personal_data(PERSONAL_TABLES)
     await service.serve()

@@ -30,6 +30,7 @@ from gatefold.auth.v1 import (
     password_pb2_grpc,
     recovery_pb2,
     recovery_pb2_grpc,
+    saml_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
     sign_in_pb2_grpc,
@@ -200,6 +201,8 @@ class AuthHouse:
         self.factors = factor_pb2_grpc.FactorServiceStub(channel)
         self.sign_ins = sign_in_pb2_grpc.SubscriberSignInServiceStub(channel)
         self.passkeys = passkey_pb2_grpc.PasskeyServiceStub(channel)
+        self.saml_connections = saml_pb2_grpc.SamlConnectionServiceStub(channel)
+        self.saml = saml_pb2_grpc.SamlSignInServiceStub(channel)
         self.team = team_pb2_grpc.TeamServiceStub(channel)
         self.own_clock = clock_pb2_grpc.ClockServiceStub(channel)
         self.privacy = subject_data_pb2_grpc.SubjectDataStub(channel)

@@ -1,11 +1,17 @@
 """Owns what a provider's statements are believed for: who somebody is, and what an address of theirs opens."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from libs import errors
+
 READERS = "readers"
 STAFF = "staff"
+
+_DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 
 
 @dataclass(frozen=True)
@@ -84,3 +90,11 @@ def trusted_mailbox(source: Source, statement: Statement) -> bool:
 def in_domains(source: Source, email: str) -> bool:
     """Tells whether an address is of a domain that the provider signs in."""
     return not source.email_domains or email.rpartition("@")[2].lower() in source.email_domains
+
+
+def checked_domains(domains: Sequence[str]) -> tuple[str, ...]:
+    """Returns domains of addresses, each once; raises `invalid("email_domains_invalid")`."""
+    chosen = tuple(dict.fromkeys(one.strip().lower() for one in domains))
+    if not all(_DOMAIN.fullmatch(one) for one in chosen):
+        raise errors.invalid("email_domains_invalid", "These are names of domains.", field="email_domains")
+    return chosen

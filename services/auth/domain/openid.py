@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 from libs import errors
-from services.auth.domain.federation import READERS, STAFF, Source, Statement
+from services.auth.domain.federation import READERS, STAFF, Source, Statement, checked_domains
 from services.auth.domain.roles import OWNER, ROLES
 
 GOOGLE = "google"
@@ -38,7 +38,6 @@ _OLDEST = timedelta(hours=1)
 _LONGEST_SUBJECT = 255
 _LONGEST_NAME = 120
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}")
 _METHODS = ("client_secret_basic", "client_secret_post")
 
@@ -135,7 +134,7 @@ def checked(provider: Provider, *, private: bool) -> Provider:
         team_id=provider.team_id if provider.kind == APPLE else "",
         key_id=provider.key_id if provider.kind == APPLE else "",
         tenants=tenants,
-        email_domains=_domains(provider.email_domains),
+        email_domains=checked_domains(provider.email_domains),
         trust_verified_email=provider.trust_verified_email,
         default_role=_role(provider),
         asks_second_factor=_second_factor(provider),
@@ -346,13 +345,6 @@ def _redirects(uris: Sequence[str], *, private: bool) -> tuple[str, ...]:
             field="redirect_uris",
         )
     return tuple(dict.fromkeys(uris))
-
-
-def _domains(domains: Sequence[str]) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys(one.strip().lower() for one in domains))
-    if not all(_DOMAIN.fullmatch(one) for one in chosen):
-        raise errors.invalid("email_domains_invalid", "These are names of domains.", field="email_domains")
-    return chosen
 
 
 def _tenant(tenant: str) -> str:

@@ -75,3 +75,9 @@ async def forget_new_keys(conn: Connection, now: datetime) -> None:
 async def delete_signing_keys(conn: Connection, before: datetime) -> None:
     """Deletes keys that were retired before: nothing they signed is still valid."""
     await conn.execute("DELETE FROM signing_key WHERE retired_at < $1", before)
+
+
+async def delete_saml(conn: Connection, before: datetime) -> None:
+    """Deletes sign-ins by SAML that took too long, and assertions that nobody would take again."""
+    await conn.execute("DELETE FROM saml_sign_in WHERE expires_at < $1", before)
+    await conn.execute("DELETE FROM saml_assertion WHERE expires_at < $1", before)

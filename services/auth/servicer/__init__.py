@@ -9,6 +9,7 @@ from services.auth.servicer.identity_provider import IdentityProviderServicer
 from services.auth.servicer.passkey import PasskeyServicer
 from services.auth.servicer.password import PasswordServicer
 from services.auth.servicer.recovery import RecoveryServicer
+from services.auth.servicer.saml import SamlConnectionServicer, SamlSignInServicer
 from services.auth.servicer.session import SessionServicer
 from services.auth.servicer.subscriber_session import SubscriberSessionServicer
 from services.auth.servicer.subscriber_sign_in import SubscriberSignInServicer
@@ -24,6 +25,8 @@ __all__ = [
     "PasskeyServicer",
     "PasswordServicer",
     "RecoveryServicer",
+    "SamlConnectionServicer",
+    "SamlSignInServicer",
     "SessionServicer",
     "SubscriberSessionServicer",
     "SubscriberSignInServicer",

@@ -8,7 +8,7 @@ from services.auth.servicer import page
 from services.auth.usecases.members import Members
 from services.auth.usecases.team import Member, Team
 
-_ROLES = {
+ROLES = {
     team_pb2.ROLE_OWNER: roles.OWNER,
     team_pb2.ROLE_ADMIN: roles.ADMIN,
     team_pb2.ROLE_FINANCE: roles.FINANCE,
@@ -18,7 +18,7 @@ _ROLES = {
     team_pb2.ROLE_PRIVACY_OFFICER: roles.PRIVACY_OFFICER,
     team_pb2.ROLE_READ_ONLY: roles.READ_ONLY,
 }
-_NUMBERS = {role: number for number, role in _ROLES.items()}
+NUMBERS = {role: number for number, role in ROLES.items()}
 
 
 class TeamServicer(team_pb2_grpc.TeamServiceServicer):
@@ -30,7 +30,7 @@ class TeamServicer(team_pb2_grpc.TeamServiceServicer):
 
     async def InviteMember(self, request: team_pb2.InviteMemberRequest, context: object) -> team_pb2.Member:
         """Invites a person."""
-        role = _ROLES.get(request.role)
+        role = ROLES.get(request.role)
         if role is None:
             raise errors.invalid("role_invalid", "A member needs a role.", field="role")
         return _member(await self._team.invite(request, role))
@@ -46,7 +46,7 @@ class TeamServicer(team_pb2_grpc.TeamServiceServicer):
 
     async def ChangeRole(self, request: team_pb2.ChangeRoleRequest, context: object) -> team_pb2.Member:
         """Gives a member another role."""
-        role = _ROLES.get(request.role)
+        role = ROLES.get(request.role)
         if role is None:
             raise errors.invalid("role_invalid", "A member needs a role.", field="role")
         changed = await self._members.change_role(ids.decode("mem", request.id, field="id"), role)
@@ -77,9 +77,7 @@ class TeamServicer(team_pb2_grpc.TeamServiceServicer):
     async def ListRoles(self, request: team_pb2.ListRolesRequest, context: object) -> team_pb2.ListRolesResponse:
         """Shows the matrix."""
         return team_pb2.ListRolesResponse(
-            data=[
-                team_pb2.RoleScopes(role=_NUMBERS[role], scopes=sorted(roles.scopes_of(role))) for role in roles.ROLES
-            ]
+            data=[team_pb2.RoleScopes(role=NUMBERS[role], scopes=sorted(roles.scopes_of(role))) for role in roles.ROLES]
         )
 
     async def AcceptInvitation(self, request: team_pb2.AcceptInvitationRequest, context: object) -> team_pb2.Member:
@@ -94,7 +92,7 @@ def _member(member: Member) -> team_pb2.Member:
         person_id=ids.encode("per", held.person) if held.person else "",
         email=member.email,
         name=member.name,
-        role=_NUMBERS[held.role],
+        role=NUMBERS[held.role],
         active=held.person is not None,
     )
     response.invited_at.FromDatetime(held.invited_at)
