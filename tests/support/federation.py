@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from gatefold.auth.v1 import federated_session_pb2, identity_provider_pb2, session_pb2
+from gatefold.auth.v1 import federated_session_pb2, identity_provider_pb2, session_pb2, team_pb2
 
 from libs import ids
 from libs.caller import Caller
@@ -72,7 +72,7 @@ class Abroad:
         request = identity_provider_pb2.CreateIdentityProviderRequest(
             kind=kind,
             audience=audience,
-            issuer=(at or self.provider).url,
+            issuer=(at or self.provider).issuer,
             settings=identity_provider_pb2.IdentityProviderSettings(**chosen),
             credentials=credentials or identity_provider_pb2.IdentityProviderCredentials(client_secret=CLIENT_SECRET),
         )
@@ -153,8 +153,6 @@ class Abroad:
 
     async def member(self, publisher: Publisher, email: str, role: str = roles.ADMIN) -> UUID:
         """Makes somebody with a password a member of a team; returns the person."""
-        from gatefold.auth.v1 import team_pb2
-
         number = team_pb2.Role.Value(f"ROLE_{role.upper()}")
         request = team_pb2.InviteMemberRequest(email=email, role=number)
         owner = replace(self.house.staff(publisher.live, roles.OWNER), idempotency_key=self.house.request_id())
@@ -183,7 +181,7 @@ async def abroad(
 ) -> AsyncIterator[Abroad]:
     """Runs auth beside a provider on loopback."""
     clock = FixedClock()
-    settings = {"GATEFOLD_FEDERATION_PRIVATE": "true", "GATEFOLD_FEDERATION_SECONDS": "2"}
+    settings = {"GATEFOLD_FEDERATION_PRIVATE": "true", "GATEFOLD_FEDERATION_SECONDS": "1"}
     async with (
         running(database, keys_dsn, redis_url, key_file, folder, clock, settings) as house,
         openid_provider.serving(clock) as provider,

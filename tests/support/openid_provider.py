@@ -1,5 +1,6 @@
 """Owns an OpenID provider with keys of its own, which answers by the standard unless it is told to lie."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -38,6 +39,8 @@ class OpenIdProvider:
 
     clock: WallClock
     url: str = ""
+    issuer: str = ""
+    """What it calls itself; its address where nothing else is said."""
     person: dict[str, Any] = field(default_factory=dict)
     """Claims of who is signed in there; `sub` at least."""
     userinfo: dict[str, Any] = field(default_factory=dict)
@@ -50,6 +53,8 @@ class OpenIdProvider:
     """Members of the discovery document, over the right ones."""
     answers: dict[str, web.Response] = field(default_factory=dict)
     """What is answered at a path instead of the right thing."""
+    silent: set[str] = field(default_factory=set)
+    """Paths at which nothing is ever answered."""
     names_itself: bool = True
     public_as_secret: bool = False
     """Signs by HS256 with the public key that everybody has."""
@@ -97,9 +102,12 @@ class OpenIdProvider:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answers any request."""
-        self.asked.append(request.path)
-        if request.path in self.answers:
-            planted = self.answers[request.path]
+        path = request.path.removeprefix(urlsplit(self.url).path)
+        self.asked.append(path)
+        if path in self.silent:
+            await asyncio.Event().wait()
+        if path in self.answers:
+            planted = self.answers[path]
             return web.Response(body=planted.body, status=planted.status, headers=dict(planted.headers))
         routes = {
             "/.well-known/openid-configuration": self._discovery,
@@ -108,11 +116,11 @@ class OpenIdProvider:
             "/jwks": self._jwks,
             "/userinfo": self._userinfo,
         }
-        return await routes[request.path](request)
+        return await routes[path](request)
 
     async def _discovery(self, request: web.Request) -> web.Response:
         document = {
-            "issuer": self.url,
+            "issuer": self.issuer,
             "authorization_endpoint": f"{self.url}/authorize",
             "token_endpoint": f"{self.url}/token",
             "jwks_uri": f"{self.url}/jwks",
@@ -134,7 +142,7 @@ class OpenIdProvider:
         self.codes[code] = asked
         back = {"code": code, "state": asked["state"]}
         if self.names_itself:
-            back["iss"] = self.url
+            back["iss"] = self.person.get("iss", self.issuer)
         joint = "&" if "?" in asked["redirect_uri"] else "?"
         return web.Response(status=302, headers={"Location": asked["redirect_uri"] + joint + urlencode(back)})
 
@@ -167,7 +175,7 @@ class OpenIdProvider:
         now = int(self.clock.wall().timestamp())
         digest = hashlib.new("sha512" if self.algorithm == "EdDSA" else "sha256", access_token.encode()).digest()
         claims: dict[str, Any] = {
-            "iss": self.url,
+            "iss": self.issuer,
             "aud": CLIENT_ID,
             "iat": now,
             "exp": now + 300,
@@ -218,11 +226,11 @@ class _Registry(jws.JWSRegistry):
 
 
 @asynccontextmanager
-async def serving(clock: WallClock) -> AsyncIterator[OpenIdProvider]:
-    """Runs one on a free port of loopback."""
+async def serving(clock: WallClock, prefix: str = "") -> AsyncIterator[OpenIdProvider]:
+    """Runs one on a free port of loopback, under a path."""
     found = OpenIdProvider(clock)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", found.answer)
     async with TestServer(app) as server:
-        found.url = str(server.make_url("")).rstrip("/")
+        found.url = found.issuer = str(server.make_url("")).rstrip("/") + prefix
         yield found
