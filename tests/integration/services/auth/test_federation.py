@@ -16,6 +16,7 @@ from gatefold.auth.v1 import (
     identity_provider_pb2,
     recovery_pb2,
     session_pb2,
+    sign_in_pb2,
     team_pb2,
 )
 from gatefold.privacy.v1 import subject_data_pb2
@@ -27,6 +28,9 @@ from libs.caller import Caller
 from libs.config import Secret
 from libs.errors import GatefoldError, Kind
 from libs.postgres import PLATFORM, as_tenant
+from libs.privacy import SubjectDataServicer
+from libs.vault import Vault
+from services.auth.__main__ import PERSONAL_TABLES
 from services.auth.clients.openid import KEPT_FOR
 from services.auth.domain import roles
 from tests.conftest import ServiceDb
@@ -380,24 +384,47 @@ async def test_staff_of_a_provider_alone_get_in_by_no_password_and_are_told_of_r
     assert (await world.house.sign_in_staff(email)).access_token
 
 
-async def test_identities_are_exported_and_erased_with_the_reader(world: Abroad) -> None:
+async def test_identities_are_exported_and_erased_with_the_reader(world: Abroad, vault: Vault) -> None:
     publisher = await world.house.publisher()
     provider = await world.set_up(publisher.live)
-    world.provider.person = {"sub": "who-leaves-42", "email": world.house.fresh(), "email_verified": True}
+    email = world.house.fresh()
+    world.provider.person = {"sub": "who-leaves-42", "email": email, "email_verified": True}
     tokens = await world.finish(await world.send(publisher.live, provider))
-    subject = ids.decode("subj", tokens.principal_id)
-    compliance = world.house.service("compliance", publisher.live)
-    with caller.acting(compliance):
-        exported = b"".join(
-            [
-                one.SerializeToString()
-                async for one in world.house.privacy.Export(
-                    subject_data_pb2.ExportRequest(subject_id=ids.encode("subj", subject)), timeout=10
-                )
-            ]
-        )
-    assert b"who-leaves-42" in exported
-    assert world.provider.url.encode() in exported
+    port = SubjectDataServicer("auth", world.house.app, vault, PERSONAL_TABLES, clock=world.house.clock)
+    text = tokens.principal_id
+    with caller.serving(world.house.service("compliance", publisher.live)):
+        parts = [part async for part in port.Export(subject_data_pb2.ExportRequest(subject_id=text), None)]  # type: ignore[arg-type]
+        exported = b"".join(part.json_lines for part in parts if part.table == "identity").decode()
+        assert "who-leaves-42" in exported
+        assert world.provider.url in exported
+        assert "foreign_hash" not in exported
+        plan = await port.PlanErase(subject_data_pb2.PlanEraseRequest(subject_id=text), None)  # type: ignore[arg-type]
+        assert {one.table: one.rows for one in plan.tables}["identity"] == 1
+        request = subject_data_pb2.EraseRequest(subject_id=text, plan_hash=plan.plan_hash)
+        await port.Erase(request, None)  # type: ignore[arg-type]
+        left = await port.Verify(subject_data_pb2.VerifyRequest(subject_id=text), None)  # type: ignore[arg-type]
+        assert (left.residual, left.retained) == (0, 0)
+    with pytest.raises(GatefoldError, match="invalid_grant"):
+        await world.house.refresh(tokens.refresh_token)
+    # Whoever comes again is somebody new, unless the subscriber service still knows them; nobody is brought back.
+    sent = await world.send(publisher.live, provider)
+    with pytest.raises(GatefoldError, match=r"subject_erased|key"):
+        await world.finish(sent)
+    del world.house.subscriber.subjects[(publisher.live, email)]
+    again = await world.finish(await world.send(publisher.live, provider))
+    assert again.principal_id != tokens.principal_id
+
+
+async def test_whoever_is_kept_out_is_kept_out_of_this_way_too(world: Abroad) -> None:
+    publisher = await world.house.publisher()
+    provider = await world.set_up(publisher.live)
+    world.provider.person = {"sub": "kept-out", "email": world.house.fresh(), "email_verified": True}
+    tokens = await world.finish(await world.send(publisher.live, provider))
+    request = sign_in_pb2.DisableSubscriberSignInRequest(subscriber_id=tokens.principal_id)
+    await world.house.call(world.house.staff(publisher.live), world.house.sign_ins.DisableSubscriberSignIn, request)
+    with pytest.raises(GatefoldError, match="credentials_invalid"):
+        await world.finish(await world.send(publisher.live, provider))
+    assert await world.alive(publisher.live) == 0
 
 
 async def test_a_provider_is_changed_and_its_secret_stays_until_another_is_given(world: Abroad) -> None:
