@@ -50,10 +50,10 @@ class Edge:
 
 
 @asynccontextmanager
-async def running_edge(house: AuthHouse, **environ: str) -> AsyncIterator[Edge]:
+async def running_edge(house: AuthHouse, *, port: int = 0, **environ: str) -> AsyncIterator[Edge]:
     """Runs a gateway with its background work in front of a house; `environ` as of `running_gateway`."""
     folder = Path(house.environ["GATEFOLD_READY_FILE"]).parent / f"edge-{os.urandom(3).hex()}"
-    port = free_port()
+    port = port or free_port()
     process = Process(
         "gateway",
         ProcessConfig(
