@@ -295,7 +295,7 @@ class Connected:
         answer = await self.house.call(self.house.anonymous(), self.house.saml.TakeSamlResponse, request)
         assert isinstance(answer, redirect_pb2.Redirect)
         parts = urlsplit(answer.location)
-        assert parts._replace(fragment="").geturl() == "https://staff.gatefold.example/sign-in"
+        assert parts._replace(fragment="").geturl() == "https://staff.gatefold.example/sign-in/callback"
         fragment = parse_qs(parts.fragment)
         assert fragment["purpose"] == ["saml"]
         return fragment["token"][0]

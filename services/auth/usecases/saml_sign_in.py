@@ -53,7 +53,7 @@ class SamlSignIn:
         self._clock = clock
         self._make = make
         self._randomness = randomness
-        self._page = public_url.rstrip("/") + "/sign-in"
+        self._page = public_url.rstrip("/") + "/sign-in/callback"
         self._log = telemetry.logger("saml")
         self._refused = telemetry.counter("saml_refusals", "SAML responses that were refused, by the rule.", ("rule",))
 

@@ -369,7 +369,7 @@ async def test_through_the_gateway_from_the_redirect_to_the_session(house: AuthH
         answer = await edge.ask("POST", path, data=form, headers=foreign, allow_redirects=False)
         assert (answer.status, answer.body) == (303, b"")
         location = urlsplit(answer.headers["Location"])
-        assert (location.netloc, location.path, location.query) == ("staff.gatefold.example", "/sign-in", "")
+        assert (location.netloc, location.path, location.query) == ("staff.gatefold.example", "/sign-in/callback", "")
         assert "no-store" in answer.headers["Cache-Control"]
         again = await edge.ask("POST", path, data=form, headers=foreign, allow_redirects=False)
         assert (again.status, again.json["error"]) == (400, "access_denied")
