@@ -14,7 +14,19 @@ from signxml.algorithms import DigestAlgorithm, SignatureMethod
 from libs.errors import GatefoldError, Kind
 from services.auth.clients import saml_messages
 from services.auth.domain.saml import Ourselves, Provider, Response
-from tests.support.saml_provider import NAMESPACES, Key, Request, Said, SamlProvider, key, posted, read
+from tests.support.saml_provider import (
+    DSIG,
+    NAMESPACES,
+    SAML,
+    SAMLP,
+    Key,
+    Request,
+    Said,
+    SamlProvider,
+    key,
+    posted,
+    read,
+)
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 OURSELVES = Ourselves("https://us.example/metadata", "https://us.example/acs")
@@ -123,6 +135,44 @@ def test_nothing_of_a_signed_assertion_can_be_changed() -> None:
     for what, changed in changes(root):
         found = outcome(changed)
         assert found is None or found.assertion == genuine, what
+
+
+def extended(root: Any, *within: Any) -> Any:
+    """A response with an extension, which nobody signed."""
+    extensions = etree.Element(f"{{{SAMLP}}}Extensions")
+    extensions.extend(within)
+    root.insert(1, extensions)
+    return root
+
+
+@pytest.mark.case("auth-65")
+def test_there_is_no_place_to_hide_anything() -> None:
+    """Beside an assertion that is good: each of these is refused by itself, whatever else would refuse it."""
+    good = PROVIDER.response(said())
+    assertion = good.find("saml:Assertion", NAMESPACES)
+    assert taken(extended(copy.deepcopy(good), etree.Element("{urn:x}other")))
+    for hidden in (
+        extended(copy.deepcopy(good), etree.Element(f"{{{SAMLP}}}Response")),
+        extended(copy.deepcopy(good), etree.Element(f"{{{SAML}}}Assertion")),
+        extended(copy.deepcopy(good), etree.Element("{urn:x}other", {"id": assertion.get("ID")})),
+        extended(copy.deepcopy(good), etree.Element("{urn:x}other", {"{urn:x}Id": assertion.get("ID")})),
+        extended(copy.deepcopy(good), copy.deepcopy(assertion.find("ds:Signature", NAMESPACES))),
+    ):
+        assert refusal(hidden) == "structure"
+    moved = copy.deepcopy(good)
+    inner = moved.find("saml:Assertion", NAMESPACES)
+    assert refusal(extended(moved, inner)) == "structure"
+    for name in ("Object", "Manifest"):
+        root = copy.deepcopy(good)
+        etree.SubElement(root.find("saml:Assertion/ds:Signature", NAMESPACES), f"{{{DSIG}}}{name}")
+        assert refusal(root) == "structure"
+
+
+def test_the_signature_itself_is_written_by_the_same_canonicalisation() -> None:
+    root = PROVIDER.response(said())
+    method = root.find(".//ds:CanonicalizationMethod", NAMESPACES)
+    method.set("Algorithm", method.get("Algorithm") + "WithComments")
+    assert refusal(root) == "transforms"
 
 
 def test_text_that_is_cut_up_is_never_half_read() -> None:
