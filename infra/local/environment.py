@@ -84,6 +84,8 @@ class Environments:
             "GATEFOLD_PASSWORD_PEPPER": self._secrets["password_pepper"],
             "GATEFOLD_CHALLENGE_SECRET": self._secrets["challenge_secret"],
             "GATEFOLD_BCRYPT_COST": str(self._bcrypt_cost),
+            # Providers that stand in for others are on this machine, too.
+            "GATEFOLD_FEDERATION_PRIVATE": "true",
         }
 
     def _subscriber(self) -> dict[str, str]:

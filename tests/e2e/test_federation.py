@@ -1,0 +1,94 @@
+"""Signing in with another provider over the whole product: set up, sent away, back, and out again, over HTTP."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+
+from infra.local.journey import Api, Cast
+from libs.clock import SystemClock
+from tests.support import openid_provider
+from tests.support.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider
+from tests.support.stack import StackProcess
+
+PAGE = "https://news.example/sign-in/callback"
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[OpenIdProvider]:
+    async with openid_provider.serving(SystemClock()) as found:
+        yield found
+
+
+@pytest.mark.case("auth-64")
+async def test_a_reader_signs_in_with_a_provider_keeps_a_cookie_and_is_known_again(
+    stack: StackProcess, session: aiohttp.ClientSession, api: Api, cast: Cast, provider: OpenIdProvider
+) -> None:
+    body: dict[str, Any] = {
+        "kind": "oidc",
+        "audience": "readers",
+        "issuer": provider.url,
+        "settings": {"name": "Provider", "client_id": CLIENT_ID, "redirect_uris": [PAGE], "enabled": True},
+        "credentials": {"client_secret": CLIENT_SECRET},
+    }
+    refused = await api.call("POST", "/v1/identity_providers", token=cast.secret_key, json=body)
+    assert refused.status in {401, 403}
+    made = await api.ok("POST", "/v1/identity_providers", token=cast.staff, json=body)
+    assert CLIENT_SECRET not in str(made)
+    shown = await api.ok("GET", "/v1/sign_in_providers", token=cast.publishable_key)
+    assert shown["data"] == [{"id": made["id"], "kind": "oidc", "name": "Provider"}]
+
+    async def back() -> dict[str, str]:
+        asked = {"provider_id": made["id"], "redirect_uri": PAGE}
+        gone = await api.ok("POST", "/v1/federated_sessions/begin", token=cast.publishable_key, json=asked)
+        came = await provider.browse(gone["authorization_url"])
+        assert came.page == PAGE
+        return {"state": came.state, "code": came.code, "iss": came.iss, "browser_secret": gone["browser_secret"]}
+
+    provider.person = {"sub": "e2e-reader", "email": "provided@example.com", "email_verified": True, "name": "Petra"}
+    tokens = await api.ok("POST", "/v1/federated_sessions", json=await back())
+    me = await api.ok("GET", "/v1/me", token=tokens["access_token"])
+    assert (me["email"], me["id"]) == ("provided@example.com", tokens["principal_id"])
+    listed = await api.ok("GET", "/v1/session/identities", token=tokens["access_token"])
+    assert [(one["provider_id"], one["issuer"]) for one in listed["data"]] == [(made["id"], provider.url)]
+    # A page on this origin keeps a cookie instead of tokens, as with every other way in.
+    gateway = stack.endpoints["gateway"]
+    headers = {"Gatefold-Session": "cookie", "Origin": gateway, "Sec-Fetch-Site": "same-origin"}
+    async with session.post(f"{gateway}/v1/federated_sessions", json=await back(), headers=headers) as answer:
+        assert answer.status == 200
+        assert (await answer.json())["principal_id"] == tokens["principal_id"]
+        assert "__Host-gatefold_session" in answer.headers.getall("Set-Cookie")[0]
+    answer_again = await api.call(
+        "POST", "/v1/federated_sessions", json={**await back(), "browser_secret": "gfbs_other"}
+    )
+    assert (answer_again.status, answer_again.reason) == (401, "federated_state_invalid")
+
+
+@pytest.mark.case("auth-63")
+async def test_a_form_that_another_site_posts_leads_to_the_page_and_nowhere_else(
+    stack: StackProcess, session: aiohttp.ClientSession, api: Api, cast: Cast, provider: OpenIdProvider
+) -> None:
+    body: dict[str, Any] = {
+        "kind": "oidc",
+        "audience": "readers",
+        "issuer": provider.url,
+        "settings": {"name": "Poster", "client_id": CLIENT_ID, "redirect_uris": [PAGE], "enabled": True},
+    }
+    made = await api.ok("POST", "/v1/identity_providers", token=cast.staff, json=body)
+    asked = {"provider_id": made["id"], "redirect_uri": PAGE}
+    gone = await api.ok("POST", "/v1/federated_sessions/begin", token=cast.publishable_key, json=asked)
+    state = parse_qs(urlsplit(gone["authorization_url"]).query)["state"][0]
+    url = stack.endpoints["gateway"] + "/v1/federated_sessions/form_post"
+    foreign = {"Origin": "https://appleid.apple.com", "Sec-Fetch-Site": "cross-site"}
+    form = {"state": state, "code": "c&x=#y", "user": "{}"}
+    async with session.post(url, data=form, headers=foreign, allow_redirects=False) as answer:
+        assert answer.status == 303
+        assert answer.headers["Location"] == f"{PAGE}#state={state}&code=c%26x%3D%23y"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "Set-Cookie" not in answer.headers
+    form["state"] = "gfst_" + "A" * 86
+    async with session.post(url, data=form, headers=foreign, allow_redirects=False) as answer:
+        assert answer.status == 401
+        assert "Location" not in answer.headers
