@@ -614,6 +614,24 @@ async def test_an_address_that_a_provider_made_up_is_still_its_owners(world: Abr
     assert told[0] == "provider_not_found"
 
 
+async def test_a_person_whom_a_provider_made_takes_an_invitation_as_anybody_new(world: Abroad) -> None:
+    publisher, elsewhere = await world.house.publisher(), await world.house.publisher()
+    victim = world.house.fresh("victim")
+    await world.set_up(
+        publisher.live, STAFF, trust_verified_email=True, email_domains=["example.com"], default_role=roles.SUPPORT
+    )
+    world.provider.person = {"sub": "squatter", "email": victim, "email_verified": True}
+    await world.finish(await world.send_staff(publisher.live))
+    # The mail of the invitation shows whose address it is; there is no password of theirs to ask for.
+    person = await world.member(elsewhere, victim, roles.FINANCE)
+    tokens = await world.house.sign_in_staff(victim, account=elsewhere.live)
+    assert tokens.principal_id == ids.encode("per", person)
+    # From now on there is: whoever reads the next invitation has to know it.
+    third = await world.house.publisher()
+    with pytest.raises(GatefoldError, match="credentials_invalid"):
+        await world.member(third, victim, roles.FINANCE, password="a password of mallory's")
+
+
 async def test_an_identity_is_not_added_to_who_did_not_ask_for_it(world: Abroad) -> None:
     publisher = await world.house.publisher()
     provider = await world.set_up(publisher.live)

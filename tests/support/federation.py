@@ -15,7 +15,7 @@ from libs.clock import FixedClock
 from libs.postgres import as_tenant
 from services.auth.domain import roles
 from tests.support import openid_provider
-from tests.support.auth import AuthHouse, Publisher, running
+from tests.support.auth import PASSWORD, AuthHouse, Publisher, running
 from tests.support.openid_provider import CLIENT_ID, CLIENT_SECRET, Back, OpenIdProvider
 from tests.support.stores import ServiceDatabase
 
@@ -151,13 +151,15 @@ class Abroad:
         assert isinstance(answer, pb.ListIdentitiesResponse)
         return list(answer.data)
 
-    async def member(self, publisher: Publisher, email: str, role: str = roles.ADMIN) -> UUID:
+    async def member(
+        self, publisher: Publisher, email: str, role: str = roles.ADMIN, *, password: str = PASSWORD
+    ) -> UUID:
         """Makes somebody with a password a member of a team; returns the person."""
         number = team_pb2.Role.Value(f"ROLE_{role.upper()}")
         request = team_pb2.InviteMemberRequest(email=email, role=number)
         owner = replace(self.house.staff(publisher.live, roles.OWNER), idempotency_key=self.house.request_id())
         await self.house.call(owner, self.house.team.InviteMember, request)
-        member = await self.house.accept(await self.house.token(publisher.live, "invite_member"))
+        member = await self.house.accept(await self.house.token(publisher.live, "invite_member"), password)
         return ids.decode("per", member.person_id)
 
     def note(self, sent: Sent) -> Sent:

@@ -14,6 +14,7 @@ SHORTEST_STRONG = 8
 LONGEST = 1024
 
 SCHEME = "bcrypt-hmac-sha384"
+_NONE = "none"
 LEAST_COST = 4
 MOST_COST = 16
 
@@ -31,12 +32,17 @@ class StoredPassword:
     """Counts the passwords that its owner has had; hashing one anew makes no other. 0 for one that waits."""
 
     @property
+    def present(self) -> bool:
+        """Whether there is one: whoever comes in another way may have none."""
+        return self.scheme != _NONE
+
+    @property
     def cost(self) -> int:
         """Returns bcrypt's cost."""
         return int(self.params)
 
 
-NO_PASSWORD = StoredPassword("none", "0", "", "")
+NO_PASSWORD = StoredPassword(_NONE, "0", "", "")
 """Of somebody who comes in another way: no password is right, at the work of any wrong one, until a mail sets one."""
 
 

@@ -8,7 +8,6 @@ from libs.clock import WallClock
 from libs.postgres import Connection, Database, as_tenant
 from services.auth.domain import challenge, session
 from services.auth.domain.federation import Identity
-from services.auth.domain.password import NO_PASSWORD
 from services.auth.domain.roles import OWNER
 from services.auth.domain.sign_in import PASSKEY, Door
 from services.auth.repository import accounts, credentials, factors, identities, people
@@ -88,6 +87,6 @@ class Identities:
     async def _has_password(self, conn: Connection, door: Door) -> bool:
         if door.kind == session.SUBSCRIBER:
             credential = await credentials.find(conn, door.account, door.principal)
-            return credential is not None and credential.password.scheme != NO_PASSWORD.scheme
+            return credential is not None and credential.password.present
         found = await people.find_many(conn, [door.principal])
-        return bool(found) and found[0].password.scheme != NO_PASSWORD.scheme
+        return bool(found) and found[0].password.present

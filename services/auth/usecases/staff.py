@@ -63,13 +63,17 @@ class People:
         verdict = await self._hasher.verify(password, known.password if known else None)
         return (known, verdict) if known is not None and verdict.matches else None
 
+    async def hashed(self, password: str) -> StoredPassword:
+        """Returns a new password's hash."""
+        return await self._hasher.hash(password)
+
     async def renewed(self, password: str, verdict: Verdict) -> StoredPassword | None:
         """Returns the password hashed anew where that is due; None where it is not, or when too many wait."""
         return await self._hasher.rehash(password) if verdict.stale else None
 
     async def prepare(self, email: str, name: str, password: str | None, *, operator: bool) -> Person:
         """Returns a new person, sealed; nothing is stored but the key. None is for whoever comes in another way."""
-        hashed = NO_PASSWORD if password is None else await self._hasher.hash(password)
+        hashed = NO_PASSWORD if password is None else await self.hashed(password)
         key = self._make.new()
         await self._vault.create_subjects(PLATFORM, [key])
         cipher = await self._vault.cipher(PLATFORM, key)

@@ -134,8 +134,9 @@ class Team:
     async def accept(self, token: str, name: str, password: str) -> Member:
         """Makes a member of whoever shows the token from the invitation's mail, once.
 
-        A person who is known proves it with their password; for a new one the password is set. Raises as
-        `Challenges.by_token`, and `unauthenticated("credentials_invalid")` for a known person's wrong password.
+        A person who is known proves it with their password; for a new one, and one whom a provider made without any,
+        the password is set: the mail shows whose address it is. Raises as `Challenges.by_token`, and
+        `unauthenticated("credentials_invalid")` for a known person's wrong password.
         """
         called = account_rules.checked_name(name)
         account, found = await self._challenges.by_token(token, rules.INVITE_MEMBER)
@@ -145,11 +146,15 @@ class Team:
         email, _ = await self._challenges.opened(account, found)
         index = await self._people.index(email)
         known = await self._people.find(index)
-        if known is None:
+        chosen = None
+        if known is None or not known.password.present:
             async with self._db.transaction("find_account", read_only=True) as conn:
                 publisher = await accounts.find(conn, account)
             await self._policy.check(password, words_of(publisher, email, called))
+        if known is None:
             person = await self._people.prepare(email, called, password, operator=False)
+        elif not known.password.present:
+            person, chosen = known, await self._people.hashed(password)
         else:
             person = await self._people.prove(password, known)
         now = self._clock.wall()
@@ -158,6 +163,8 @@ class Team:
                 await self._challenges.spend(conn, account, found, found.subject)
                 if known is None:
                     await people.add(conn, person, index, now)
+                if chosen is not None and not await people.set_password(conn, person.id, index, chosen):
+                    raise errors.conflict("concurrent_change", "Another change got in the way; try again.")
                 await people.accept(conn, account, found.membership, person.id, now)
         except Exception as error:
             # The same new person accepted another invitation, or this one, at the same moment.
