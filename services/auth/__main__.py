@@ -8,6 +8,7 @@ from uuid import UUID
 
 from gatefold.auth.v1.account_pb2_grpc import add_AccountServiceServicer_to_server
 from gatefold.auth.v1.api_key_pb2_grpc import add_ApiKeyServiceServicer_to_server
+from gatefold.auth.v1.credential_pb2_grpc import add_CredentialServiceServicer_to_server
 from gatefold.auth.v1.device_pb2_grpc import add_DeviceServiceServicer_to_server
 from gatefold.auth.v1.factor_pb2_grpc import add_FactorServiceServicer_to_server
 from gatefold.auth.v1.federated_session_pb2_grpc import add_FederatedSessionServiceServicer_to_server
@@ -56,6 +57,7 @@ from services.auth.repository import (
     FACTOR_ATTEMPT_TABLE,
     FACTOR_TABLE,
     IDENTITY_TABLE,
+    IMPORTED_PASSWORD_TABLE,
     PASSKEY_TABLE,
     RECOVERY_CODE_TABLE,
     SESSION_TABLE,
@@ -70,6 +72,7 @@ from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.devices import Devices
 from services.auth.usecases.email_changes import EmailChanges
 from services.auth.usecases.email_codes import EmailCodes
+from services.auth.usecases.enrolment import Enrolment
 from services.auth.usecases.expiry import Expiry
 from services.auth.usecases.factor_access import FactorAccess
 from services.auth.usecases.factor_attempts import FactorAttempts
@@ -79,6 +82,7 @@ from services.auth.usecases.federated_sign_ins import FederatedSignIns
 from services.auth.usecases.federation import Federation
 from services.auth.usecases.identities import Identities
 from services.auth.usecases.identity_providers import IdentityProviders
+from services.auth.usecases.imported_passwords import ImportedPasswords
 from services.auth.usecases.magic_links import MagicLinks
 from services.auth.usecases.members import Members
 from services.auth.usecases.own_password import OwnPassword
@@ -118,6 +122,7 @@ PERSONAL_TABLES = (
     SubjectTable("factor_attempt", number=FACTOR_ATTEMPT_TABLE),
     SubjectTable("identity", number=IDENTITY_TABLE),
     SubjectTable("disabled_sign_in", number=DISABLED_SIGN_IN_TABLE),
+    SubjectTable("imported_password", number=IMPORTED_PASSWORD_TABLE),
     SubjectTable("credential", number=CREDENTIAL_TABLE),
 )
 
@@ -155,8 +160,10 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     sign_in = SignIn(db, sessions, standing, guard.device_for, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
     subjects = Subjects(service.channels)
+    enrolment = Enrolment(vault, subjects, clock, make, facts)
+    imported = ImportedPasswords(db, vault, hasher, challenges, subjects, secrets, clock, make)
     registration = Registration(
-        db, vault, hasher, policy, challenges, sign_in, subjects, secrets, clock, make, facts, guard
+        db, vault, hasher, policy, challenges, sign_in, enrolment, imported, secrets, clock, make, guard
     )
     pepper = settings.secrets.key_pepper.reveal().encode()
     api_keys = ApiKeys(db, vault, pepper, policies.of, clock, make, facts, os.urandom)
@@ -193,13 +200,14 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_SessionServiceServicer_to_server, signing_in)
     service.background("session ends", worker.Announcing(ends, service.telemetry).run)
     service.add(add_DeviceServiceServicer_to_server, servicer.DeviceServicer(Devices(db, vault, clock)))
+    service.add(add_CredentialServiceServicer_to_server, servicer.CredentialServicer(imported))
     readers = servicer.SubscriberSessionServicer(registration, challenges)
     service.add(add_SubscriberSessionServiceServicer_to_server, readers)
     own_sign_ins = servicer.SubscriberSignInServicer(SubscriberSignIns(db, clock, make, facts))
     service.add(add_SubscriberSignInServiceServicer_to_server, own_sign_ins)
     unlocks = Unlocks(db, challenges, [guard.lift])
     recovery = servicer.RecoveryServicer(
-        Recovery(db, hasher, policy, standing, challenges, unlocks, clock),
+        Recovery(db, hasher, policy, standing, challenges, unlocks, enrolment, clock),
         MagicLinks(challenges, sign_in, os.urandom),
         EmailChanges(db, vault, challenges, subjects, clock),
         unlocks,

@@ -22,6 +22,7 @@ from gatefold.auth.v1 import (
     account_pb2,
     account_pb2_grpc,
     api_key_pb2_grpc,
+    credential_pb2_grpc,
     device_pb2_grpc,
     factor_pb2_grpc,
     federated_session_pb2_grpc,
@@ -194,6 +195,7 @@ class AuthHouse:
         self.sessions = session_pb2_grpc.SessionServiceStub(channel)
         self.readers = subscriber_session_pb2_grpc.SubscriberSessionServiceStub(channel)
         self.recovery = recovery_pb2_grpc.RecoveryServiceStub(channel)
+        self.credentials = credential_pb2_grpc.CredentialServiceStub(channel)
         self.devices = device_pb2_grpc.DeviceServiceStub(channel)
         self.passwords = password_pb2_grpc.PasswordServiceStub(channel)
         self.federated = federated_session_pb2_grpc.FederatedSessionServiceStub(channel)

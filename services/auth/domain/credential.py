@@ -17,3 +17,13 @@ class Credential:
     must_change: bool = False
     disabled: bool = False
     """Staff keep the reader out."""
+
+
+@dataclass(frozen=True)
+class ImportedPassword:
+    """A password that another system hashed, of a reader who has no credential yet."""
+
+    id: UUID
+    subject: UUID
+    email_sealed: bytes
+    password: StoredPassword

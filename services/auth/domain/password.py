@@ -42,6 +42,17 @@ class StoredPassword:
         return int(self.params)
 
 
+@dataclass(frozen=True)
+class PasswordCount:
+    """How many passwords are hashed alike."""
+
+    scheme: str
+    params: str
+    pepper_id: str
+    count: int
+    imported: bool
+
+
 NO_PASSWORD = StoredPassword(_NONE, "0", "", "")
 """Of somebody who comes in another way: no password is right, at the work of any wrong one, until a mail sets one."""
 

@@ -21,6 +21,7 @@ _HELD_BY: dict[str, frozenset[str]] = {
     "catalogue:write": frozenset({SALES, DEVELOPER}),
     "checkouts:read": frozenset({FINANCE, SUPPORT, SALES, DEVELOPER, READ_ONLY}),
     "checkouts:write": frozenset({SUPPORT, SALES, DEVELOPER}),
+    "credentials:write": frozenset(),
     "identity_providers:read": frozenset({DEVELOPER}),
     "identity_providers:write": frozenset(),
     "invoices:read": frozenset({FINANCE, SUPPORT, READ_ONLY}),

@@ -21,6 +21,7 @@ EMAIL_CODE = "email_code"
 
 SECOND_FACTOR = "second_factor"
 CHANGE_PASSWORD = "change_password"  # noqa: S105 — a step's name
+PROVE_MAILBOX = "prove_mailbox"
 
 LIFETIME = timedelta(minutes=10)
 MOST_TRIES = 5

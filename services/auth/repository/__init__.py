@@ -15,6 +15,7 @@ PASSKEY_TABLE = 111
 IDENTITY_PROVIDER_TABLE = 112
 IDENTITY_TABLE = 113
 API_KEY_TABLE = 129
+IMPORTED_PASSWORD_TABLE = 130
 DISABLED_SIGN_IN_TABLE = 126
 """Stable table numbers that sealed values are bound to: never reused."""
 

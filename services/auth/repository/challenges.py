@@ -132,10 +132,11 @@ async def void_open(conn: Connection, account: UUID, purpose: str, email_index: 
     )
 
 
-async def principal_of(conn: Connection, account: UUID, email_index: bytes) -> UUID | None:
+async def principal_of(conn: Connection, account: UUID, email_index: bytes, *, imported: bool = False) -> UUID | None:
     """Reads who has an address: the reader's subject, or the person where the account is the platform.
 
-    A reader who is kept out is nobody.
+    A reader who is kept out is nobody; one whose password was imported, and who has not come yet, is somebody where
+    `imported` says so.
     """
     principal: UUID | None
     if account == PLATFORM:
@@ -146,9 +147,14 @@ async def principal_of(conn: Connection, account: UUID, email_index: bytes) -> U
             SELECT subject_id FROM credential WHERE account_id = $1 AND email_index = $2
                 AND NOT EXISTS (SELECT FROM disabled_sign_in AS disabled
                     WHERE disabled.account_id = $1 AND disabled.subject_id = credential.subject_id)
+            UNION ALL
+            SELECT subject_id FROM imported_password AS waiting WHERE $3 AND account_id = $1 AND email_index = $2
+                AND NOT EXISTS (SELECT FROM credential WHERE account_id = $1
+                    AND (email_index = $2 OR subject_id = waiting.subject_id))
             """,
             account,
             email_index,
+            imported,
         )
     return principal
 

@@ -95,6 +95,14 @@ async def find_by_email(conn: Connection, account: UUID, email_index: bytes) -> 
     return _credential(row) if row else None
 
 
+async def among(conn: Connection, account: UUID, indexes: list[bytes]) -> set[bytes]:
+    """Reads which addresses have a credential."""
+    rows = await conn.fetch(
+        "SELECT email_index FROM credential WHERE account_id = $1 AND email_index = ANY($2)", account, indexes
+    )
+    return {row["email_index"] for row in rows}
+
+
 async def address_of(conn: Connection, account: UUID, subject: UUID) -> tuple[UUID, bytes] | None:
     """Reads a reader's credential's identifier and sealed address."""
     row = await conn.fetchrow(

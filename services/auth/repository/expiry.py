@@ -72,6 +72,13 @@ async def forget_new_keys(conn: Connection, now: datetime) -> None:
     await conn.execute("UPDATE api_key SET secret_sealed = NULL, retry_until = NULL WHERE retry_until < $1", now)
 
 
+async def forget_imported_passwords(conn: Connection, now: datetime) -> None:
+    """Forgets imported passwords whose time is over; the address stays for a reset."""
+    await conn.execute(
+        "UPDATE imported_password SET password_hash = '', usable_until = NULL WHERE usable_until < $1", now
+    )
+
+
 async def delete_signing_keys(conn: Connection, before: datetime) -> None:
     """Deletes keys that were retired before: nothing they signed is still valid."""
     await conn.execute("DELETE FROM signing_key WHERE retired_at < $1", before)

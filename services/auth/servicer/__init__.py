@@ -2,6 +2,7 @@
 
 from services.auth.servicer.account import AccountServicer
 from services.auth.servicer.api_key import ApiKeyServicer
+from services.auth.servicer.credential import CredentialServicer
 from services.auth.servicer.device import DeviceServicer
 from services.auth.servicer.factor import FactorServicer
 from services.auth.servicer.federated_session import FederatedSessionServicer
@@ -18,6 +19,7 @@ from services.auth.servicer.team import TeamServicer
 __all__ = [
     "AccountServicer",
     "ApiKeyServicer",
+    "CredentialServicer",
     "DeviceServicer",
     "FactorServicer",
     "FederatedSessionServicer",

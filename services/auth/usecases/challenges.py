@@ -20,7 +20,15 @@ from services.auth.domain import session
 from services.auth.domain.challenge import Challenge
 from services.auth.domain.password import StoredPassword
 from services.auth.domain.sign_in import Door
-from services.auth.repository import CHALLENGE_TABLE, CREDENTIAL_TABLE, accounts, challenges, credentials
+from services.auth.repository import (
+    CHALLENGE_TABLE,
+    CREDENTIAL_TABLE,
+    IMPORTED_PASSWORD_TABLE,
+    accounts,
+    challenges,
+    credentials,
+    imported_passwords,
+)
 from services.auth.usecases import addresses
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.secrets import TokenSecrets
@@ -129,11 +137,14 @@ class Challenges:
                 raise principal_not_found()
             return contacts[door.principal]
         async with self._db.tenant(door.account, "read_address", read_only=True) as conn:
-            held = await credentials.address_of(conn, door.account, door.principal)
+            table, held = CREDENTIAL_TABLE, await credentials.address_of(conn, door.account, door.principal)
+            if held is None:
+                table = IMPORTED_PASSWORD_TABLE
+                held = await imported_passwords.address_of(conn, door.account, door.principal)
         if held is None:
             raise principal_not_found()
         cipher = await self._vault.cipher(door.account, door.principal)
-        email = cipher.open(CREDENTIAL_TABLE, _EMAIL_FIELD, held[0], held[1]).decode()
+        email = cipher.open(table, _EMAIL_FIELD, held[0], held[1]).decode()
         return email, ""
 
     async def door_of(self, account: UUID, principal: UUID) -> Door:
@@ -162,7 +173,7 @@ class Challenges:
             asked = Challenge(
                 id=key,
                 purpose=purpose,
-                subject=await challenges.principal_of(conn, account, index) or self._make.new(),
+                subject=await self._principal_of(conn, account, index, purpose) or self._make.new(),
                 email_index=index,
                 email_sealed=b"",
                 name_sealed=b"",
@@ -172,6 +183,10 @@ class Challenges:
                 browser_hash=browser_hash,
             )
             await self.store(conn, account, asked, live=live)
+
+    async def _principal_of(self, conn: Connection, account: UUID, index: bytes, purpose: str) -> UUID | None:
+        # Of readers without a sign-in, those whose password was imported get one by a reset.
+        return await challenges.principal_of(conn, account, index, imported=purpose == rules.RESET_PASSWORD)
 
     async def send_again(self, account: UUID, email: str, *, live: bool) -> None:
         """Has the mail of a registration sent once more, with the same token; the steps are the same when none waits.

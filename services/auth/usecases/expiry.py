@@ -33,6 +33,7 @@ class Expiry:
             await expiry.delete_unconfirmed_factors(conn, now - factor.CONFIRM_WITHIN)
             await expiry.delete_attempts(conn, now - KEEP_ATTEMPTS)
             await expiry.forget_new_keys(conn, now)
+            await expiry.forget_imported_passwords(conn, now)
             await expiry.delete_saml(conn, now)
             await expiry.delete_signing_keys(conn, now - signing_key.KEEP_RETIRED)
         return max(challenges, sessions) >= expiry.BATCH

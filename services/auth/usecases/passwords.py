@@ -1,6 +1,7 @@
 """Owns hashing passwords: off the event loop, behind a bounded queue, with the same work for every failure."""
 
 import asyncio
+import base64
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,11 +9,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import bcrypt
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from libs import errors
 from libs.errors import GatefoldError, Kind
+from services.auth.domain import foreign_hash
 from services.auth.domain import password as rules
-from services.auth.domain.password import SCHEME, StoredPassword
+from services.auth.domain.password import NO_PASSWORD, SCHEME, StoredPassword
+from services.auth.usecases import foreign_hashes
 
 T = TypeVar("T")
 
@@ -69,6 +75,18 @@ class PasswordHasher:
         """
         return await self._run(lambda: self._verify(password, stored))
 
+    def keep(self, text: str) -> StoredPassword:
+        """Returns another system's hash as it is stored: sealed with the pepper, so that a dump alone gives no start.
+
+        Raises `invalid("hash_unknown")`, and `invalid("hash_too_costly")` also for one that takes more work than any
+        other failure: who has it could be told by that (`bcrypt_highest_cost` raises all).
+        """
+        read = foreign_hash.parse(text)
+        if read.units > rules.work(self._target):
+            raise foreign_hash.too_costly()
+        sealed = self._sealing(self._pepper_id).encrypt(read.text.encode(), [read.scheme.encode()])
+        return StoredPassword(read.scheme, read.params, self._pepper_id, base64.b64encode(sealed).decode())
+
     async def rehash(self, password: str) -> StoredPassword | None:
         """Returns a new hash of a password that was right; None when too many wait, since nothing depends on it."""
         try:
@@ -77,6 +95,14 @@ class PasswordHasher:
             if error.kind is Kind.UNAVAILABLE:
                 return None
             raise
+
+    def is_stale(self, scheme: str, params: str, pepper_id: str) -> bool:
+        """Tells whether what is hashed so is hashed anew at the next sign-in."""
+        return scheme != NO_PASSWORD.scheme and (scheme, params, pepper_id) != (
+            SCHEME,
+            str(self._cost),
+            self._pepper_id,
+        )
 
     def close(self) -> None:
         """Lets running hashes end and drops waiting ones."""
@@ -89,6 +115,8 @@ class PasswordHasher:
         return StoredPassword(SCHEME, str(self._cost), self._pepper_id, digest.decode())
 
     def _verify(self, password: str, stored: StoredPassword | None) -> Verdict:
+        if stored is not None and stored.scheme in foreign_hash.SCHEMES and stored.pepper_id in self._peppers:
+            return self._verify_foreign(password, stored)
         pepper = self._peppers.get(stored.pepper_id) if stored is not None and stored.scheme == SCHEME else None
         if stored is None or pepper is None:
             # Nobody has the address, or the pepper is gone: work as if.
@@ -99,6 +127,20 @@ class PasswordHasher:
         if not matches:
             self._work_off(rules.topping_up(stored.cost, self._target))
         return Verdict(matches, stale=stored.cost != self._cost or stored.pepper_id != self._pepper_id)
+
+    def _verify_foreign(self, password: str, stored: StoredPassword) -> Verdict:
+        sealed = base64.b64decode(stored.hash)
+        read = foreign_hash.parse(self._sealing(stored.pepper_id).decrypt(sealed, [stored.scheme.encode()]).decode())
+        matches = foreign_hashes.matches(password, read)
+        self._meter.add(read.units)
+        if not matches:
+            self._work_off(foreign_hash.remaining(read.units, rules.work(self._target)))
+        return Verdict(matches, stale=True)
+
+    def _sealing(self, pepper_id: str) -> AESSIV:
+        # Deterministic, and made for it (RFC 5297): the hash is salted, so nothing repeats.
+        derived = HKDF(algorithm=hashes.SHA512(), length=64, salt=None, info=b"gatefold/auth/foreign_hash")
+        return AESSIV(derived.derive(self._peppers[pepper_id]))
 
     def _work_off(self, costs: list[int]) -> None:
         for cost in costs:

@@ -7,8 +7,9 @@ from services.auth.domain import challenge as rules
 from services.auth.domain import session
 from services.auth.domain.password import StoredPassword
 from services.auth.domain.sign_in import Door
-from services.auth.repository import accounts, credentials, people
+from services.auth.repository import accounts, credentials, imported_passwords, people
 from services.auth.usecases.challenges import Challenges, token_invalid
+from services.auth.usecases.enrolment import Enrolled, Enrolment, untaken
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher
 from services.auth.usecases.sessions import end_all
@@ -27,6 +28,7 @@ class Recovery:
         standing: LookUp,
         challenges: Challenges,
         unlocks: Unlocks,
+        enrolment: Enrolment,
         clock: WallClock,
     ) -> None:
         self._db = db
@@ -35,6 +37,7 @@ class Recovery:
         self._standing = standing
         self._challenges = challenges
         self._unlocks = unlocks
+        self._enrolment = enrolment
         self._clock = clock
 
     async def request_reset(self, email: str) -> None:
@@ -58,24 +61,41 @@ class Recovery:
             await self._unlocks.lift(door)
             return
         hashed = await self._taken(door, password)
+        ready = await self._first(door, found.email_index, hashed)
         notice = await self._challenges.prepare_for(door, rules.PASSWORD_CHANGED)
-        async with self._db.tenant(account, "complete_reset") as conn:
-            await self._challenges.spend(conn, account, found, found.subject)
-            if door.kind == session.SUBSCRIBER:
-                done = await credentials.set_password(conn, account, found.subject, found.email_index, hashed)
-            else:
-                done = await people.set_password(conn, found.subject, found.email_index, hashed)
-            if not done:
-                raise token_invalid()
-            await self._challenges.void_of(conn, account, found.subject, rules.BY_PASSWORD)
-            await end_all(conn, door, self._clock.wall(), session.PASSWORD_RESET)
-            await self._challenges.store_for(conn, door, notice)
+        with untaken():
+            async with self._db.tenant(account, "complete_reset") as conn:
+                await self._challenges.spend(conn, account, found, found.subject)
+                if ready is not None:
+                    done = await imported_passwords.address_of(conn, account, found.subject) is not None
+                    await self._enrolment.store(conn, account, ready, live=door.live)
+                elif door.kind == session.SUBSCRIBER:
+                    done = await credentials.set_password(conn, account, found.subject, found.email_index, hashed)
+                else:
+                    done = await people.set_password(conn, found.subject, found.email_index, hashed)
+                if not done:
+                    raise token_invalid()
+                await self._challenges.void_of(conn, account, found.subject, rules.BY_PASSWORD)
+                await end_all(conn, door, self._clock.wall(), session.PASSWORD_RESET)
+                await self._challenges.store_for(conn, door, notice)
         await self._unlocks.lift(door)
 
     async def resend_verification(self, email: str) -> None:
         """Mails the link of a registration that waits once more, if there is one."""
         who = caller.current()
         await self._challenges.send_again(who.require_account(), email, live=who.live)
+
+    async def _first(self, door: Door, email_index: bytes, password: StoredPassword) -> Enrolled | None:
+        """Returns the credential of a reader whose password was imported, and who proves the mailbox with a reset.
+
+        None for one who has a credential.
+        """
+        if door.kind != session.SUBSCRIBER:
+            return None
+        async with self._db.tenant(door.account, "find_credential", read_only=True) as conn:
+            if await imported_passwords.address_of(conn, door.account, door.principal) is None:
+                return None
+        return await self._enrolment.prepare(door, await self._challenges.contact(door), email_index, password)
 
     async def _taken(self, door: Door, password: str) -> StoredPassword:
         email, name = await self._challenges.contact(door)

@@ -3,33 +3,32 @@
 import hmac
 from uuid import UUID
 
-from gatefold.auth.v1 import event_pb2, subscriber_session_pb2
+from gatefold.auth.v1 import subscriber_session_pb2
 
-from libs import caller, errors, idempotency, ids, outbox
+from libs import caller, errors, idempotency
 from libs.clock import WallClock
 from libs.ids import IdSource
-from libs.postgres import Connection, Database, violated
+from libs.postgres import Connection, Database
 from libs.vault import Vault
-from services.auth.clients.peers import Subjects
 from services.auth.domain import account as account_rules
 from services.auth.domain import challenge as rules
 from services.auth.domain import session
 from services.auth.domain.challenge import Challenge
-from services.auth.domain.credential import Credential
+from services.auth.domain.credential import Credential, ImportedPassword
 from services.auth.domain.password import LONGEST, StoredPassword
 from services.auth.domain.sign_in import PASSWORD, Door
-from services.auth.repository import CREDENTIAL_TABLE, accounts, credentials, sessions
+from services.auth.repository import accounts, credentials, imported_passwords
 from services.auth.usecases import addresses
 from services.auth.usecases.attempts import Attempts, Target
 from services.auth.usecases.challenges import Challenges
-from services.auth.usecases.facts import Facts
+from services.auth.usecases.enrolment import Enrolment, untaken
+from services.auth.usecases.imported_passwords import ImportedPasswords
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher, Verdict
 from services.auth.usecases.secrets import TokenSecrets, blinded
 from services.auth.usecases.sessions import Pair
 from services.auth.usecases.sign_in import SignIn, Waiting, credentials_invalid
 
-_EMAIL_FIELD = 1
 _LONGEST_NAME = 200
 _REGISTER = "Register"
 
@@ -45,11 +44,11 @@ class Registration:
         policy: PasswordPolicy,
         challenges: Challenges,
         sign_in: SignIn,
-        subjects: Subjects,
+        enrolment: Enrolment,
+        imported: ImportedPasswords,
         secrets: TokenSecrets,
         clock: WallClock,
         make: IdSource,
-        facts: Facts,
         attempts: Attempts,
     ) -> None:
         self._db = db
@@ -58,12 +57,12 @@ class Registration:
         self._policy = policy
         self._challenges = challenges
         self._sign_in = sign_in
-        self._subjects = subjects
+        self._enrolment = enrolment
+        self._imported = imported
         self._request_key = secrets.request
         self._challenge_key = secrets.challenge
         self._clock = clock
         self._make = make
-        self._facts = facts
         self._attempts = attempts
 
     async def register(self, email: str, password: str, name: str) -> str:
@@ -122,36 +121,14 @@ class Registration:
             return found.subject
         email, name = await self._challenges.opened(account, found)
         chosen = await self._chosen(account, found, browser_secret, password, (email, name))
-        subject = await self._subjects.ensure(email, name, found.subject)
-        await self._vault.create_subjects(account, [subject])
-        cipher = await self._vault.cipher(account, subject)
-        credential = Credential(self._make.new(), subject, chosen, 1)
-        sealed = cipher.seal(CREDENTIAL_TABLE, _EMAIL_FIELD, credential.id, email.encode())
-        data = event_pb2.SubscriberRegistered(subject_id=ids.encode("subj", subject))
-        now = self._clock.wall()
-        try:
+        ready = await self._enrolment.prepare(
+            Door(session.SUBSCRIBER, account, who.live, found.subject), (email, name), found.email_index, chosen
+        )
+        subject = ready.credential.subject
+        with untaken():
             async with self._db.tenant(account, "verify_registration") as conn:
                 await self._challenges.spend(conn, account, found, subject)
-                if await credentials.is_erased(conn, account, subject):
-                    raise errors.not_found("subject_erased", "The person's data has been erased.")
-                await credentials.put(
-                    conn, account, credential, email_index=found.email_index, email_sealed=sealed, at=now
-                )
-                # Who signed in with an earlier credential of this reader has to sign in anew.
-                await sessions.revoke_all_of(conn, account, subject, now, session.CREDENTIAL_REPLACED)
-                event = self._facts.make(
-                    "subscriber.registered",
-                    account,
-                    ("credential", credential.id),
-                    data,
-                    live=who.live,
-                    subjects=(subject,),
-                )
-                await outbox.append(conn, event=event)
-        except Exception as error:
-            if violated(error) == "credential_email":
-                raise errors.precondition("email_taken", "Somebody else registered this address.") from error
-            raise
+                await self._enrolment.store(conn, account, ready, live=who.live)
         return subject
 
     async def _chosen(
@@ -182,29 +159,34 @@ class Registration:
         index = await self._vault.blind_index(account, "email", address)
         async with self._db.tenant(account, "find_credential", read_only=True) as conn:
             known = await credentials.find_by_email(conn, account, index)
+            imported = await imported_passwords.find(conn, account, index, self._clock.wall())
+        one = known or imported
 
-        async def check() -> tuple[Credential, Verdict] | None:
-            verdict = await self._hasher.verify(password, known.password if known else None)
-            return (known, verdict) if known is not None and verdict.matches and not known.disabled else None
+        async def check() -> tuple[Credential | ImportedPassword, Verdict] | None:
+            verdict = await self._hasher.verify(password, one.password if one else None)
+            out = isinstance(one, Credential) and one.disabled
+            return (one, verdict) if one is not None and verdict.matches and not out else None
 
         target = Target(account, index, known.subject if known else None, device_token, "/v1/sessions")
         found = await self._attempts.guarded(target, check)
         if found is None:
             raise credentials_invalid()
-        known, verdict = found
+        reader, verdict = found
+        if isinstance(reader, ImportedPassword):
+            return await self._imported.prove_mailbox(account, reader, password, live=who.live)
         fresh = await self._hasher.rehash(password) if verdict.stale else None
-        breached = known.must_change or await self._policy.breached(password)
+        breached = reader.must_change or await self._policy.breached(password)
 
         async def write(conn: Connection) -> None:
             # A reset may have come between: then it was not the reader's password any more.
-            if not await credentials.hold_password(conn, account, known.subject, known.password.version):
+            if not await credentials.hold_password(conn, account, reader.subject, reader.password.version):
                 raise credentials_invalid()
             if fresh is not None:
-                await credentials.replace_password(conn, account, known.id, fresh)
-            if breached and not known.must_change:
-                await credentials.demand_change(conn, account, known.id)
+                await credentials.replace_password(conn, account, reader.id, fresh)
+            if breached and not reader.must_change:
+                await credentials.demand_change(conn, account, reader.id)
 
-        door = Door(session.SUBSCRIBER, account, who.live, known.subject)
+        door = Door(session.SUBSCRIBER, account, who.live, reader.subject)
         return await self._sign_in.proven(door, (PASSWORD,), write, must_change=breached)
 
 
