@@ -13,6 +13,8 @@ from gatefold.auth.v1.device_pb2_grpc import add_DeviceServiceServicer_to_server
 from gatefold.auth.v1.factor_pb2_grpc import add_FactorServiceServicer_to_server
 from gatefold.auth.v1.federated_session_pb2_grpc import add_FederatedSessionServiceServicer_to_server
 from gatefold.auth.v1.identity_provider_pb2_grpc import add_IdentityProviderServiceServicer_to_server
+from gatefold.auth.v1.oauth_client_pb2_grpc import add_OAuthClientServiceServicer_to_server
+from gatefold.auth.v1.oauth_pb2_grpc import add_OAuthServiceServicer_to_server
 from gatefold.auth.v1.passkey_pb2_grpc import add_PasskeyServiceServicer_to_server
 from gatefold.auth.v1.password_pb2_grpc import add_PasswordServiceServicer_to_server
 from gatefold.auth.v1.recovery_pb2_grpc import add_RecoveryServiceServicer_to_server
@@ -58,6 +60,8 @@ from services.auth.repository import (
     FACTOR_TABLE,
     IDENTITY_TABLE,
     IMPORTED_PASSWORD_TABLE,
+    OAUTH_AUTHORIZATION_TABLE,
+    OAUTH_CONSENT_TABLE,
     PASSKEY_TABLE,
     RECOVERY_CODE_TABLE,
     SESSION_TABLE,
@@ -85,6 +89,9 @@ from services.auth.usecases.identity_providers import IdentityProviders
 from services.auth.usecases.imported_passwords import ImportedPasswords
 from services.auth.usecases.magic_links import MagicLinks
 from services.auth.usecases.members import Members
+from services.auth.usecases.oauth import OAuth
+from services.auth.usecases.oauth_clients import OAuthClients
+from services.auth.usecases.oauth_tokens import OAuthTokens
 from services.auth.usecases.own_password import OwnPassword
 from services.auth.usecases.passkey_proofs import PasskeyMethod, PasskeyProofs
 from services.auth.usecases.passkey_sign_in import PasskeySignIn
@@ -114,6 +121,8 @@ from services.auth.usecases.unlocks import Unlocks
 SYNC_SECONDS = 30.0
 CLOCK_PEERS = ("subscriber", "billing", "notify")
 PERSONAL_TABLES = (
+    SubjectTable("oauth_authorization", number=OAUTH_AUTHORIZATION_TABLE),
+    SubjectTable("oauth_consent", number=OAUTH_CONSENT_TABLE),
     SubjectTable("session", number=SESSION_TABLE),
     SubjectTable("challenge", number=CHALLENGE_TABLE),
     SubjectTable("passkey", number=PASSKEY_TABLE),
@@ -205,6 +214,14 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_SubscriberSessionServiceServicer_to_server, readers)
     own_sign_ins = servicer.SubscriberSignInServicer(SubscriberSignIns(db, clock, make, facts))
     service.add(add_SubscriberSignInServiceServicer_to_server, own_sign_ins)
+    oauth_clients = OAuthClients(db, pepper, clock, make, os.urandom)
+    service.add(add_OAuthClientServiceServicer_to_server, servicer.OAuthClientServicer(oauth_clients))
+    issuer = settings.issuer
+    oauth_tokens = OAuthTokens(
+        db, oauth_clients, keys, challenges, subjects, secrets, issuer, clock, make, service.telemetry
+    )
+    oauth = OAuth(db, oauth_clients, oauth_tokens, registration, challenges, issuer, clock, make, os.urandom)
+    service.add(add_OAuthServiceServicer_to_server, servicer.OAuthServicer(oauth, oauth_tokens, issuer))
     unlocks = Unlocks(db, challenges, [guard.lift])
     recovery = servicer.RecoveryServicer(
         Recovery(db, hasher, policy, standing, challenges, unlocks, enrolment, clock),

@@ -25,6 +25,7 @@ ROUTING_TABLES = {
         "attempt",
         "bootstrap_token",
         "challenge_route",
+        "oauth_client_route",
         "person",
         "session_end",
         "session_route",

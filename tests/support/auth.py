@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
@@ -27,6 +27,9 @@ from gatefold.auth.v1 import (
     factor_pb2_grpc,
     federated_session_pb2_grpc,
     identity_provider_pb2_grpc,
+    oauth_client_pb2,
+    oauth_client_pb2_grpc,
+    oauth_pb2_grpc,
     passkey_pb2_grpc,
     password_pb2_grpc,
     recovery_pb2,
@@ -125,6 +128,15 @@ class SubscriberDouble(subscriber_pb2_grpc.SubscriberServiceServicer):
             await event.wait()
         return subscriber_pb2.ChangeEmailResponse()
 
+    async def GetContact(
+        self, request: subscriber_pb2.GetContactRequest, context: object
+    ) -> subscriber_pb2.GetContactResponse:
+        account = caller.current().require_account()
+        for (place, email), subject in self.subjects.items():
+            if place == account and subject == request.subject_id:
+                return subscriber_pb2.GetContactResponse(email=email, name="Rita")
+        raise errors.not_found("subject_not_found", "There is no such reader.")
+
 
 async def _not_played(self: SubscriberDouble, request: Message, context: object) -> NoReturn:
     raise AssertionError(f"auth has no business with {request.DESCRIPTOR.full_name}")
@@ -200,6 +212,8 @@ class AuthHouse:
         self.passwords = password_pb2_grpc.PasswordServiceStub(channel)
         self.federated = federated_session_pb2_grpc.FederatedSessionServiceStub(channel)
         self.identity_providers = identity_provider_pb2_grpc.IdentityProviderServiceStub(channel)
+        self.oauth = oauth_pb2_grpc.OAuthServiceStub(channel)
+        self.oauth_clients = oauth_client_pb2_grpc.OAuthClientServiceStub(channel)
         self.factors = factor_pb2_grpc.FactorServiceStub(channel)
         self.sign_ins = sign_in_pb2_grpc.SubscriberSignInServiceStub(channel)
         self.passkeys = passkey_pb2_grpc.PasskeyServiceStub(channel)
@@ -413,6 +427,24 @@ class AuthHouse:
             federated=bool(claims.get("federated", False)),
             request_id=self.request_id(),
         )
+
+    async def oauth_client(
+        self, account: UUID, redirect_uri: str = "https://shop.example/back", **wanted: Any
+    ) -> oauth_client_pb2.CreateOAuthClientResponse:
+        """Registers a client of the OpenID Connect provider: confidential, with all scopes, unless told otherwise."""
+        request = oauth_client_pb2.CreateOAuthClientRequest(
+            **{
+                "name": "The Shop",
+                "redirect_uris": [redirect_uri],
+                "post_logout_redirect_uris": ["https://shop.example/bye"],
+                "confidential": True,
+                "scopes": ["openid", "profile", "email", "offline_access"],
+                **wanted,
+            }
+        )
+        answer = await self.call(self.staff(account), self.oauth_clients.CreateOAuthClient, request)
+        assert isinstance(answer, oauth_client_pb2.CreateOAuthClientResponse)
+        return answer
 
     async def complete_reset(self, token: str, password: str, request_id: str | None = None) -> None:
         request = recovery_pb2.CompletePasswordResetRequest(token=token, password=password)

@@ -34,6 +34,12 @@ class Subjects:
         request = subscriber_pb2.ChangeEmailRequest(subject_id=ids.encode("subj", subject), email=email)
         await self._stub.ChangeEmail(request, timeout=TIMEOUT_SECONDS)
 
+    async def name_of(self, subject: UUID) -> str:
+        """Returns what a reader of the caller's account is called; may be empty."""
+        request = subscriber_pb2.GetContactRequest(subject_id=ids.encode("subj", subject))
+        response = await self._stub.GetContact(request, timeout=TIMEOUT_SECONDS)
+        return str(response.name)
+
 
 class PeerClock:
     """The clock of a test account in another service."""

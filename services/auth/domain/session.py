@@ -117,11 +117,16 @@ def over(session: Session, now: datetime) -> bool:
 
 def judge(session: Session, generation: int, now: datetime) -> Answer:
     """Returns what to do with a token of that generation whose signature holds."""
-    if over(session, now) or generation > session.generation:
+    return Answer.REFUSE if over(session, now) else follow(generation, session.generation, session.rotated_at, now)
+
+
+def follow(generation: int, newest: int, rotated_at: datetime, now: datetime) -> Answer:
+    """Returns what to do with a token of a generation, in a family that goes on."""
+    if generation > newest:
         return Answer.REFUSE
-    if generation == session.generation:
+    if generation == newest:
         return Answer.ROTATE
-    if generation == session.generation - 1 and now < session.rotated_at + GRACE:
+    if generation == newest - 1 and now < rotated_at + GRACE:
         return Answer.REPEAT
     return Answer.REUSED
 

@@ -17,6 +17,8 @@ IDENTITY_TABLE = 113
 API_KEY_TABLE = 129
 IMPORTED_PASSWORD_TABLE = 130
 DISABLED_SIGN_IN_TABLE = 126
+OAUTH_CONSENT_TABLE = 115
+OAUTH_AUTHORIZATION_TABLE = 116
 """Stable table numbers that sealed values are bound to: never reused."""
 
 NEWEST = UUID(int=(1 << 128) - 1)

@@ -57,6 +57,16 @@ async def delete_passkey_challenges(conn: Connection, before: datetime) -> None:
     await conn.execute("DELETE FROM passkey_challenge WHERE expires_at < $1", before)
 
 
+async def delete_oauth_requests(conn: Connection, before: datetime) -> None:
+    """Deletes what browsers were sent for and nobody has decided."""
+    await conn.execute("DELETE FROM oauth_request WHERE expires_at < $1", before)
+
+
+async def delete_oauth_authorizations(conn: Connection, before: datetime) -> None:
+    """Deletes authorizations whose session's lifetime ended before."""
+    await conn.execute("DELETE FROM oauth_authorization WHERE expires_at < $1", before)
+
+
 async def delete_unconfirmed_factors(conn: Connection, before: datetime) -> None:
     """Deletes factors that were begun before and never confirmed."""
     await conn.execute("DELETE FROM factor WHERE confirmed_at IS NULL AND created_at < $1", before)

@@ -7,6 +7,8 @@ from services.auth.servicer.device import DeviceServicer
 from services.auth.servicer.factor import FactorServicer
 from services.auth.servicer.federated_session import FederatedSessionServicer
 from services.auth.servicer.identity_provider import IdentityProviderServicer
+from services.auth.servicer.oauth import OAuthServicer
+from services.auth.servicer.oauth_client import OAuthClientServicer
 from services.auth.servicer.passkey import PasskeyServicer
 from services.auth.servicer.password import PasswordServicer
 from services.auth.servicer.recovery import RecoveryServicer
@@ -24,6 +26,8 @@ __all__ = [
     "FactorServicer",
     "FederatedSessionServicer",
     "IdentityProviderServicer",
+    "OAuthClientServicer",
+    "OAuthServicer",
     "PasskeyServicer",
     "PasswordServicer",
     "RecoveryServicer",

@@ -30,6 +30,8 @@ class Expiry:
             await expiry.delete_sign_ins(conn, now)
             await expiry.delete_federated_sign_ins(conn, now)
             await expiry.delete_passkey_challenges(conn, now)
+            await expiry.delete_oauth_requests(conn, now)
+            await expiry.delete_oauth_authorizations(conn, now)
             await expiry.delete_unconfirmed_factors(conn, now - factor.CONFIRM_WITHIN)
             await expiry.delete_attempts(conn, now - KEEP_ATTEMPTS)
             await expiry.forget_new_keys(conn, now)

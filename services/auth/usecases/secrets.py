@@ -19,12 +19,13 @@ class TokenSecrets:
     device: bytes
     federation: bytes
     passkey: bytes
+    oauth: bytes
 
     @classmethod
     def derive(cls, secret: str) -> "TokenSecrets":
         """Derives the keys (HKDF, RFC 5869)."""
-        uses = (b"challenge", b"refresh", b"request", b"sign_in", b"attempt", b"device", b"federation", b"passkey")
-        return cls(*(_derive(secret, use) for use in uses))
+        uses = ("challenge", "refresh", "request", "sign_in", "attempt", "device", "federation", "passkey", "oauth")
+        return cls(*(_derive(secret, use.encode()) for use in uses))
 
 
 def _derive(secret: str, use: bytes) -> bytes:

@@ -25,13 +25,14 @@ class Authentication:
         """Returns the caller, with the request's own particulars.
 
         Where anybody may call, a credential is not looked at, so that a token which has ended does not keep its
-        holder from refreshing it. Raises `unauthenticated` with reason `credential_malformed`, `api_key_invalid`,
-        `access_token_invalid`, `access_token_expired`, `session_ended` or `session_cookie_invalid`, and `forbidden`
-        with reason `network_not_allowed` for a key that is sent from elsewhere than it may be, or `csrf_refused` for a
-        cookie that no page of this origin sent.
+        holder from refreshing it; nor where an endpoint reads the header itself, as OAuth's clients send it. Raises
+        `unauthenticated` with reason `credential_malformed`, `api_key_invalid`, `access_token_invalid`,
+        `access_token_expired`, `session_ended` or `session_cookie_invalid`, and `forbidden` with reason
+        `network_not_allowed` for a key that is sent from elsewhere than it may be, or `csrf_refused` for a cookie that
+        no page of this origin sent.
         """
         sent = exchange.request.headers.getall("Authorization", [])
-        credential = _credential(sent) if sent else ""
+        credential = _credential(sent) if sent and not endpoint.reads_authorization else ""
         if endpoint.anonymous_only:
             found = _ANONYMOUS
         elif not credential:

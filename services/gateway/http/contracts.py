@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from gatefold.edge.v1 import policy_pb2
@@ -130,6 +131,21 @@ class Endpoint:
     def success_status(self) -> int:
         """HTTP status of success."""
         return 303 if self.redirects else self.policy.message.success_status or 200
+
+    @cached_property
+    def reads_authorization(self) -> bool:
+        """Whether the Authorization header is a field of the request, and no credential of this API."""
+        return "Authorization" in {field.rule.header for field in self.header_fields}
+
+    @property
+    def for_any_origin(self) -> bool:
+        """Whether pages of any site may call it and read the answer.
+
+        True of what is the same for everybody, and of what OAuth clients ask for with a secret, code or token that they
+        bring themselves: no browser adds anything to it (docs/adr/0017-openid-provider.md).
+        """
+        anonymous = self.anonymous_only and (self.policy.safe or self.wire == policy_pb2.WIRE_OAUTH)
+        return anonymous or self.policy.callers == {CallerKind.OAUTH_CLIENT}
 
     @property
     def anonymous_only(self) -> bool:

@@ -39,7 +39,7 @@ class Cors:
         exchange.headers["Allow"] = match.allow
         if exchange.origin is None:
             return web.Response(status=204)
-        if not await self._accounts(exchange):
+        if not (_open(match, exchange) or await self._accounts(exchange)):
             raise _not_allowed()
         self._readable(exchange)
         exchange.headers["Access-Control-Allow-Methods"] = match.allow
@@ -56,6 +56,9 @@ class Cors:
         """
         if exchange.origin is None:
             return
+        if exchange.endpoint is not None and exchange.endpoint.for_any_origin:
+            self._readable(exchange)
+            return
         accounts = await self._accounts(exchange)
         if caller.kind in _BROWSERS and caller.account not in accounts:
             raise _not_allowed()
@@ -67,7 +70,8 @@ class Cors:
 
         Nobody is asked: a refused request must not cost a look-up. The preflight that came before has asked.
         """
-        if exchange.origin is not None and self._known.peek(exchange.origin):
+        public = exchange.endpoint is not None and exchange.endpoint.for_any_origin
+        if exchange.origin is not None and (public or self._known.peek(exchange.origin)):
             self._readable(exchange)
 
     async def _accounts(self, exchange: Exchange) -> frozenset[UUID]:
@@ -79,6 +83,12 @@ class Cors:
     def _readable(self, exchange: Exchange) -> None:
         exchange.headers["Access-Control-Allow-Origin"] = exchange.origin or ""
         exchange.headers["Access-Control-Expose-Headers"] = _READ
+
+
+def _open(match: Match, exchange: Exchange) -> bool:
+    """Tells whether pages of any site may send what is asked about, or all that there is at the path."""
+    wanted = match.endpoints.get(exchange.header("Access-Control-Request-Method"))
+    return wanted is not None and wanted.for_any_origin
 
 
 def _not_allowed() -> errors.GatefoldError:

@@ -15,6 +15,7 @@ PROBLEM_TYPE = "application/problem+json"
 SCIM_TYPE = "application/scim+json"
 SCIM_ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
 REALM = 'Bearer realm="gatefold"'
+BASIC = 'Basic realm="gatefold", charset="UTF-8"'
 
 # HTTP has a status of its own for what RPCs have no kind for.
 _STATUSES = {"body_timeout": 408}
@@ -86,7 +87,10 @@ def _as_others_do(error: GatefoldError, status: int, wire: int) -> web.Response:
 
 def _headers(error: GatefoldError) -> Mapping[str, str]:
     headers: dict[str, str] = {}
-    if error.kind is Kind.UNAUTHENTICATED or error.reason == "scope_missing":
+    if error.metadata.get("error") == "invalid_client":
+        # Clients prove who they are by RFC 7617, where they do so in a header (RFC 6749 section 5.2).
+        headers["WWW-Authenticate"] = BASIC
+    elif error.kind is Kind.UNAUTHENTICATED or error.reason == "scope_missing":
         headers["WWW-Authenticate"] = _challenge(error)
     if error.kind is Kind.METHOD_NOT_ALLOWED and "allow" in error.metadata:
         headers["Allow"] = error.metadata["allow"]

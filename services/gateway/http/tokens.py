@@ -29,6 +29,8 @@ KEY_SET_SECONDS = 300.0
 """How long a key set is used before it is fetched anew."""
 REFETCH_SECONDS = 5.0
 """How often at most an unknown key id makes the key set be fetched."""
+CLIENTS_PATH = "/oauth2/userinfo"
+"""What access tokens of the OpenID provider's clients are for: their one audience is the issuer and this."""
 
 _LONGEST_TOKEN = 4096
 _MOST_HEADERS = 64
@@ -119,6 +121,8 @@ class _Verified:
     expires: float
     kid: str
     key: Any
+    grant: UUID | None
+    """The authorization that a client's token came of: its end is told as a session's."""
 
 
 class Tokens:
@@ -128,6 +132,7 @@ class Tokens:
         self._keys = keys
         self._ends = ends
         self._issuer = issuer
+        self._clients = issuer.rstrip("/") + CLIENTS_PATH
         self._clock = clock
         self._known: OrderedDict[bytes, _Verified] = OrderedDict()
 
@@ -151,6 +156,8 @@ class Tokens:
             self._known.pop(digest, None)
             raise _expired()
         await self._ends.check(known.caller.session)
+        if known.grant is not None:
+            await self._ends.check(known.grant)
         return known.caller
 
     async def fresh(self, token: str, request_id: str) -> Caller:
@@ -171,16 +178,19 @@ class Tokens:
             raise _invalid()
         try:
             claims = json.loads(_JWS.decode_complete(token, key, algorithms=_ALGORITHMS)["payload"])
-            if claims["iss"] != self._issuer or not _meant_for_us(claims["aud"]):
+            # The audience says which kind of token it is: neither passes for the other.
+            clients = claims["aud"] == self._clients
+            if claims["iss"] != self._issuer or not (clients or _meant_for_us(claims["aud"])):
                 raise _invalid()
             expires, issued = _number(claims["exp"]), _number(claims["iat"])
             not_before = _number(claims.get("nbf", issued))
-            caller = _caller(claims)
+            caller = _client(claims) if clients else _caller(claims)
+            grant = ids.decode("grant", _text(claims["grant"])) if clients else None
         except (jwt.InvalidTokenError, GatefoldError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise _invalid() from None
         if max(issued, not_before) > now + _FUTURE_SECONDS:
             raise _invalid()
-        return _Verified(caller, expires, kid, key)
+        return _Verified(caller, expires, kid, key, grant)
 
 
 @functools.lru_cache(maxsize=_MOST_HEADERS)
@@ -227,6 +237,24 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
         auth_time=None if auth_time is None else datetime.fromtimestamp(_number(auth_time), UTC),
         # Anything but a plain no counts as yes: what it says takes rights away.
         federated=claims.get("federated", False) is not False,
+    )
+
+
+def _client(claims: Mapping[str, Any]) -> Caller:
+    """Returns the caller of the claims of a client's token; raises as `_caller`."""
+    if "kind" in claims or not isinstance(claims["live"], bool):
+        raise ValueError("a client's token says whether its account is live, and no kind")
+    ids.decode("cli", _text(claims["client_id"]))
+    return Caller(
+        kind=CallerKind.OAUTH_CLIENT,
+        actor=claims["client_id"],
+        account=_account(_text(claims["account"])),
+        live=claims["live"],
+        scopes=_scopes(_text(claims["scope"])),
+        subject=ids.decode("subj", _text(claims["sub"])),
+        session=ids.decode("ses", _text(claims["sid"])),
+        acr=_text(claims["acr"]),
+        auth_time=datetime.fromtimestamp(_number(claims["auth_time"]), UTC),
     )
 
 
