@@ -8,8 +8,9 @@ import aiohttp
 import pytest
 
 from infra.local.journey import Api, Cast
+from infra.local.journey.steps import OWNER, PASSWORD
 from libs.clock import SystemClock
-from tests.support import openid_provider
+from tests.support import openid_provider, waiting
 from tests.support.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider
 from tests.support.stack import StackProcess
 
@@ -92,3 +93,52 @@ async def test_a_form_that_another_site_posts_leads_to_the_page_and_nowhere_else
     async with session.post(url, data=form, headers=foreign, allow_redirects=False) as answer:
         assert answer.status == 401
         assert "Location" not in answer.headers
+
+
+async def test_staff_of_a_provider_work_in_its_account_and_touch_nothing_of_their_own(
+    api: Api, cast: Cast, provider: OpenIdProvider
+) -> None:
+    proof = {"email": OWNER, "password": PASSWORD, "account_id": cast.account}
+    owner = (await api.ok("POST", "/v1/staff/sessions", json=proof))["access_token"]
+    body: dict[str, Any] = {
+        "kind": "oidc",
+        "audience": "staff",
+        "issuer": provider.url,
+        "settings": {
+            "name": "Directory",
+            "client_id": CLIENT_ID,
+            "redirect_uris": [PAGE],
+            "email_domains": ["example.com"],
+            "trust_verified_email": True,
+            "default_role": "support",
+            "enabled": True,
+        },
+        "credentials": {"client_secret": CLIENT_SECRET},
+    }
+    made = await api.ok("POST", "/v1/identity_providers", token=owner, json=body)
+    provider.person = {"sub": "e2e-staff", "email": "staff@example.com", "email_verified": True, "name": "Sam"}
+    asked = {"account_id": cast.account, "redirect_uri": PAGE}
+    gone = await api.ok("POST", "/v1/staff/federated_sessions/begin", json=asked)
+    came = await provider.browse(gone["authorization_url"])
+    back = {"state": came.state, "code": came.code, "iss": came.iss, "browser_secret": gone["browser_secret"]}
+    tokens = await api.ok("POST", "/v1/federated_sessions", json=back)
+    found = await api.call("GET", "/v1/subscribers?email=nobody@example.com", token=tokens["access_token"])
+    assert found.status == 200
+    change = {"current_password": PASSWORD, "new_password": "an entirely different phrase"}
+    for method, path, given in (
+        ("POST", "/v1/session/change_password", change),
+        ("POST", "/v1/session/email", {"email": "mallory@example.com"}),
+        ("GET", "/v1/session/devices", None),
+        ("GET", "/v1/session/identities", None),
+    ):
+        refused = await api.call(method, path, token=tokens["access_token"], json=given)
+        assert (refused.status, refused.reason) == (403, "federated_session"), path
+    gone_again = await api.call("DELETE", f"/v1/identity_providers/{made['id']}", token=owner)
+    assert gone_again.status == 200
+
+    async def refused_at_the_edge() -> bool:
+        return (await api.call("GET", "/v1/account", token=tokens["access_token"])).reason == "session_ended"
+
+    await waiting.until(refused_at_the_edge)
+    refreshed = await api.call("POST", "/v1/sessions/refresh", json={"refresh_token": tokens["refresh_token"]})
+    assert refreshed.reason == "invalid_grant"

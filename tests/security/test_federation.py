@@ -25,7 +25,6 @@ from libs.config import Secret
 from libs.errors import GatefoldError
 from libs.postgres import PLATFORM
 from services.auth.clients.openid import ASKED_AGAIN_AFTER, KEPT_FOR
-from services.auth.clients.provider_http import MOST_BYTES
 from services.auth.domain import roles
 from services.auth.domain.openid import LIFETIME
 from tests.conftest import ServiceDb
@@ -394,7 +393,6 @@ async def test_documents_that_are_too_large_lead_elsewhere_or_say_nothing_are_no
         at.person = {"sub": "x"}
         at.userinfo = {"email": world.house.fresh(), "email_verified": True}
         planted = {
-            "giant": web.json_response({"issuer": at.url, "keys": [], "x": "y" * MOST_BYTES}),
             "redirect": web.Response(status=307, headers={"Location": other.url + path}),
             "no JSON": web.Response(text="<html>"),
             "a list": web.json_response([1]),
@@ -406,6 +404,8 @@ async def test_documents_that_are_too_large_lead_elsewhere_or_say_nothing_are_no
             provider = await world.set_up(publisher.live, at=at)
         if kind == "slow":
             at.silent.add(path)
+        elif kind == "giant":
+            at.giant.add(path)
         else:
             at.answers[path] = planted[kind]
         if first:

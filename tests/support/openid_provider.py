@@ -54,6 +54,8 @@ class OpenIdProvider:
     """Members of the discovery document, over the right ones."""
     answers: dict[str, web.Response] = field(default_factory=dict)
     """What is answered at a path instead of the right thing."""
+    giant: set[str] = field(default_factory=set)
+    """Paths at which the right answer is a megabyte longer."""
     silent: set[str] = field(default_factory=set)
     """Paths at which nothing is ever answered."""
     names_itself: bool = True
@@ -117,7 +119,10 @@ class OpenIdProvider:
             "/jwks": self._jwks,
             "/userinfo": self._userinfo,
         }
-        return await routes[path](request)
+        answer = await routes[path](request)
+        if path in self.giant and answer.text is not None and answer.status == 200:
+            return web.json_response({**json.loads(answer.text), "x": "y" * 1_000_000})
+        return answer
 
     async def _discovery(self, request: web.Request) -> web.Response:
         document = {

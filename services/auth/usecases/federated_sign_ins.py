@@ -156,11 +156,9 @@ class FederatedSignIns:
         if not offered:
             raise provider_not_found()
         if len(offered) > 1:
+            choices = ", ".join(f"{ids.encode('idp', one.id)} ({one.name})" for one in offered)
             raise errors.invalid(
-                "provider_ambiguous",
-                "The account has several providers: say which.",
-                field="provider_id",
-                metadata={"providers": ",".join(ids.encode("idp", one.id) for one in offered)},
+                "provider_ambiguous", f"The account has several providers: say which of {choices}.", field="provider_id"
             )
         return offered[0].id
 

@@ -118,6 +118,22 @@ def test_who_must_add_a_factor_first_reaches_the_personal_plane_alone() -> None:
     assert refusal(policy(), "gateway", who) == (Kind.FORBIDDEN, "enrolment_required")
 
 
+def test_staff_whom_the_accounts_provider_signed_in_reach_nothing_of_their_own_but_what_is_named() -> None:
+    who = Caller(CallerKind.STAFF, "x", ACCOUNT, session=ACCOUNT, federated=True, scopes=frozenset({"things:write"}))
+    assert refusal(PERSONAL, "gateway", who) == (Kind.FORBIDDEN, "federated_session")
+    named = policy(
+        tenant=False,
+        personal=True,
+        callers=frozenset(CallerKind),
+        scope="",
+        message=policy_pb2.Policy(federated=True),
+    )
+    admit(named, "gateway", who, closed=False)
+    admit(policy(), "gateway", who, closed=False)
+    # A reader's sign-in is the account's anyway.
+    admit(PERSONAL, "gateway", Caller(CallerKind.SUBSCRIBER, "x", session=ACCOUNT, federated=True), closed=False)
+
+
 @pytest.mark.parametrize("kind", [CallerKind.PLATFORM_OPERATOR, CallerKind.ANONYMOUS])
 def test_the_platform_plane_takes_those_it_names(kind: CallerKind) -> None:
     who = Caller(kind, "x")

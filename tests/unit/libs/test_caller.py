@@ -34,6 +34,7 @@ CALLERS = st.builds(
     person=IDS,
     session=IDS,
     acr=TEXT,
+    federated=st.booleans(),
     auth_time=st.none() | st.datetimes(min_value=datetime(2020, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 — naive bound
     on_behalf_of=TEXT,
     request_id=st.text(max_size=30),
