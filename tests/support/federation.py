@@ -183,7 +183,7 @@ async def abroad(
 ) -> AsyncIterator[Abroad]:
     """Runs auth beside a provider on loopback."""
     clock = FixedClock()
-    settings = {"GATEFOLD_FEDERATION_PRIVATE": "true", "GATEFOLD_FEDERATION_SECONDS": "1"}
+    settings = {"GATEFOLD_FEDERATION_PRIVATE": "true", "GATEFOLD_FEDERATION_SECONDS": "5"}
     async with (
         running(database, keys_dsn, redis_url, key_file, folder, clock, settings) as house,
         openid_provider.serving(clock) as provider,
