@@ -226,7 +226,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     recovery = servicer.RecoveryServicer(
         Recovery(db, hasher, policy, standing, challenges, unlocks, enrolment, clock),
         MagicLinks(challenges, sign_in, os.urandom),
-        EmailChanges(db, vault, challenges, subjects, clock),
+        EmailChanges(db, vault, challenges, subjects, own_password, attempts, secrets, clock),
         unlocks,
     )
     service.add(add_RecoveryServiceServicer_to_server, recovery)

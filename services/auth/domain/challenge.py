@@ -118,8 +118,8 @@ def code_of(challenge: UUID, secret: bytes) -> str:
     return f"{int.from_bytes(mac[:16], 'big') % 10**_CODE_DIGITS:0{_CODE_DIGITS}}"
 
 
-def registration_secret(challenge: UUID, secret: bytes) -> str:
-    """Returns what the browser keeps that registers: the same for a repetition, and stored nowhere."""
+def kept_secret(challenge: UUID, secret: bytes) -> str:
+    """Returns what the browser keeps that had a mail sent: the same for a repetition, and stored nowhere."""
     return _BROWSER_MARK + _text(hmac.digest(secret, b"browser" + challenge.bytes, "sha256"))
 
 

@@ -64,14 +64,14 @@ class RecoveryServicer(recovery_pb2_grpc.RecoveryServiceServicer):
         self, request: recovery_pb2.RequestEmailChangeRequest, context: object
     ) -> recovery_pb2.RequestEmailChangeResponse:
         """Mails the caller's new address a link."""
-        await self._email_changes.request(request.email)
-        return recovery_pb2.RequestEmailChangeResponse()
+        kept = await self._email_changes.request(request.email)
+        return recovery_pb2.RequestEmailChangeResponse(browser_secret=kept)
 
     async def ConfirmEmailChange(
         self, request: recovery_pb2.ConfirmEmailChangeRequest, context: object
     ) -> recovery_pb2.ConfirmEmailChangeResponse:
         """Makes a new address count."""
-        await self._email_changes.confirm(request.token)
+        await self._email_changes.confirm(request.token, request.browser_secret, request.password)
         return recovery_pb2.ConfirmEmailChangeResponse()
 
     async def RevertEmailChange(

@@ -1,6 +1,7 @@
 """Owns changing the address that one signs in with: asked for, confirmed by the new, taken back by the former."""
 
 import contextlib
+import hmac
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -12,12 +13,16 @@ from libs.vault import Vault
 from services.auth.clients.peers import Subjects
 from services.auth.domain import challenge as rules
 from services.auth.domain import session
+from services.auth.domain.challenge import Challenge
 from services.auth.domain.sign_in import Door
 from services.auth.repository import CREDENTIAL_TABLE, PERSON_TABLE, credentials, people
 from services.auth.usecases import addresses, doors
 from services.auth.usecases.challenges import Challenges, principal_not_found
+from services.auth.usecases.factor_attempts import FactorAttempts
+from services.auth.usecases.own_password import OwnPassword
+from services.auth.usecases.secrets import TokenSecrets
 from services.auth.usecases.sessions import end_all
-from services.auth.usecases.sign_in import Write
+from services.auth.usecases.sign_in import Write, credentials_invalid
 from services.auth.usecases.staff import EMAIL_FIELD
 
 FRESH = timedelta(minutes=15)
@@ -43,16 +48,29 @@ class EmailChanges:
     """Addresses of readers, staff and operators."""
 
     def __init__(
-        self, db: Database, vault: Vault, challenges: Challenges, subjects: Subjects, clock: WallClock
+        self,
+        db: Database,
+        vault: Vault,
+        challenges: Challenges,
+        subjects: Subjects,
+        passwords: OwnPassword,
+        attempts: FactorAttempts,
+        secrets: TokenSecrets,
+        clock: WallClock,
     ) -> None:
         self._db = db
         self._vault = vault
         self._challenges = challenges
         self._subjects = subjects
+        self._passwords = passwords
+        self._attempts = attempts
+        self._secret = secrets.challenge
         self._clock = clock
 
-    async def request(self, email: str) -> None:
+    async def request(self, email: str) -> str:
         """Has a link mailed to the caller's new address; nothing changes until it is used.
+
+        Returns what the browser is to keep until then.
 
         An address that somebody has gets no mail, and the answer is the same. Raises
         `unauthenticated("authentication_insufficient")` when the sign-in is not fresh.
@@ -72,17 +90,20 @@ class EmailChanges:
         async with self._db.tenant(door.owner, "request_email_change") as conn:
             await self._challenges.void_of(conn, door.owner, door.principal, {rules.CHANGE_EMAIL})
             await self._challenges.store(conn, door.owner, prepared, live=door.live or door.owner == PLATFORM)
+        return rules.kept_secret(prepared.id, self._secret)
 
-    async def confirm(self, token: str) -> None:
+    async def confirm(self, token: str, browser_secret: str, password: str) -> None:
         """Makes the new address the one that counts, and tells the former one how to take it back.
 
-        Links that were sent to the former address are void. Raises as `Challenges.by_token`, and
+        Whoever reads the mail need not be who asked for it: it takes what the asking browser keeps, or the password.
+        Links that were sent to the former address are void. Raises as `Challenges.by_token`, as `_asked`, and
         `precondition("email_taken")`.
         """
         account, found = await self._challenges.by_token(token, rules.CHANGE_EMAIL)
         if found.spent_at is not None:
             return
         door = await self._challenges.door_of(account, found.subject)
+        still = await self._asked(door, found, browser_secret, password)
         email, name = await self._challenges.opened(account, found)
         # To the address that counts until now.
         revert = await self._challenges.prepare_for(door, rules.REVERT_EMAIL)
@@ -91,6 +112,7 @@ class EmailChanges:
         async def write(conn: Connection) -> None:
             await self._challenges.spend(conn, account, found, found.subject)
             await self._challenges.void_of(conn, account, found.subject, rules.BY_ADDRESS)
+            await still(conn)
             await self._challenges.store_for(conn, door, revert)
             await self._challenges.store_for(conn, door, notice)
 
@@ -112,6 +134,27 @@ class EmailChanges:
             await self._challenges.store_for(conn, door, notice)
 
         await self._move(door, email, write)
+
+    async def _asked(self, door: Door, found: Challenge, browser_secret: str, password: str) -> Write:
+        """Returns what holds in the transaction of the change, once it is shown that whoever asked confirms.
+
+        Raises `invalid("password_required")`, `unauthenticated("credentials_invalid")` and
+        `too_many("second_factor_locked")`.
+        """
+        if hmac.compare_digest(rules.kept_secret(found.id, self._secret).encode(), browser_secret.encode()):
+            return _nothing
+        if not password:
+            raise errors.invalid("password_required", "Give the password of the account.", field="password")
+        await self._attempts.claim(door)
+        stored = await self._passwords.proven(door, password)
+        if stored is None:
+            raise credentials_invalid()
+
+        async def hold(conn: Connection) -> None:
+            await self._passwords.hold(conn, door, stored)
+            await self._attempts.succeeded(conn, door)
+
+        return hold
 
     async def _is_taken(self, door: Door, index: bytes) -> bool:
         async with self._db.tenant(door.owner, "find_address", read_only=True) as conn:
@@ -180,3 +223,7 @@ class EmailChanges:
             async with as_tenant(conn, team):
                 await people.move_membership(conn, team, ready.row, index)
         return await people.change_address(conn, ready.row, ready.former_sealed, ready.index, ready.sealed)
+
+
+async def _nothing(_: Connection) -> None:
+    """The browser that asked needs no password."""

@@ -17,7 +17,7 @@ from services.auth.domain import challenge, session
 from services.auth.domain.credential import Credential
 from services.auth.domain.password import StoredPassword
 from services.auth.domain.sign_in import Door
-from services.auth.repository import CREDENTIAL_TABLE, challenges, credentials, imported_passwords, sessions
+from services.auth.repository import CREDENTIAL_TABLE, challenges, credentials, imported_passwords, sessions, sign_ins
 from services.auth.usecases.facts import Facts
 
 _EMAIL_FIELD = 1
@@ -76,7 +76,8 @@ class Enrolment:
         )
         await imported_passwords.remove(conn, account, credential.subject, ready.email_index)
         await challenges.void_open(conn, account, challenge.VERIFY_REGISTRATION, ready.email_index)
-        # Who signed in with an earlier credential of this reader has to sign in anew.
+        # Who signed in with an earlier credential of this reader, or has begun to, has to sign in anew.
+        await sign_ins.remove_of(conn, account, credential.subject)
         await sessions.revoke_all_of(conn, account, credential.subject, now, session.CREDENTIAL_REPLACED)
         event = self._facts.make(
             "subscriber.registered",

@@ -127,7 +127,7 @@ class ImportedPasswords:
             methods=(),
             expires_at=prepared.expires_at,
         )
-        return Waiting(challenge.registration_secret(prepared.id, self._secret), pending)
+        return Waiting(challenge.kept_secret(prepared.id, self._secret), pending)
 
     async def count(self) -> list[PasswordCount]:
         """Counts the passwords of the account's readers by how they are hashed."""

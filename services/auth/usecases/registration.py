@@ -101,7 +101,7 @@ class Registration:
                 await self._challenges.store(conn, account, prepared, live=who.live)
                 await idempotency.record(conn, who, _REGISTER, subscriber_session_pb2.RegisterResponse())
         first = claim.reference if claim.replay is not None else None
-        return rules.registration_secret(first or prepared.id, self._challenge_key)
+        return rules.kept_secret(first or prepared.id, self._challenge_key)
 
     async def verify(self, token: str, browser_secret: str, password: str) -> UUID:
         """Makes the credential of a reader who has shown the token from the mail; returns the subject.
@@ -140,7 +140,7 @@ class Registration:
                 publisher = await accounts.find(conn, account)
             await self._policy.check(password, words_of(publisher, *contact))
             return await self._hasher.hash(password)
-        kept = rules.registration_secret(found.id, self._challenge_key)
+        kept = rules.kept_secret(found.id, self._challenge_key)
         if not hmac.compare_digest(kept.encode(), browser_secret.encode()):
             raise errors.invalid("password_required", "Choose the password to sign in with.", field="password")
         if found.password is None:

@@ -21,7 +21,7 @@ async def request(house: AuthHouse, who: Caller, email: str) -> None:
 
 
 async def confirm(house: AuthHouse, token: str, request_id: str | None = None) -> None:
-    asked = recovery_pb2.ConfirmEmailChangeRequest(token=token)
+    asked = recovery_pb2.ConfirmEmailChangeRequest(token=token, password=PASSWORD)
     await house.call(house.anonymous(request_id), house.recovery.ConfirmEmailChange, asked)
 
 
