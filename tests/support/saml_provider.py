@@ -17,7 +17,7 @@ from gatefold.auth.v1 import saml_pb2, session_pb2
 from gatefold.edge.v1 import redirect_pb2
 from lxml import etree
 from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureMethod
-from signxml.signer import XMLSigner
+from signxml.signer import SignatureReference, XMLSigner
 
 from libs import ids
 from libs.errors import GatefoldError, Kind
@@ -26,6 +26,7 @@ from tests.support.auth import AuthHouse, Publisher
 SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
 SAMLP = "urn:oasis:names:tc:SAML:2.0:protocol"
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
+EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
 PERSISTENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent"
 EMAIL = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress"
 NAMESPACES = {"saml": SAML, "samlp": SAMLP, "ds": DSIG}
@@ -164,11 +165,18 @@ class Said:
         return (self.now + delta).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-class UnsafeSigner(XMLSigner):
-    """Signs by what nobody should sign by any more."""
+class Signer(XMLSigner):
+    """Signs as identity providers do, also by what nobody should sign by any more."""
 
     def check_deprecated_methods(self) -> None:
         """Lets SHA-1 pass."""
+
+    def _build_transforms_for_reference(self, *, transforms_node: Any, reference: Any, **rest: Any) -> None:
+        super()._build_transforms_for_reference(transforms_node=transforms_node, reference=reference, **rest)
+        if reference.inclusive_ns_prefixes:
+            # The library leaves this out where the signature is enveloped, and digests as if it stood there.
+            place = f"{{{EXCLUSIVE}}}InclusiveNamespaces"
+            etree.SubElement(transforms_node[-1], place, PrefixList=" ".join(reference.inclusive_ns_prefixes))
 
 
 @dataclass(frozen=True)
@@ -223,18 +231,19 @@ class SamlProvider:
         method: SignatureMethod | None = None,
         digest: DigestAlgorithm = DigestAlgorithm.SHA256,
         c14n: CanonicalizationMethod = CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0,
+        prefixes: list[str] | None = None,
     ) -> Any:
         """Signs an element where it stands, enveloped; `shown` is the certificate in KeyInfo."""
         used = key or self.signs_with
         default = (
             SignatureMethod.RSA_SHA256 if isinstance(used.private, rsa.RSAPrivateKey) else SignatureMethod.ECDSA_SHA256
         )
-        signer = UnsafeSigner(signature_algorithm=method or default, digest_algorithm=digest, c14n_algorithm=c14n)
+        signer = Signer(signature_algorithm=method or default, digest_algorithm=digest, c14n_algorithm=c14n)
         signed = signer.sign(
             etree.fromstring(etree.tostring(element, with_tail=False)),
             key=used.private,
             cert=(shown or used).pem,
-            reference_uri=element.get("ID"),
+            reference_uri=[SignatureReference(f"#{element.get('ID')}", inclusive_ns_prefixes=prefixes)],
             id_attribute="ID",
         )
         signature = signed.find("ds:Signature", NAMESPACES)

@@ -49,9 +49,23 @@ _SIGNATURES = frozenset(
     }
 )
 _DIGESTS = frozenset({DigestAlgorithm.SHA256, DigestAlgorithm.SHA384, DigestAlgorithm.SHA512})
+_SHAPE = [
+    (0, "Signature"),
+    (1, "SignedInfo"),
+    (2, "CanonicalizationMethod"),
+    (2, "SignatureMethod"),
+    (2, "Reference"),
+    (3, "Transforms"),
+    (4, "Transform"),
+    (4, "Transform"),
+    (3, "DigestMethod"),
+    (3, "DigestValue"),
+    (1, "SignatureValue"),
+]
+"""Depth and name of all that a signature holds, in order, without the key."""
 _UNUSABLE = (SignXMLException, UnsupportedAlgorithm, etree.LxmlError, ValueError, TypeError)
 """What the libraries raise at a signature that does not hold, or is none."""
-_UNREADABLE = (NotValid, etree.LxmlError, ValueError, TypeError, AttributeError, KeyError, SyntaxError)
+_UNREADABLE = (NotValid, etree.LxmlError, ValueError, TypeError, AttributeError, KeyError, OverflowError, SyntaxError)
 """What the libraries raise at XML that is not SAML's; `SyntaxError` is ElementTree's."""
 
 
@@ -175,8 +189,6 @@ def _judge_structure(root: Any) -> None:
     for signature in root.iter(f"{_DSIG}Signature"):
         if signature.getparent() is not root and signature.getparent() is not children[0]:
             raise refused("structure", "A signature stands where none belongs.")
-    if next(root.iter(f"{_DSIG}Object", f"{_DSIG}Manifest"), None) is not None:
-        raise refused("structure", "A signature holds nothing but itself.")
 
 
 def _signature_of(element: Any) -> Any:
@@ -191,10 +203,10 @@ def _verified(element: Any, provider: Provider, now: datetime) -> Any:
     # A document of its own: the reference can lead nowhere else, and nothing around it is taken with it.
     alone = _parsed(etree.tostring(element, encoding="UTF-8", with_tail=False))
     signature = _signature_of(alone)
-    _judge_algorithms(alone, signature)
     for info in signature.findall(f"{_DSIG}KeyInfo"):
         # Whoever forges a response brings a key that fits it: only the connection's certificates count.
         signature.remove(info)
+    _judge_signature(alone, signature)
     written = etree.tostring(alone, encoding="UTF-8")
     for certificate in provider.certificates:
         try:
@@ -202,6 +214,8 @@ def _verified(element: Any, provider: Provider, now: datetime) -> Any:
                 written,
                 x509_cert=x509.load_der_x509_certificate(certificate),
                 id_attribute="ID",
+                # The schema knows no InclusiveNamespaces, which most identity providers write; the shape was judged.
+                validate_schema=False,
                 expect_config=SignatureConfiguration(
                     location="./",
                     expect_references=1,
@@ -219,24 +233,28 @@ def _verified(element: Any, provider: Provider, now: datetime) -> Any:
     raise refused("signature", "No certificate of the connection made this signature.")
 
 
-def _judge_algorithms(element: Any, signature: Any) -> None:
+def _judge_signature(element: Any, signature: Any) -> None:
     """Raises unless the signature covers its parent, whole, by the one way of writing XML that hides nothing."""
-    identifier = element.get("ID")
-    references = signature.findall(f"{_DSIG}SignedInfo/{_DSIG}Reference")
-    if not identifier or [one.get("URI") for one in references] != [f"#{identifier}"]:
+    top = len(list(signature.iterancestors()))
+    shape = [
+        (len(list(node.iterancestors())) - top, node.tag.removeprefix(_DSIG))
+        for node in signature.iter()
+        if node.tag != f"{{{_EXCLUSIVE}}}InclusiveNamespaces" or len(node)
+    ]
+    if shape != _SHAPE:
+        raise refused("structure", "The signature is not as SAML has it: one reference, and nothing beside it.")
+    identifier, (written, method, reference) = element.get("ID"), signature[0]
+    transforms, digest, _ = reference
+    if not identifier or reference.get("URI") != f"#{identifier}":
         raise refused("reference", "The signature is not of the element that it stands in.")
-    transforms = [one.get("Algorithm") for one in references[0].iterfind(f"{_DSIG}Transforms/{_DSIG}Transform")]
-    written = [one.get("Algorithm") for one in signature.iterfind(f"{_DSIG}SignedInfo/{_DSIG}CanonicalizationMethod")]
-    if transforms != [_ENVELOPED, _EXCLUSIVE] or written != [_EXCLUSIVE]:
+    if [one.get("Algorithm") for one in (*transforms, written)] != [_ENVELOPED, _EXCLUSIVE, _EXCLUSIVE]:
         raise refused("transforms", "The signature must be enveloped, with exclusive canonicalisation.")
-    methods = [one.get("Algorithm") for one in signature.iterfind(f"{_DSIG}SignedInfo/{_DSIG}SignatureMethod")]
-    digests = [one.get("Algorithm") for one in references[0].iterfind(f"{_DSIG}DigestMethod")]
-    if not _all_of(methods, _SIGNATURES) or not _all_of(digests, _DIGESTS):
+    if method.get("Algorithm") not in _values(_SIGNATURES) or digest.get("Algorithm") not in _values(_DIGESTS):
         raise refused("algorithm", "The signature must be RSA or ECDSA with SHA-256 or better.")
 
 
-def _all_of(found: list[str | None], allowed: Iterable[SignatureMethod | DigestAlgorithm]) -> bool:
-    return len(found) == 1 and found[0] in {one.value for one in allowed}
+def _values(algorithms: Iterable[SignatureMethod | DigestAlgorithm]) -> set[str]:
+    return {one.value for one in algorithms}
 
 
 def _provider(entity: Any, now: datetime) -> Provider:
@@ -309,7 +327,7 @@ def _time(text: str | None) -> datetime | None:
     found = datetime.fromisoformat(text.strip())
     if found.tzinfo is None:
         raise ValueError("a time without a zone")
-    return found
+    return found.astimezone(UTC)
 
 
 def _words(element: Any) -> str | None:

@@ -20,6 +20,8 @@ HANDOVER_LIFETIME = timedelta(minutes=2)
 """From the response to the page that finishes."""
 SKEW = timedelta(seconds=60)
 """How far the identity provider's clock may be off."""
+LONGEST = timedelta(hours=24)
+"""For which a confirmation may hold: its assertion is remembered for as long."""
 
 SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
@@ -278,6 +280,7 @@ def _confirms(one: Confirmation, ourselves: Ourselves, request: str | None, now:
         and one.recipient == ourselves.acs_url
         and one.in_response_to == request
         and one.not_on_or_after is not None
+        and one.not_on_or_after <= now + LONGEST
         and within(one.not_before, one.not_on_or_after, now)
     )
 

@@ -1,5 +1,6 @@
 """Signing staff in by SAML: connections, the way there and back, who is let in, through the gateway too."""
 
+import asyncio
 import subprocess
 import sys
 from dataclasses import replace
@@ -171,6 +172,24 @@ async def test_a_member_signs_in_by_the_address_and_then_by_the_name_that_the_pr
     tested = await site.sign_in(publisher.test, name_id="m-1", attributes=person(email))
     assert tested.account_id == ids.encode("acct", publisher.test)
     assert (await claims(house, tested))["live"] is False
+
+
+@pytest.mark.case("auth-65")
+async def test_of_pages_that_finish_at_once_one_signs_in(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    site, email = await connect(house, publisher), await invited(house, publisher)
+    for number in range(2):
+        # The first time an identity is added with it, the second time it is known.
+        visit = await site.begin()
+        root = site.provider.response(site.said(visit, attributes=person(email)))
+        token = await site.post(root, visit.request.relay_state)
+        answers = await asyncio.gather(*(site.finish(token, visit.secret) for _ in range(5)), return_exceptions=True)
+        assert sum(isinstance(answer, session_pb2.Tokens) for answer in answers) == 1
+        assert {one.reason for one in answers if isinstance(one, GatefoldError)} <= {
+            "token_invalid",
+            "concurrent_change",
+        }
+        assert (await house.events(publisher.live)).count("session.started") == number + 1
 
 
 async def test_an_address_can_be_the_name(house: AuthHouse) -> None:

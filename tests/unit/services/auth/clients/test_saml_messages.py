@@ -32,6 +32,7 @@ NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 OURSELVES = Ourselves("https://us.example/metadata", "https://us.example/acs")
 REQUEST = Request("_1", OURSELVES.entity_id, OURSELVES.acs_url, "", "")
 PROVIDER = SamlProvider()
+XS = "http://www.w3.org/2001/XMLSchema"
 KNOWN = Provider(PROVIDER.entity_id, PROVIDER.sso_url, (key().der,))
 
 
@@ -137,6 +138,21 @@ def test_nothing_of_a_signed_assertion_can_be_changed() -> None:
         assert found is None or found.assertion == genuine, what
 
 
+def test_responses_as_others_write_them_are_read() -> None:
+    """Typed values whose prefix is declared far outside (Okta), and no prefixes at all (Entra ID)."""
+    plain = etree.tostring(PROVIDER.response(said(), sign="none")).decode()
+    typed = plain.replace("<samlp:Response", f'<samlp:Response xmlns:xs="{XS}" xmlns:xsi="{XS}-instance"', 1)
+    typed = typed.replace("<saml:AttributeValue>", '<saml:AttributeValue xsi:type="xs:string">')
+    bare = plain.replace("saml:", "").replace("<Assertion", f'<Assertion xmlns="{SAML}"')
+    bare = bare.replace("<Issuer", f'<Issuer xmlns="{SAML}"', 1)
+    for text, prefixes in ((typed, ["xs"]), (typed, None), (bare, None)):
+        for path in ("saml:Assertion", "."):
+            root = etree.fromstring(text)
+            element = root.find(path, NAMESPACES) if path != "." else root
+            PROVIDER.sign(element, prefixes=prefixes)
+            assert taken(root).assertion.attributes == {"mail": ("ada@example.com",)}
+
+
 def extended(root: Any, *within: Any) -> Any:
     """A response with an extension, which nobody signed."""
     extensions = etree.Element(f"{{{SAMLP}}}Extensions")
@@ -188,6 +204,7 @@ def test_text_that_is_cut_up_is_never_half_read() -> None:
         (b'Version="2.0" IssueInstant', b'Version="1.1" IssueInstant'),
         (b'NotOnOrAfter="2026', b'NotOnOrAfter="x2026'),
         (b":00.000Z", b":00.000"),
+        (b'NotOnOrAfter="2026-05-01T12:05:00.000Z"', b'NotOnOrAfter="9999-12-31T23:59:59-12:00"'),
         (b"<saml:NameID", b"<saml:NameIDX"),
         (b"<saml:Conditions", b"<saml:ConditionsX"),
     ],

@@ -64,6 +64,8 @@ def test_one_good_confirmation_is_enough_and_must_be_good_in_all() -> None:
         replace(CONFIRMED, in_response_to="_2"),
         replace(CONFIRMED, not_on_or_after=None),
         replace(CONFIRMED, not_on_or_after=NOW - timedelta(minutes=1)),
+        replace(CONFIRMED, not_on_or_after=NOW + timedelta(hours=24, seconds=1)),
+        replace(CONFIRMED, not_on_or_after=datetime.max.replace(tzinfo=UTC)),
         replace(CONFIRMED, not_before=NOW + timedelta(minutes=1, seconds=1)),
     ]
     for one in wrong:
