@@ -1,16 +1,23 @@
 """Signing in with another provider over the whole product: set up, sent away, back, and out again, over HTTP."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
+from gatefold.auth.v1 import federated_session_pb2, identity_provider_pb2, session_pb2
 
+from infra.local.director import MailView
 from infra.local.journey import Api, Cast
-from infra.local.journey.steps import OWNER, PASSWORD
-from libs.clock import SystemClock
+from infra.local.journey.steps import OWNER, PASSWORD, token_of
+from infra.local.valkey import ValkeyServer
+from libs.clock import FixedClock, SystemClock
+from libs.config import Secret
+from tests.conftest import ServiceDb
 from tests.support import openid_provider, waiting
+from tests.support.auth import AuthHouse, running
 from tests.support.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider
 from tests.support.stack import StackProcess
 
@@ -142,3 +149,92 @@ async def test_staff_of_a_provider_work_in_its_account_and_touch_nothing_of_thei
     await waiting.until(refused_at_the_edge)
     refreshed = await api.call("POST", "/v1/sessions/refresh", json={"refresh_token": tokens["refresh_token"]})
     assert refreshed.reason == "invalid_grant"
+
+
+@pytest.fixture
+async def second(
+    service_db: ServiceDb,
+    keys_dsn: Secret,
+    valkey_server: ValkeyServer,
+    key_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[AuthHouse]:
+    """Another instance, with stores of its own; its clock is right."""
+    database, folder = await service_db("auth"), tmp_path_factory.mktemp("second")
+    url, settings = valkey_server.url().reveal(), {"GATEFOLD_FEDERATION_PRIVATE": "true"}
+    clock = FixedClock(SystemClock().wall())
+    async with running(database, keys_dsn.reveal(), url, key_file, folder, clock, settings) as found:
+        yield found
+
+
+@pytest.mark.case("auth-63")
+@pytest.mark.case("auth-64")
+async def test_a_reader_of_one_instance_signs_in_at_another(
+    stack: StackProcess,
+    session: aiohttp.ClientSession,
+    api: Api,
+    cast: Cast,
+    mailbox: MailView,
+    second: AuthHouse,
+) -> None:
+    gateway, email = stack.endpoints["gateway"], "both@example.com"
+    body = {"email": email, "password": PASSWORD}
+    kept = await api.ok("POST", "/v1/registrations", token=cast.publishable_key, key="both", json=body)
+    token = token_of(await mailbox.wait(email, "Confirm your address", 60))
+    shown = {"token": token, "browser_secret": kept["browser_secret"]}
+    subject = await api.ok("POST", "/v1/registrations/verify", token=cast.publishable_key, json=shown)
+    wanted = {
+        "name": "The second instance",
+        "redirect_uris": [PAGE],
+        "confidential": True,
+        "scopes": ["openid", "email"],
+        "first_party": True,
+    }
+    client = await api.ok("POST", "/v1/oauth_clients", token=cast.staff, json=wanted)
+
+    # The second instance knows the first by its issuer alone.
+    publisher = await second.publisher()
+    request = identity_provider_pb2.CreateIdentityProviderRequest(
+        kind=identity_provider_pb2.IDENTITY_PROVIDER_KIND_OIDC,
+        audience=identity_provider_pb2.IDENTITY_PROVIDER_AUDIENCE_READERS,
+        issuer=gateway,
+        settings=identity_provider_pb2.IdentityProviderSettings(
+            name="The first instance", client_id=client["client"]["id"], redirect_uris=[PAGE], enabled=True
+        ),
+        credentials=identity_provider_pb2.IdentityProviderCredentials(client_secret=client["client_secret"]),
+    )
+    made = await second.call(second.staff(publisher.live), second.identity_providers.CreateIdentityProvider, request)
+    assert isinstance(made, identity_provider_pb2.IdentityProvider)
+
+    async def there_and_back() -> session_pb2.Tokens:
+        begin = federated_session_pb2.BeginFederatedSessionRequest(provider_id=made.id, redirect_uri=PAGE)
+        gone = await second.call(second.page(publisher.live), second.federated.BeginFederatedSession, begin)
+        assert isinstance(gone, federated_session_pb2.FederatedDeparture)
+        # What the page of the first instance does: it begins, the reader signs in, it goes on.
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(gone.authorization_url).query).items()}
+        handle = (await api.ok("POST", "/v1/oauth2/authorizations", json=asked))["handle"]
+        path = "/v1/oauth2/authorizations/sign_in"
+        signed_in = await api.ok("POST", path, json={"handle": handle, **body})
+        path = "/v1/oauth2/authorizations/authorize"
+        answer = await api.ok("POST", path, token=signed_in["access_token"], json={"handle": handle})
+        location = urlsplit(answer["location"])
+        assert location._replace(query="").geturl() == PAGE
+        came = {name: values[0] for name, values in parse_qs(location.query).items()}
+        assert came["iss"] == gateway
+        finish = federated_session_pb2.FinishFederatedSessionRequest(
+            state=came["state"], code=came["code"], iss=came["iss"], browser_secret=gone.browser_secret
+        )
+        second.secrecy.note(finish)
+        tokens = await second.call(second.anonymous(), second.federated.FinishFederatedSession, finish)
+        assert isinstance(tokens, session_pb2.Tokens)
+        return tokens
+
+    first = await there_and_back()
+    assert (await there_and_back()).principal_id == first.principal_id
+    reader = await second.holder(first)
+    found = await second.call(reader, second.federated.ListIdentities, federated_session_pb2.ListIdentitiesRequest())
+    assert isinstance(found, federated_session_pb2.ListIdentitiesResponse)
+    assert [one.issuer for one in found.data] == [gateway]
+    # The address came from there, where its mailbox was proven.
+    assert second.subscriber.subjects[(publisher.live, email)] == first.principal_id
+    assert subject["subject_id"] != first.principal_id
