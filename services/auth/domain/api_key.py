@@ -17,16 +17,18 @@ _SECRET_BYTES = 32
 _SECRET_DIGITS = 43
 _CHECK_DIGITS = 6
 _SHOWN_DIGITS = 4
-_FORM = re.compile(r"(gf[sp]k_(?:live|test)_)([0-9A-Za-z]{43})([0-9A-Za-z]{6})")
+_FORM = re.compile(r"(gf(?:sk|pk|sc)_(?:live|test)_)([0-9A-Za-z]{43})([0-9A-Za-z]{6})")
 
 SECRET = "secret"  # noqa: S105 — the name of a kind
 PUBLISHABLE = "publishable"
+SCIM = "scim"
+"""For a staff directory; it holds no scopes, and reaches the team alone."""
 LEAK_PLACES = frozenset({"browser", "url", "referer"})
 LONGEST_OVERLAP = timedelta(days=30)
 USE_NOTED_EVERY = timedelta(minutes=1)
 """How exactly it is known when a key was last used: one write a minute at the most."""
 
-_MARKS = {SECRET: "gfsk", PUBLISHABLE: "gfpk"}
+_MARKS = {SECRET: "gfsk", PUBLISHABLE: "gfpk", SCIM: "gfsc"}
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,13 @@ def checked_scopes(kind: str, asked: tuple[str, ...], held: frozenset[str]) -> t
     Raises `invalid("scope_unknown")`, `invalid("scope_not_for_kind")`, and `forbidden("scope_not_held")` for more than
     whoever makes the key may do: nobody raises their own rights by a key.
     """
+    if kind == SCIM:
+        # It makes members and gives roles, so that whoever may not do that may not make it either.
+        if "team:write" not in held:
+            raise errors.forbidden("scope_not_held", "Your role does not hold team:write, so your keys may not either.")
+        if asked:
+            raise errors.invalid("scope_not_for_kind", "A directory's key holds no scopes.", field="scopes")
+        return ()
     allowed = roles.KEY_SCOPES if kind == SECRET else roles.PUBLISHABLE_KEY_SCOPES
     if not asked:
         return tuple(sorted(allowed & held))

@@ -15,6 +15,7 @@ async def add(
     key: ApiKey,
     key_hash: bytes,
     *,
+    created_by: UUID | None,
     secret_sealed: bytes | None,
     retry_until: datetime | None,
 ) -> None:
@@ -22,8 +23,8 @@ async def add(
     await conn.execute(
         """
         INSERT INTO api_key (account_id, id, kind, live, name, prefix, last_four, scopes, key_hash, created_at,
-            expires_at, networks, secret_sealed, retry_until)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+            expires_at, networks, secret_sealed, retry_until, created_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         """,
         account,
         key.id,
@@ -39,6 +40,7 @@ async def add(
         [ipaddress.ip_network(network) for network in key.networks],
         secret_sealed,
         retry_until,
+        created_by,
     )
     await conn.execute(
         "INSERT INTO api_key_route (key_hash, account_id, key_id) VALUES ($1, $2, $3)", key_hash, account, key.id

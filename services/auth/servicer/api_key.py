@@ -11,6 +11,7 @@ from services.auth.usecases.api_keys import ApiKeys
 _KINDS = {
     api_key_pb2.API_KEY_KIND_SECRET: rules.SECRET,
     api_key_pb2.API_KEY_KIND_PUBLISHABLE: rules.PUBLISHABLE,
+    api_key_pb2.API_KEY_KIND_SCIM: rules.SCIM,
 }
 _NUMBERS = {kind: number for number, kind in _KINDS.items()}
 
@@ -27,7 +28,7 @@ class ApiKeyServicer(api_key_pb2_grpc.ApiKeyServiceServicer):
         """Makes a key."""
         kind = _KINDS.get(request.kind)
         if kind is None:
-            raise errors.invalid("kind_invalid", "A key is secret or publishable.", field="kind")
+            raise errors.invalid("kind_invalid", "A key is secret, publishable, or a directory's.", field="kind")
         key, secret = await self._api_keys.create(request, kind)
         return api_key_pb2.CreateApiKeyResponse(api_key=_key(key), secret=secret)
 

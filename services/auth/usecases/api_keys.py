@@ -56,6 +56,8 @@ class ApiKeys:
         """
         who = caller.current()
         account = who.require_account()
+        if kind == rules.SCIM and not who.live:
+            raise errors.precondition("team_is_live", "The team is kept in the live account: make the key there.")
         now = self._clock.wall()
         expires_at = request.expires_at.ToDatetime(UTC) if request.HasField("expires_at") else None
         key, secret = self._minted(
@@ -105,7 +107,7 @@ class ApiKeys:
                 raise _not_found()
             if not old.works_at(now) or old.replaced_by is not None:
                 raise _ended()
-            scopes = rules.checked_scopes(old.kind, old.scopes, who.scopes) if old.scopes else ()
+            scopes = rules.checked_scopes(old.kind, old.scopes, who.scopes) if _checks(old) else ()
             fresh = replace(
                 old, id=self._make.new(), scopes=scopes, created_at=now, last_used_at=None, leaked_at=None, leaked_in=""
             )
@@ -175,6 +177,7 @@ class ApiKeys:
             who.require_account(),
             key,
             rules.fingerprint(secret, self._pepper),
+            created_by=who.person,
             secret_sealed=cipher.seal(API_KEY_TABLE, _SECRET_FIELD, key.id, secret.encode()) if keyed else None,
             retry_until=key.created_at + _RETRY if keyed else None,
         )
@@ -191,7 +194,7 @@ class ApiKeys:
         key, sealed = await api_keys.find(conn, account, made), await api_keys.sealed_secret(conn, account, made)
         if key is None or sealed is None:
             raise _ended()
-        if key.scopes:
+        if _checks(key):
             rules.checked_scopes(key.kind, key.scopes, who.scopes)
         return key, cipher.open(API_KEY_TABLE, _SECRET_FIELD, made, sealed).decode()
 
@@ -210,6 +213,11 @@ class ApiKeys:
             if key is not None:
                 return account, key
         raise _unknown()
+
+
+def _checks(key: ApiKey) -> bool:
+    # Of a key that holds no scopes anybody may make another, but not of a directory's.
+    return bool(key.scopes) or key.kind == rules.SCIM
 
 
 def _kept(key: ApiKey) -> api_key_pb2.ApiKey:

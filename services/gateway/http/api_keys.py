@@ -18,9 +18,18 @@ CACHE_SECONDS = 0.9
 """How long a key is believed after it was looked up: an ended key works for less than a second more."""
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_FORM = re.compile(r"gf(?:sk|pk)_(?:live|test)_[0-9A-Za-z]{49}")
+_FORM = re.compile(r"gf(?:sk|pk|sc)_(?:live|test)_[0-9A-Za-z]{49}")
 _CHECKSUM_LENGTH = 6
 _MOST_KEYS = 10_000
+
+_KINDS = {
+    api_key_pb2.API_KEY_KIND_SECRET: CallerKind.SECRET_KEY,
+    api_key_pb2.API_KEY_KIND_PUBLISHABLE: CallerKind.PUBLISHABLE_KEY,
+    api_key_pb2.API_KEY_KIND_SCIM: CallerKind.SCIM,
+}
+_MARKS = {"gfsk_": CallerKind.SECRET_KEY, "gfpk_": CallerKind.PUBLISHABLE_KEY, "gfsc_": CallerKind.SCIM}
+MARKS = tuple(_MARKS)
+"""How keys begin."""
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -97,11 +106,8 @@ def checksum(text: str) -> str:
 
 
 def _caller(found: api_key_pb2.ResolveApiKeyResponse, key: str) -> Caller | None:
-    kind = {
-        api_key_pb2.API_KEY_KIND_SECRET: CallerKind.SECRET_KEY,
-        api_key_pb2.API_KEY_KIND_PUBLISHABLE: CallerKind.PUBLISHABLE_KEY,
-    }.get(found.api_key.kind)
-    written = CallerKind.SECRET_KEY if key.startswith("gfsk_") else CallerKind.PUBLISHABLE_KEY
+    kind = _KINDS.get(found.api_key.kind)
+    written = _MARKS[key[:5]]
     # What a key says of itself must be what it was made as: the checks before this went by what it says.
     if kind is not written or found.api_key.live != key[5:].startswith("live_"):
         return None

@@ -179,9 +179,12 @@ class App:
         if endpoint.redirects:
             return web.Response(status=endpoint.success_status, headers={"Location": answer.location})
         written, media_type = operation.transcoder.response(answer)
-        return web.Response(
-            body=written, status=endpoint.success_status, headers={"Content-Type": media_type, **_caching(endpoint)}
-        )
+        headers = {**_caching(endpoint), **operation.transcoder.headers(answer)}
+        if endpoint.policy.safe and headers.get("ETag", "-") == exchange.header("If-None-Match"):
+            return web.Response(status=304, headers=headers)
+        if written:
+            headers["Content-Type"] = media_type
+        return web.Response(body=written, status=endpoint.success_status, headers=headers)
 
     async def _authenticate(self, exchange: Exchange, endpoint: Endpoint) -> callers.Caller:
         try:

@@ -4,7 +4,7 @@ import dataclasses
 
 from libs import errors
 from libs.caller import Caller, CallerKind
-from services.gateway.http.api_keys import ApiKeys
+from services.gateway.http.api_keys import MARKS, ApiKeys
 from services.gateway.http.contracts import Endpoint
 from services.gateway.http.cookies import Cookies
 from services.gateway.http.exchange import USER_AGENT_LENGTH, Exchange
@@ -38,7 +38,7 @@ class Authentication:
         elif not credential:
             by_cookie = self._cookies.sent(exchange)
             found = await self._cookies.caller(exchange, endpoint) if by_cookie else _ANONYMOUS
-        elif credential.startswith(("gfsk_", "gfpk_")):
+        elif credential.startswith(MARKS):
             found = await self._api_keys.caller(credential, exchange.address, exchange.request_id)
         else:
             found = await self._tokens.caller(credential, exchange.request_id)

@@ -127,6 +127,13 @@ class Endpoint:
         taken = {*self.variables, self.body, *(field.name for field in self.header_fields)}
         return tuple(field for field in fields_of(self.request) if field.name not in taken)
 
+    def query_name(self, field: Field) -> str:
+        """Returns how a parameter of the query is written: as the field, in camelCase where SCIM is spoken."""
+        if self.wire != policy_pb2.WIRE_SCIM:
+            return field.name
+        first, *others = field.name.split("_")
+        return first + "".join(other.capitalize() for other in others)
+
     @property
     def success_status(self) -> int:
         """HTTP status of success."""

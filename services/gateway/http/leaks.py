@@ -1,4 +1,4 @@
-"""Owns secret keys that are sent where others can read them: found, refused and reported."""
+"""Owns secret keys, and those of directories, that are sent where others can read them: found, refused and reported."""
 
 import asyncio
 import re
@@ -11,8 +11,8 @@ from libs.telemetry import Telemetry
 from services.gateway.http.api_keys import ApiKeys, well_formed
 from services.gateway.http.exchange import Exchange
 
-_MARK = "gfsk_"
-_KEY = re.compile(r"gfsk_(?:live|test)_[0-9A-Za-z]{49}")
+_MARK = re.compile(r"gfs[kc]_")
+_KEY = re.compile(r"gfs[kc]_(?:live|test)_[0-9A-Za-z]{49}")
 _MOST_REPORTS = 20
 """That are under way at once; others are seen again when the key is sent again."""
 
@@ -65,9 +65,9 @@ def _found(exchange: Exchange) -> tuple[str, str]:
     target = f"{exchange.path}?{exchange.query}"
     for place, text in (("url", target), ("referer", exchange.header("Referer"))):
         plain = unquote(text, errors="replace") if "%" in text else text
-        if _MARK in plain:
+        if _MARK.search(plain):
             return place, plain
     authorization = exchange.header("Authorization")
-    if _MARK in authorization and exchange.request.headers.get("Origin") is not None:
+    if _MARK.search(authorization) and exchange.request.headers.get("Origin") is not None:
         return "browser", authorization
     return "", ""

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 from gatefold.edge.v1 import policy_pb2
+from gatefold.edge.v1.answer_headers_pb2 import AnswerHeaders
 from google.protobuf.message import Message
 
 from libs import errors
@@ -31,7 +32,7 @@ class Transcoder:
         self._body = endpoint.body
         self._raw_body = endpoint.raw_body
         self._raw_required = self._raw_body and endpoint.field(endpoint.body).required
-        self._query = {field.name: field for field in endpoint.query_fields}
+        self._query = {endpoint.query_name(field): field for field in endpoint.query_fields}
         self._headers = tuple((field.rule.header, field) for field in endpoint.header_fields)
         self._parse = requests.parser(endpoint.request)
         self._wire = endpoint.wire
@@ -85,6 +86,17 @@ class Transcoder:
             present = {name: value for name, value in orjson.loads(written).items() if value is not None}
             written = orjson.dumps(present)
         return written, JSON_TYPE
+
+    def headers(self, message: Any) -> dict[str, str]:
+        """Returns the headers that an answer in bytes brings along."""
+        if self._render is not None:
+            return {}
+        for packed in message.extensions:
+            if packed.type_url.endswith(AnswerHeaders.DESCRIPTOR.full_name):
+                brought = AnswerHeaders.FromString(packed.value)
+                named = {"ETag": brought.etag, "Location": brought.location}
+                return {name: value for name, value in named.items() if value}
+        return {}
 
     def _read_body(self, content_type: str, body: bytes, violations: list[list[str]]) -> dict[str, object]:
         if self._raw_body:
@@ -144,13 +156,13 @@ def _take(
             continue
         value = _BOOLS.get(text, text) if field.shape.kind is Kind.BOOL else text
         if field.repeated:
-            items = fields.setdefault(name, [])
+            items = fields.setdefault(field.name, [])
             if isinstance(items, list):
                 items.append(value)
-        elif name in fields:
+        elif field.name in fields:
             violations.append([name, "repeated", "This can be given only once."])
         else:
-            fields[name] = value
+            fields[field.name] = value
 
 
 def _pairs(encoded: str) -> list[tuple[str, str]]:

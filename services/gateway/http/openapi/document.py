@@ -31,7 +31,7 @@ _CREDENTIALS: Mapping[CallerKind, tuple[str, str]] = {
     CallerKind.SUBSCRIBER: ("subscriber_token", "Access token of a reader."),
     CallerKind.PLATFORM_OPERATOR: ("operator_token", "Access token of whoever operates the platform."),
     CallerKind.OAUTH_CLIENT: ("oauth_token", "Access token of an OpenID Connect client."),
-    CallerKind.SCIM: ("scim_token", "Token of a staff directory."),
+    CallerKind.SCIM: ("scim_key", "`gfsc_…`, in a staff directory that provisions the team."),
 }
 _PROBLEM = {
     "type": "object",
@@ -154,7 +154,7 @@ def _parameters(endpoint: Endpoint, schemas: Schemas) -> Any:
         field = endpoint.field(name)
         yield _parameter(name, "path", schemas.sent_field(field), required=True)
     for field in endpoint.query_fields:
-        yield _parameter(field.name, "query", schemas.sent_field(field), required=field.required)
+        yield _parameter(endpoint.query_name(field), "query", schemas.sent_field(field), required=field.required)
     for field in endpoint.header_fields:
         yield _parameter(field.rule.header, "header", schemas.sent_field(field), required=field.required)
     treatment = endpoint.policy.message.idempotency
