@@ -22,6 +22,7 @@ from gatefold.auth.v1.saml_pb2_grpc import (
     add_SamlConnectionServiceServicer_to_server,
     add_SamlSignInServiceServicer_to_server,
 )
+from gatefold.auth.v1.scim_pb2_grpc import add_ScimServiceServicer_to_server
 from gatefold.auth.v1.session_pb2_grpc import add_SessionServiceServicer_to_server
 from gatefold.auth.v1.sign_in_pb2_grpc import add_SubscriberSignInServiceServicer_to_server
 from gatefold.auth.v1.subscriber_session_pb2_grpc import add_SubscriberSessionServiceServicer_to_server
@@ -74,6 +75,7 @@ from services.auth.usecases.authenticators import Authenticators
 from services.auth.usecases.breach_sync import BreachSync
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.devices import Devices
+from services.auth.usecases.directory import Directory
 from services.auth.usecases.email_changes import EmailChanges
 from services.auth.usecases.email_codes import EmailCodes
 from services.auth.usecases.enrolment import Enrolment
@@ -153,6 +155,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     challenges = Challenges(db, vault, secrets, clock, make, facts, persons.contacts, settings.public_url)
     policy = PasswordPolicy(_breaches(settings.breaches, process))
     team = Team(db, vault, persons, policy, challenges, clock, make)
+    members = Members(db, clock, make, facts)
     policies = SecurityPolicies(db, clock)
     methods: dict[str, Method] = {}
 
@@ -181,7 +184,9 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
 
     service.add(add_AccountServiceServicer_to_server, servicer.AccountServicer(accounts, policies, test_clock))
     service.add(add_ApiKeyServiceServicer_to_server, servicer.ApiKeyServicer(api_keys))
-    service.add(add_TeamServiceServicer_to_server, servicer.TeamServicer(team, Members(db, clock, make, facts)))
+    service.add(add_TeamServiceServicer_to_server, servicer.TeamServicer(team, members))
+    directory = Directory(db, vault, team, members, challenges, settings.issuer, clock)
+    service.add(add_ScimServiceServicer_to_server, servicer.ScimServicer(directory))
     staff = Staff(db, persons, policy, sign_in, guard, clock)
     own_password = OwnPassword(db, hasher, policy, challenges, standing, sign_in, clock)
     service.add(add_PasswordServiceServicer_to_server, servicer.PasswordServicer(own_password))

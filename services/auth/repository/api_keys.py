@@ -163,6 +163,21 @@ async def revoke(conn: Connection, account: UUID, key: UUID, at: datetime) -> Ap
     return _key(row)
 
 
+async def revoke_made_by(conn: Connection, account: UUID, person: UUID, at: datetime) -> int:
+    """Ends the keys that a person made; returns how many."""
+    rows = await conn.fetch(
+        """
+        UPDATE api_key SET revoked_at = $3, secret_sealed = NULL, retry_until = NULL
+        WHERE account_id = $1 AND created_by = $2 AND revoked_at IS NULL RETURNING key_hash
+        """,
+        account,
+        person,
+        at,
+    )
+    await conn.execute("DELETE FROM api_key_route WHERE key_hash = ANY($1)", [row["key_hash"] for row in rows])
+    return len(rows)
+
+
 def _key(row: Any) -> ApiKey:
     return ApiKey(
         id=row["id"],

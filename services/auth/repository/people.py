@@ -301,6 +301,16 @@ async def page(conn: Connection, account: UUID, before: UUID, limit: int) -> lis
     return [_membership(row) for row in rows]
 
 
+async def everyone(conn: Connection, account: UUID, *, most: int, lock: bool = False) -> list[Membership]:
+    """Reads the team, oldest first, and with `lock` keeps it from changing until the transaction ends."""
+    statement = """
+        SELECT id, role, person_id, email_sealed, invited_at, accepted_at, sequence
+        FROM membership WHERE account_id = $1 ORDER BY id LIMIT $2
+        """
+    rows = await conn.fetch(statement + ("FOR UPDATE" if lock else ""), account, most)
+    return [_membership(row) for row in rows]
+
+
 async def accept(conn: Connection, account: UUID, membership: UUID, person: UUID, at: datetime) -> Membership:
     """Makes an invited person a member who may sign in; the invitation's copy of the address goes."""
     row = await conn.fetchrow(

@@ -13,6 +13,7 @@ from services.auth.servicer.passkey import PasskeyServicer
 from services.auth.servicer.password import PasswordServicer
 from services.auth.servicer.recovery import RecoveryServicer
 from services.auth.servicer.saml import SamlConnectionServicer, SamlSignInServicer
+from services.auth.servicer.scim import ScimServicer
 from services.auth.servicer.session import SessionServicer
 from services.auth.servicer.subscriber_session import SubscriberSessionServicer
 from services.auth.servicer.subscriber_sign_in import SubscriberSignInServicer
@@ -33,6 +34,7 @@ __all__ = [
     "RecoveryServicer",
     "SamlConnectionServicer",
     "SamlSignInServicer",
+    "ScimServicer",
     "SessionServicer",
     "SubscriberSessionServicer",
     "SubscriberSignInServicer",

@@ -33,15 +33,11 @@ class Members:
         """
         who = caller.current()
         account = _live_account()
-        async with self._changing(account, "change_role") as conn:
+        async with self.changing(account, "change_role") as conn:
             held = await _locked(conn, account, member)
             if not roles.may_move(who.role, held.role, role, own=held.person == who.person):
                 raise _above_own()
-            if held.role == role:
-                return held
-            changed = await people.set_role(conn, account, held.id, role)
-            await self._follow(conn, account, changed, "member.role_changed", session.ROLE_CHANGED)
-        return changed
+            return await self.give_role(conn, account, held, role)
 
     async def disable(self, member: UUID) -> Membership:
         """Keeps a member out of the account and its sibling; at other publishers nothing changes.
@@ -50,54 +46,33 @@ class Members:
         """
         who = caller.current()
         account = _live_account()
-        async with self._changing(account, "disable_member") as conn:
+        async with self.changing(account, "disable_member") as conn:
             held = await _locked(conn, account, member)
             if not roles.may_move(who.role, held.role, None, own=held.person == who.person):
                 raise _above_own()
             if held.person is None:
                 raise errors.precondition("member_not_active", "This invitation was not accepted; withdraw it instead.")
-            if await disabled_sign_ins.since(conn, account, [held.person]):
-                return held
-            now = self._clock.wall()
-            for place in await _places(conn, account):
-                async with as_tenant(conn, place):
-                    await disabled_sign_ins.disable(conn, place, self._make.new(), now, person=held.person)
-                    await sign_ins.remove_of(conn, place, held.person)
-            await people.close_route(conn, account, held.person)
-            changed = await people.count_change(conn, account, held.id)
-            await self._follow(conn, account, changed, "member.disabled", session.DISABLED)
-        return changed
+            return await self.keep_out(conn, account, held, held.person)
 
     async def enable(self, member: UUID) -> Membership:
         """Lets a member sign in again. Raises as `change_role`."""
         who = caller.current()
         account = _live_account()
-        async with self._changing(account, "enable_member") as conn:
+        async with self.changing(account, "enable_member") as conn:
             held = await _locked(conn, account, member)
             if not roles.may_move(who.role, held.role, None, own=held.person == who.person):
                 raise _above_own()
-            if held.person is None or not await disabled_sign_ins.since(conn, account, [held.person]):
-                return held
-            await self._let_in(conn, account, held.person)
-            await people.open_route(conn, account, held.person)
-            changed = await people.count_change(conn, account, held.id)
-            await self._follow(conn, account, changed, "member.enabled", None)
-        return changed
-
-    async def _let_in(self, conn: Connection, account: UUID, person: UUID) -> None:
-        for place in await _places(conn, account):
-            async with as_tenant(conn, place):
-                await disabled_sign_ins.enable(conn, place, person)
+            return held if held.person is None else await self.let_in(conn, account, held, held.person)
 
     async def remove(self, member: UUID) -> None:
         """Removes a member or withdraws an invitation. Raises as `change_role`."""
         who = caller.current()
         account = _live_account()
-        async with self._changing(account, "remove_member") as conn:
+        async with self.changing(account, "remove_member") as conn:
             held = await _locked(conn, account, member)
             if not roles.may_move(who.role, held.role, None, own=held.person == who.person):
                 raise _above_own()
-            await self._remove(conn, account, held)
+            await self.take_out(conn, account, held)
 
     async def leave(self) -> None:
         """Removes the caller from the team of their account; `precondition("last_owner")` for the last owner."""
@@ -106,19 +81,57 @@ class Members:
             found = await accounts.find(conn, who.require_account())
         if found is None or who.person is None:
             raise _not_found()
-        async with self._changing(found.team, "leave_team") as conn:
+        async with self.changing(found.team, "leave_team") as conn:
             held = await people.lock_membership(conn, found.team, person=who.person)
             if held is None:
                 raise _not_found()
-            await self._remove(conn, found.team, held)
+            await self.take_out(conn, found.team, held)
 
-    async def _remove(self, conn: Connection, account: UUID, held: Membership) -> None:
+    async def give_role(self, conn: Connection, account: UUID, held: Membership, role: str) -> Membership:
+        """Gives a locked member a role, whoever asks, in a transaction of `changing`."""
+        if held.role == role:
+            return held
+        changed = await people.set_role(conn, account, held.id, role)
+        await self._follow(conn, account, changed, "member.role_changed", session.ROLE_CHANGED)
+        return changed
+
+    async def keep_out(self, conn: Connection, account: UUID, held: Membership, person: UUID) -> Membership:
+        """Keeps a locked member out, whoever asks, in a transaction of `changing`."""
+        if await disabled_sign_ins.since(conn, account, [person]):
+            return held
+        now = self._clock.wall()
+        for place in await places_of(conn, account):
+            async with as_tenant(conn, place):
+                await disabled_sign_ins.disable(conn, place, self._make.new(), now, person=person)
+                await sign_ins.remove_of(conn, place, person)
+        await people.close_route(conn, account, person)
+        changed = await people.count_change(conn, account, held.id)
+        await self._follow(conn, account, changed, "member.disabled", session.DISABLED)
+        return changed
+
+    async def let_in(self, conn: Connection, account: UUID, held: Membership, person: UUID) -> Membership:
+        """Lets a locked member in again, whoever asks, in a transaction of `changing`."""
+        if not await disabled_sign_ins.since(conn, account, [person]):
+            return held
+        await self._forget_disabled(conn, account, person)
+        await people.open_route(conn, account, person)
+        changed = await people.count_change(conn, account, held.id)
+        await self._follow(conn, account, changed, "member.enabled", None)
+        return changed
+
+    async def take_out(self, conn: Connection, account: UUID, held: Membership) -> None:
+        """Removes a locked member, whoever asks, in a transaction of `changing`."""
         await people.remove(conn, account, held)
         if held.person is not None:
             # Whoever is invited again comes in anew.
-            await self._let_in(conn, account, held.person)
+            await self._forget_disabled(conn, account, held.person)
         await challenges.void_of(conn, account, held.id, (challenge.INVITE_MEMBER,))
         await self._follow(conn, account, held, "member.removed", session.ROLE_CHANGED)
+
+    async def _forget_disabled(self, conn: Connection, account: UUID, person: UUID) -> None:
+        for place in await places_of(conn, account):
+            async with as_tenant(conn, place):
+                await disabled_sign_ins.enable(conn, place, person)
 
     async def _follow(self, conn: Connection, account: UUID, member: Membership, kind: str, reason: str | None) -> None:
         """Tells, and ends the member's sessions in the account and its test sibling for a reason."""
@@ -133,12 +146,13 @@ class Members:
         await outbox.append(conn, event=event)
         if member.person is None or reason is None:
             return
-        for place in await _places(conn, account):
+        for place in await places_of(conn, account):
             async with as_tenant(conn, place):
                 await sessions.revoke_all_of(conn, place, member.person, self._clock.wall(), reason)
 
     @asynccontextmanager
-    async def _changing(self, account: UUID, name: str) -> AsyncIterator[Connection]:
+    async def changing(self, account: UUID, name: str) -> AsyncIterator[Connection]:
+        """A transaction that changes a team; raises `precondition("last_owner")` at its end when no owner is left."""
         try:
             async with self._db.tenant(account, name) as conn:
                 yield conn
@@ -150,7 +164,7 @@ class Members:
             raise
 
 
-async def _places(conn: Connection, account: UUID) -> tuple[UUID, ...]:
+async def places_of(conn: Connection, account: UUID) -> tuple[UUID, ...]:
     """Reads the account with its sibling, in which its members have sessions too."""
     found = await accounts.find(conn, account)
     return (account, found.sibling) if found else (account,)

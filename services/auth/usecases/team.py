@@ -125,11 +125,11 @@ class Team:
             raise errors.not_found("account_not_found", "There is no such account.")
         async with self._db.tenant(found.team, "list_members", read_only=True) as conn:
             memberships = await people.page(conn, found.team, before, limit)
-        return await self._shown(found.team, memberships)
+        return await self.shown_all(found.team, memberships)
 
     async def shown(self, account: UUID, membership: Membership) -> Member:
         """Returns a member as the team sees them."""
-        return (await self._shown(account, [membership]))[0]
+        return (await self.shown_all(account, [membership]))[0]
 
     async def accept(self, token: str, name: str, password: str) -> Member:
         """Makes a member of whoever shows the token from the invitation's mail, once.
@@ -178,9 +178,10 @@ class Team:
             membership = await people.find_membership(conn, account, key)
         if membership is None:
             raise errors.not_found("member_not_found", "There is no such member.")
-        return (await self._shown(account, [membership]))[0]
+        return (await self.shown_all(account, [membership]))[0]
 
-    async def _shown(self, account: UUID, memberships: list[Membership]) -> list[Member]:
+    async def shown_all(self, account: UUID, memberships: list[Membership]) -> list[Member]:
+        """Returns members as the team sees them, in their order."""
         persons = [one.person for one in memberships if one.person]
         contacts = await self._people.contacts(persons)
         async with self._db.tenant(account, "read_disabled", read_only=True) as conn:
