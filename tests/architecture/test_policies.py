@@ -18,6 +18,8 @@ OUTSIDE = {
     policy_pb2.CALLER_KIND_STAFF,
     policy_pb2.CALLER_KIND_SUBSCRIBER,
     policy_pb2.CALLER_KIND_PLATFORM_OPERATOR,
+    policy_pb2.CALLER_KIND_OAUTH_CLIENT,
+    policy_pb2.CALLER_KIND_SCIM,
     policy_pb2.CALLER_KIND_ANONYMOUS,
     policy_pb2.CALLER_KIND_OAUTH_CLIENT,
 }

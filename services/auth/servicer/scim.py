@@ -30,7 +30,7 @@ class ScimServicer(scim_pb2_grpc.ScimServiceServicer):
         """Lists the schemas."""
         return _body(self._directory.schemas())
 
-    async def ListScimUsers(self, request: scim_pb2.ListScimRequest, context: object) -> httpbody_pb2.HttpBody:
+    async def ListScimUsers(self, request: scim_pb2.ListScimUsersRequest, context: object) -> httpbody_pb2.HttpBody:
         """Lists members."""
         return _body(await self._directory.users(_query(request)))
 
@@ -38,15 +38,15 @@ class ScimServicer(scim_pb2_grpc.ScimServiceServicer):
         """Invites a member."""
         return _body(await self._directory.create(request.document.data), made=True)
 
-    async def GetScimUser(self, request: scim_pb2.GetScimRequest, context: object) -> httpbody_pb2.HttpBody:
+    async def GetScimUser(self, request: scim_pb2.GetScimUserRequest, context: object) -> httpbody_pb2.HttpBody:
         """Reads a member."""
         return _body(await self._directory.user(request.id, _chosen(request)))
 
-    async def ReplaceScimUser(self, request: scim_pb2.ChangeScimRequest, context: object) -> httpbody_pb2.HttpBody:
+    async def ReplaceScimUser(self, request: scim_pb2.ReplaceScimUserRequest, context: object) -> httpbody_pb2.HttpBody:
         """Replaces what is said of a member."""
         return _body(await self._directory.replace(request.id, request.document.data, request.if_match))
 
-    async def PatchScimUser(self, request: scim_pb2.ChangeScimRequest, context: object) -> httpbody_pb2.HttpBody:
+    async def PatchScimUser(self, request: scim_pb2.PatchScimUserRequest, context: object) -> httpbody_pb2.HttpBody:
         """Changes what is said of a member."""
         return _body(await self._directory.patch(request.id, request.document.data, request.if_match))
 
@@ -55,24 +55,26 @@ class ScimServicer(scim_pb2_grpc.ScimServiceServicer):
         await self._directory.delete(request.id, request.if_match)
         return httpbody_pb2.HttpBody()
 
-    async def ListScimGroups(self, request: scim_pb2.ListScimRequest, context: object) -> httpbody_pb2.HttpBody:
+    async def ListScimGroups(self, request: scim_pb2.ListScimGroupsRequest, context: object) -> httpbody_pb2.HttpBody:
         """Lists roles."""
         return _body(await self._directory.groups(_query(request)))
 
-    async def GetScimGroup(self, request: scim_pb2.GetScimRequest, context: object) -> httpbody_pb2.HttpBody:
+    async def GetScimGroup(self, request: scim_pb2.GetScimGroupRequest, context: object) -> httpbody_pb2.HttpBody:
         """Reads a role."""
         return _body(await self._directory.group(request.id, _chosen(request)))
 
-    async def ReplaceScimGroup(self, request: scim_pb2.ChangeScimRequest, context: object) -> httpbody_pb2.HttpBody:
+    async def ReplaceScimGroup(
+        self, request: scim_pb2.ReplaceScimGroupRequest, context: object
+    ) -> httpbody_pb2.HttpBody:
         """Gives a role to those listed."""
         return _body(await self._directory.replace_group(request.id, request.document.data, request.if_match))
 
-    async def PatchScimGroup(self, request: scim_pb2.ChangeScimRequest, context: object) -> httpbody_pb2.HttpBody:
+    async def PatchScimGroup(self, request: scim_pb2.PatchScimGroupRequest, context: object) -> httpbody_pb2.HttpBody:
         """Gives a role to some and takes it from others."""
         return _body(await self._directory.patch_group(request.id, request.document.data, request.if_match))
 
 
-def _query(request: scim_pb2.ListScimRequest) -> Query:
+def _query(request: scim_pb2.ListScimUsersRequest | scim_pb2.ListScimGroupsRequest) -> Query:
     return Query(
         request.filter,
         request.sort_by,
@@ -84,7 +86,7 @@ def _query(request: scim_pb2.ListScimRequest) -> Query:
     )
 
 
-def _chosen(request: scim_pb2.GetScimRequest) -> Query:
+def _chosen(request: scim_pb2.GetScimUserRequest | scim_pb2.GetScimGroupRequest) -> Query:
     return Query("", "", "", 1, None, request.attributes, request.excluded_attributes)
 
 
