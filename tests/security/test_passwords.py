@@ -1,9 +1,14 @@
 """Attacks on passwords: lengths, spellings, truncation, and what a failed sign-in gives away."""
 
 import asyncio
+import contextlib
 import dataclasses
 import importlib
-from collections.abc import AsyncIterator
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,9 +16,11 @@ import pytest
 from gatefold.auth.v1 import account_pb2, password_pb2
 
 from infra.local.valkey import ValkeyServer
+from libs import redis_client
 from libs.clock import FixedClock
 from libs.config import Secret
 from libs.errors import GatefoldError, Kind
+from libs.redis_client import RedisConfig
 from services.auth.domain.password import work
 from services.auth.usecases.password_policy import Breaches, PasswordPolicy
 from services.auth.usecases.passwords import PasswordHasher, WorkMeter
@@ -21,6 +28,7 @@ from tests.conftest import ServiceDb
 from tests.support.auth import COST, PASSWORD, AuthHouse, running
 
 ROOT = Path(__file__).resolve().parents[2]
+TASKS = Path("/proc/self/task")
 PEPPERS = {"1": b"a pepper of tests"}
 
 
@@ -35,6 +43,17 @@ async def house(
     database, folder = await service_db("auth"), tmp_path_factory.mktemp("auth")
     url = valkey_server.url().reveal()
     async with running(database, keys_dsn.reveal(), url, key_file, folder, FixedClock()) as found:
+        yield found
+
+
+@pytest.fixture
+async def narrow_house(
+    service_db: ServiceDb, keys_dsn: Secret, valkey_server: ValkeyServer, key_file: Path, tmp_path: Path
+) -> AsyncIterator[AuthHouse]:
+    """auth with hardly any place for passwords that wait."""
+    database, url = await service_db("auth"), valkey_server.url().reveal()
+    settings = {"GATEFOLD_HASH_QUEUE": "1"}
+    async with running(database, keys_dsn.reveal(), url, key_file, tmp_path, FixedClock(), settings) as found:
         yield found
 
 
@@ -263,6 +282,69 @@ async def test_the_queue_of_passwords_is_bounded_and_its_places_come_back() -> N
     assert meter.units == 4 * work(8)
     assert not (await narrow.verify("any password", None)).matches
     narrow.close()
+
+
+@pytest.mark.case("auth-31")
+async def test_a_place_in_the_queue_is_kept_for_one_password_and_comes_back() -> None:
+    narrow, meter = hasher(4, queue=1, cores=1)
+    with narrow.place() as first, narrow.place() as second:
+        with pytest.raises(GatefoldError, match="password_queue_full"), narrow.place():
+            pytest.fail("there was no place left")
+        await narrow.verify("any password", None, first)
+        # The first place is free again, and no longer the first password's.
+        with narrow.place(), pytest.raises(GatefoldError, match="password_queue_full"):
+            await narrow.verify("another password", None, first)
+        await narrow.hash("any password", second)
+    for _ in range(3):
+        with contextlib.suppress(LookupError), narrow.place():
+            raise LookupError
+    with narrow.place(), narrow.place():
+        assert meter.units == 2 * work(4)
+    narrow.close()
+
+
+@pytest.mark.case("auth-31")
+async def test_passwords_are_hashed_behind_whatever_else_the_process_does() -> None:
+    if sys.platform != "linux":
+        pytest.skip("a priority is the whole process's here")
+    before = set(TASKS.iterdir())
+    wide, _ = hasher(4, cores=3)
+    await asyncio.gather(*(wide.hash("any password") for _ in range(12)))
+    own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+    fresh = [os.getpriority(os.PRIO_PROCESS, int(one.name)) for one in set(TASKS.iterdir()) - before]
+    assert min(19, own + 5) in fresh
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
+    wide.close()
+
+
+@pytest.mark.case("auth-31")
+async def test_whoever_finds_the_queue_full_is_refused_before_anybody_is_looked_up(
+    narrow_house: AuthHouse, valkey_server: ValkeyServer
+) -> None:
+    account, email = (await narrow_house.publisher()).live, narrow_house.fresh()
+    await narrow_house.reader(account, email)
+    store = redis_client.connect(RedisConfig(valkey_server.url()))
+
+    async def counted() -> int:
+        return int((await store.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+    async def tried(way: Awaitable[object]) -> str:
+        try:
+            await way
+        except GatefoldError as error:
+            return error.reason
+        return "in"
+
+    await narrow_house.sign_in(account, email)
+    before, units = await counted(), narrow_house.units()
+    ways = [narrow_house.sign_in(account, email) for _ in range(40)]
+    ways += [narrow_house.sign_in_staff(narrow_house.fresh("owner")) for _ in range(40)]
+    reasons = Counter(await asyncio.gather(*(tried(way) for way in ways)))
+    looked_at = reasons["in"] + reasons["credentials_invalid"]
+    assert reasons["password_queue_full"] > 0
+    assert await counted() - before == looked_at, "attempts were counted that were not looked at"
+    assert narrow_house.units() - units == looked_at * work(COST)
+    await store.aclose()
 
 
 async def test_a_caller_who_goes_away_keeps_the_place_until_the_thread_is_done() -> None:

@@ -2,9 +2,12 @@
 
 import asyncio
 import base64
+import os
+import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,6 +25,9 @@ from services.auth.usecases import foreign_hashes
 
 T = TypeVar("T")
 
+_NICENESS = 5
+_LEAST_PRIORITY = 19
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -29,6 +35,13 @@ class Verdict:
 
     matches: bool
     stale: bool
+
+
+@dataclass
+class Place:
+    """A place in the queue that is kept for one password."""
+
+    used: bool = False
 
 
 class WorkMeter:
@@ -57,23 +70,37 @@ class PasswordHasher:
         self._pepper_id = next(iter(self._peppers))
         self._cost = cost
         self._target = max(cost, highest_cost)
-        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="bcrypt")
+        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="bcrypt", initializer=_step_back)
         self._room = cores + queue
         self._lock = threading.Lock()
         self._taken = 0
         self._meter = meter
 
-    async def hash(self, password: str) -> StoredPassword:
-        """Returns a new hash; raises `unavailable("password_queue_full")` when too many wait."""
-        return await self._run(lambda: self._hash(password))
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """Keeps a place for a password of whoever has proven nothing, before anybody is looked up for them.
 
-    async def verify(self, password: str, stored: StoredPassword | None) -> Verdict:
+        So that too many cost nothing but their refusal: raises `unavailable("password_queue_full")`.
+        """
+        self._take()
+        place = Place()
+        try:
+            yield place
+        finally:
+            if not place.used:
+                self._free()
+
+    async def hash(self, password: str, place: Place | None = None) -> StoredPassword:
+        """Returns a new hash; raises `unavailable("password_queue_full")` when too many wait."""
+        return await self._run(lambda: self._hash(password), place)
+
+    async def verify(self, password: str, stored: StoredPassword | None, place: Place | None = None) -> Verdict:
         """Checks a password against what is stored, or against nothing when nobody has the address.
 
         Every failure costs the same work: a dummy run where nothing is stored, and further runs where the stored cost
         is lower. Raises `unavailable("password_queue_full")` when too many wait.
         """
-        return await self._run(lambda: self._verify(password, stored))
+        return await self._run(lambda: self._verify(password, stored), place)
 
     def keep(self, text: str) -> StoredPassword:
         """Returns another system's hash as it is stored: sealed with the pepper, so that a dump alone gives no start.
@@ -147,16 +174,33 @@ class PasswordHasher:
             bcrypt.hashpw(b"nobody's password", bcrypt.gensalt(cost))
             self._meter.add(rules.work(cost))
 
-    async def _run(self, job: Callable[[], T]) -> T:
-        with self._lock:
-            if self._taken >= self._room:
-                raise errors.unavailable("password_queue_full", "Too many people sign in at once; try again.", 1)
-            self._taken += 1
+    async def _run(self, job: Callable[[], T], place: Place | None) -> T:
+        if place is None or place.used:
+            self._take()
+        else:
+            place.used = True
         future = self._pool.submit(job)
         # The place is free when the thread is done, however early the caller went away.
         future.add_done_callback(self._free)
         return await asyncio.wrap_future(future)
 
-    def _free(self, _: Future[T]) -> None:
+    def _take(self) -> None:
+        with self._lock:
+            if self._taken >= self._room:
+                raise errors.unavailable("password_queue_full", "Too many people sign in at once; try again.", 1)
+            self._taken += 1
+
+    def _free(self, _: Future[T] | None = None) -> None:
         with self._lock:
             self._taken -= 1
+
+
+def _step_back() -> None:
+    """Lets a thread of the pool wait for the event loop and the stores, so that health and refusals come at once."""
+    # Elsewhere a priority is the whole process's.
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        # Where that is forbidden, hashing goes on as it would.
+        with suppress(OSError):
+            lower = min(os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS, _LEAST_PRIORITY)
+            os.setpriority(os.PRIO_PROCESS, thread, lower)

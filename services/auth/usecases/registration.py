@@ -75,12 +75,13 @@ class Registration:
         account = who.require_account()
         address = addresses.checked(email)
         called = account_rules.checked_name(name, longest=_LONGEST_NAME, least=0)
-        index = await self._vault.blind_index(account, "email", address)
-        async with self._db.tenant(account, "find_credential", read_only=True) as conn:
-            known = await credentials.find_by_email(conn, account, index)
-            publisher = await accounts.find(conn, account)
-        await self._policy.check(password, words_of(publisher, address, called))
-        hashed = await self._hasher.hash(password)
+        with self._hasher.place() as place:
+            index = await self._vault.blind_index(account, "email", address)
+            async with self._db.tenant(account, "find_credential", read_only=True) as conn:
+                known = await credentials.find_by_email(conn, account, index)
+                publisher = await accounts.find(conn, account)
+            await self._policy.check(password, words_of(publisher, address, called))
+            hashed = await self._hasher.hash(password, place)
         prepared = await self._challenges.prepare(
             rules.ALREADY_REGISTERED if known else rules.VERIFY_REGISTRATION,
             account,
@@ -156,19 +157,20 @@ class Registration:
         account = who.require_account()
         address = addresses.checked(email)
         refuse_endless(password)
-        index = await self._vault.blind_index(account, "email", address)
-        async with self._db.tenant(account, "find_credential", read_only=True) as conn:
-            known = await credentials.find_by_email(conn, account, index)
-            imported = await imported_passwords.find(conn, account, index, self._clock.wall())
-        one = known or imported
+        with self._hasher.place() as place:
+            index = await self._vault.blind_index(account, "email", address)
+            async with self._db.tenant(account, "find_credential", read_only=True) as conn:
+                known = await credentials.find_by_email(conn, account, index)
+                imported = await imported_passwords.find(conn, account, index, self._clock.wall())
+            one = known or imported
 
-        async def check() -> tuple[Credential | ImportedPassword, Verdict] | None:
-            verdict = await self._hasher.verify(password, one.password if one else None)
-            out = isinstance(one, Credential) and one.disabled
-            return (one, verdict) if one is not None and verdict.matches and not out else None
+            async def check() -> tuple[Credential | ImportedPassword, Verdict] | None:
+                verdict = await self._hasher.verify(password, one.password if one else None, place)
+                out = isinstance(one, Credential) and one.disabled
+                return (one, verdict) if one is not None and verdict.matches and not out else None
 
-        target = Target(account, index, known.subject if known else None, device_token, "/v1/sessions")
-        found = await self._attempts.guarded(target, check)
+            target = Target(account, index, known.subject if known else None, device_token, "/v1/sessions")
+            found = await self._attempts.guarded(target, check)
         if found is None:
             raise credentials_invalid()
         reader, verdict = found

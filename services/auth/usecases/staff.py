@@ -1,6 +1,7 @@
 """Owns the sign-in of staff and operators, and how the first operator comes to be."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from services.auth.usecases import addresses
 from services.auth.usecases.attempts import Attempts, Target
 from services.auth.usecases.challenges import repeats, token_spent
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
-from services.auth.usecases.passwords import PasswordHasher, Verdict
+from services.auth.usecases.passwords import PasswordHasher, Place, Verdict
 from services.auth.usecases.registration import refuse_endless
 from services.auth.usecases.sessions import Pair, staff_role
 from services.auth.usecases.sign_in import SignIn, Waiting, credentials_invalid
@@ -58,9 +59,15 @@ class People:
             raise credentials_invalid()
         return proof[0]
 
-    async def proven(self, password: str, known: Person | None) -> tuple[Person, Verdict] | None:
+    def place(self) -> AbstractContextManager[Place]:
+        """Keeps a place for a password; as `PasswordHasher.place`."""
+        return self._hasher.place()
+
+    async def proven(
+        self, password: str, known: Person | None, place: Place | None = None
+    ) -> tuple[Person, Verdict] | None:
         """Returns the person whose password it is; None for a wrong one, or for nobody, at equal work."""
-        verdict = await self._hasher.verify(password, known.password if known else None)
+        verdict = await self._hasher.verify(password, known.password if known else None, place)
         return (known, verdict) if known is not None and verdict.matches else None
 
     async def hashed(self, password: str) -> StoredPassword:
@@ -168,10 +175,11 @@ class Staff:
         """
         address = addresses.checked(email)
         refuse_endless(password)
-        index = await self._people.index(address)
-        known = await self._people.find(index)
-        target = Target(PLATFORM, index, known.id if known else None, device_token, "/v1/staff/sessions")
-        proof = await self._attempts.guarded(target, lambda: self._people.proven(password, known))
+        with self._people.place() as place:
+            index = await self._people.index(address)
+            known = await self._people.find(index)
+            target = Target(PLATFORM, index, known.id if known else None, device_token, "/v1/staff/sessions")
+            proof = await self._attempts.guarded(target, lambda: self._people.proven(password, known, place))
         if proof is None:
             raise credentials_invalid()
         person, verdict = proof
