@@ -82,8 +82,7 @@ class ServiceProcess:
                 stderr=log,
             )
         async with asyncio.timeout(READY_SECONDS):
-            # The process tells nobody else.
-            while not self._ready.exists():  # noqa: ASYNC110
+            while not self._ready.exists():
                 if self._child.returncode is not None:
                     raise AssertionError(f"{self.name} ended with {self._child.returncode}:\n{self._log.read_text()}")
                 await asyncio.sleep(0.02)

@@ -17,6 +17,7 @@ from libs.process import Process, ProcessConfig
 from libs.telemetry import Telemetry
 from services.gateway.__main__ import compose
 from tests.support.auth import AuthHouse
+from tests.support.auth_process import SHARED
 from tests.support.gateway import Answer
 
 
@@ -63,7 +64,7 @@ async def running_edge(house: AuthHouse, *, port: int = 0, **environ: str) -> As
     )
     process.clock = house.clock
     settings = {
-        **{name: house.environ[name] for name in _SHARED},
+        **{name: house.environ[name] for name in SHARED},
         "GATEFOLD_CONNECT_SECONDS": "0.2",
         "GATEFOLD_HTTP_LISTEN": f"127.0.0.1:{port}",
         "GATEFOLD_RATE_STORE_SECONDS": "2",
@@ -100,12 +101,3 @@ async def listed_ends(house: AuthHouse, cursor: str = "") -> session_pb2.ListSes
             session_pb2.ListSessionEndsRequest(cursor=cursor), timeout=10
         )
     return answer
-
-
-_SHARED = (
-    "GATEFOLD_REDIS_URL",
-    "GATEFOLD_CALLER_KEYS",
-    "GATEFOLD_PEERS",
-    "GATEFOLD_ISSUER",
-    "GATEFOLD_KEY_PEPPER",
-)

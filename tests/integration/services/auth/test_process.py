@@ -1,9 +1,6 @@
 """auth as a process of its own: its commands, and verification when it is killed at each point on the way."""
 
 import asyncio
-import base64
-import io
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -11,18 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from gatefold.subscriber.v1 import subscriber_pb2_grpc
 
 from infra.local.valkey import ValkeyServer
-from libs.caller import CallerVerifier
-from libs.clock import SystemClock
 from libs.config import Secret
-from libs.grpc_client import Channels, GrpcConfig
-from libs.grpc_server import GrpcServer
-from libs.kill_points import KillPoints
-from libs.telemetry import Telemetry
 from tests.conftest import ServiceDb
-from tests.support.auth import AuthHouse, SubscriberDouble, Vouching, addresses, environment, pair_keys
+from tests.support.auth import AuthHouse
+from tests.support.auth_process import around_auth
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -45,27 +36,9 @@ async def house(
     service_db: ServiceDb, keys_dsn: Secret, valkey_server: ValkeyServer, key_file: Path, tmp_path: Path
 ) -> AsyncIterator[AuthHouse]:
     """What a process of auth needs around it; the process itself is started by the test."""
-    database, clock = await service_db("auth"), SystemClock()
-    keys = {pair: (base64.b64decode(text),) for pair, text in pair_keys().items()}
-    quiet = Telemetry("tests", stream=io.StringIO())
-    double = SubscriberDouble()
-    at = addresses(tmp_path)
-    server = GrpcServer(
-        "subscriber", at["subscriber"], verifier=CallerVerifier("subscriber", keys, clock), telemetry=quiet
-    )
-    server.add(subscriber_pb2_grpc.add_SubscriberServiceServicer_to_server, double)
-    await server.start()
-    channels = Channels(
-        "gateway",
-        GrpcConfig(peers=json.dumps(at), connect_seconds=20),
-        Vouching(keys, clock),
-        telemetry=quiet,
-        kill_points=KillPoints("gateway"),
-    )
-    environ = environment(database, keys_dsn.reveal(), valkey_server.url().reveal(), key_file, tmp_path)
-    yield AuthHouse(clock, database, channels, (double, {}), environ, io.StringIO(), quiet)
-    await channels.close()
-    await server.drain(1)
+    database, url = await service_db("auth"), valkey_server.url().reveal()
+    async with around_auth(database, keys_dsn.reveal(), url, key_file, tmp_path) as found:
+        yield found
 
 
 @asynccontextmanager
