@@ -359,6 +359,20 @@ async def test_a_registration_that_waits_gets_no_word_in_a_sign_in_that_a_provid
     assert (await world.house.refresh(tokens.refresh_token)).access_token
 
 
+async def test_a_provider_that_is_switched_off_at_this_moment_begins_nothing(world: Abroad) -> None:
+    publisher = await world.house.publisher()
+    provider = await world.set_up(publisher.live)
+    somebody(world)
+    sent = await world.send(publisher.live, provider)
+    held = world.house.subscriber.hold()
+    finishing = asyncio.create_task(refusal(world.finish(sent)))
+    await world.house.subscriber.arrivals.get()
+    await world.update(publisher.live, provider, enabled=False)
+    world.house.subscriber.release(held)
+    assert (await finishing)[0] == "provider_not_found"
+    assert await world.alive(publisher.live) == 0
+
+
 @pytest.mark.case("auth-17")
 async def test_no_password_is_right_for_who_has_none_at_the_work_of_a_wrong_one(world: Abroad) -> None:
     publisher = await world.house.publisher()
