@@ -366,6 +366,14 @@ async def test_a_document_type_is_refused_before_anything_in_it_is_read(
 
 
 @pytest.mark.case("auth-65")
+async def test_a_document_type_does_not_hide_in_another_encoding(site: Connected, visit: Visit) -> None:
+    text = "<!DOCTYPE x>" + site.said(visit).xml()
+    hidden = '<?xml version="1.0" encoding="UTF-7"?>' + text.replace("<!", "+ADwAIQ-")
+    assert etree.fromstring(hidden.encode()).getroottree().docinfo.doctype, "a parser finds it"
+    assert await site.refusal(hidden.encode(), visit.request.relay_state) == "xml"
+
+
+@pytest.mark.case("auth-65")
 @pytest.mark.parametrize("split", ["<!-- -->", "<?x y?>"])
 async def test_a_comment_does_not_cut_a_name_short(site: Connected, visit: Visit, split: str) -> None:
     said = site.said(visit, name_id="ada@example.com.mallory.example", name_id_format=EMAIL)
