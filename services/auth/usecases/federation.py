@@ -20,7 +20,15 @@ from services.auth.domain.federation import Identity, Source, Statement
 from services.auth.domain.password import NO_PASSWORD
 from services.auth.domain.sign_in import FEDERATED, FEDERATED_STRONG, Door
 from services.auth.domain.team import Membership, Person
-from services.auth.repository import CREDENTIAL_TABLE, IDENTITY_TABLE, accounts, credentials, identities, people
+from services.auth.repository import (
+    CREDENTIAL_TABLE,
+    IDENTITY_TABLE,
+    accounts,
+    credentials,
+    directory_entries,
+    identities,
+    people,
+)
 from services.auth.usecases import addresses
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.factor_access import FactorAccess
@@ -298,6 +306,10 @@ class Federation:
         stored = await people.invite(conn, account, place, index)
         if stored is None or stored.id != place.id:
             raise errors.conflict("concurrent_change", "Another change got in the way; try again.")
+        entry = (await directory_entries.of(conn, account, [stored.id])).get(stored.id)
+        if entry is not None and not entry.wanted:
+            # The staff directory has withdrawn the invitation, or never sent it.
+            raise _no_member()
         await people.accept(conn, account, stored.id, person.id, now)
         await self._challenges.void(conn, account, challenge.INVITE_MEMBER, index)
 

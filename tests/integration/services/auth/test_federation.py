@@ -33,6 +33,8 @@ from libs.vault import Vault
 from services.auth.__main__ import PERSONAL_TABLES
 from services.auth.clients.openid import KEPT_FOR
 from services.auth.domain import roles
+from services.auth.repository import directory_entries
+from services.auth.repository.directory_entries import DirectoryEntry
 from tests.conftest import ServiceDb
 from tests.support import openid_provider
 from tests.support.auth import PASSWORD
@@ -304,6 +306,29 @@ async def test_new_members_get_the_role_that_the_account_gives_and_invited_ones_
     )
     assert isinstance(listed, team_pb2.ListMembersResponse)
     assert {(one.email, one.name) for one in listed.data} >= {(newcomer, "Nina New"), (invited, invited.split("@")[0])}
+
+
+async def test_whom_the_staff_directory_does_not_want_yet_comes_in_no_other_way(world: Abroad) -> None:
+    publisher = await world.house.publisher()
+    email = world.house.fresh("unwanted")
+    await world.set_up(publisher.live, STAFF, trust_verified_email=True)
+    request = team_pb2.InviteMemberRequest(email=email, role=team_pb2.ROLE_SALES)
+    owner = world.house.staff(publisher.live, key=world.house.request_id())
+    invited = await world.house.call(owner, world.house.team.InviteMember, request)
+    assert isinstance(invited, team_pb2.Member)
+    member = ids.decode("mem", invited.id)
+    world.provider.person = {"sub": "unwanted", "email": email, "email_verified": True}
+
+    async def say(*, wanted: bool) -> None:
+        async with world.house.app.tenant(publisher.live, "say") as conn:
+            entry = DirectoryEntry(member, b"sealed", wanted, world.house.clock.wall())
+            await directory_entries.put(conn, publisher.live, entry)
+
+    await say(wanted=False)
+    with pytest.raises(GatefoldError, match="membership_required"):
+        await world.finish(await world.send_staff(publisher.live))
+    await say(wanted=True)
+    assert (await world.finish(await world.send_staff(publisher.live))).access_token
 
 
 async def test_whoever_was_removed_from_the_team_comes_in_no_more(world: Abroad) -> None:
