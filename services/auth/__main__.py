@@ -61,6 +61,7 @@ from services.auth.repository import (
     FACTOR_TABLE,
     IDENTITY_TABLE,
     IMPORTED_PASSWORD_TABLE,
+    KNOWN_NETWORK_TABLE,
     OAUTH_AUTHORIZATION_TABLE,
     OAUTH_CONSENT_TABLE,
     PASSKEY_TABLE,
@@ -70,7 +71,7 @@ from services.auth.repository import (
 from services.auth.usecases.access_tokens import AccessTokens
 from services.auth.usecases.accounts import Accounts
 from services.auth.usecases.api_keys import ApiKeys
-from services.auth.usecases.attempts import Attempts, Limits
+from services.auth.usecases.attempts import Attempts, Limits, Offer
 from services.auth.usecases.authenticators import Authenticators
 from services.auth.usecases.breach_sync import BreachSync
 from services.auth.usecases.challenges import Challenges
@@ -132,6 +133,7 @@ PERSONAL_TABLES = (
     SubjectTable("recovery_code", number=RECOVERY_CODE_TABLE),
     SubjectTable("factor_attempt", number=FACTOR_ATTEMPT_TABLE),
     SubjectTable("identity", number=IDENTITY_TABLE),
+    SubjectTable("known_network", number=KNOWN_NETWORK_TABLE),
     SubjectTable("disabled_sign_in", number=DISABLED_SIGN_IN_TABLE),
     SubjectTable("imported_password", number=IMPORTED_PASSWORD_TABLE),
     SubjectTable("credential", number=CREDENTIAL_TABLE),
@@ -155,7 +157,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     challenges = Challenges(db, vault, secrets, clock, make, facts, persons.contacts, settings.public_url)
     policy = PasswordPolicy(_breaches(settings.breaches, process))
     team = Team(db, vault, persons, policy, challenges, clock, make)
-    members = Members(db, clock, make, facts)
+    guard = _guard(settings, service, secrets, challenges.offer_unlock)
+    members = Members(db, clock, make, facts, guard.release)
     policies = SecurityPolicies(db, clock)
     methods: dict[str, Method] = {}
 
@@ -168,8 +171,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
             provider_required=staff and asked.staff_sign_in == PROVIDER_ONLY,
         )
 
-    guard = _guard(settings, service, secrets)
-    sign_in = SignIn(db, sessions, standing, guard.device_for, secrets, clock, make)
+    sign_in = SignIn(db, sessions, standing, guard.device_for, guard.remember, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
     subjects = Subjects(service.channels)
     enrolment = Enrolment(vault, subjects, clock, make, facts)
@@ -188,7 +190,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     directory = Directory(db, vault, team, members, challenges, settings.issuer, clock)
     service.add(add_ScimServiceServicer_to_server, servicer.ScimServicer(directory))
     staff = Staff(db, persons, policy, sign_in, guard, clock)
-    own_password = OwnPassword(db, hasher, policy, challenges, standing, sign_in, clock)
+    own_password = OwnPassword(db, hasher, policy, challenges, standing, sign_in, guard, clock)
     service.add(add_PasswordServiceServicer_to_server, servicer.PasswordServicer(own_password))
     access, attempts = FactorAccess(db, clock), FactorAttempts(db, clock)
     totp = Totp(db, vault, clock, os.urandom)
@@ -217,7 +219,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_CredentialServiceServicer_to_server, servicer.CredentialServicer(imported))
     readers = servicer.SubscriberSessionServicer(registration, challenges)
     service.add(add_SubscriberSessionServiceServicer_to_server, readers)
-    own_sign_ins = servicer.SubscriberSignInServicer(SubscriberSignIns(db, clock, make, facts))
+    own_sign_ins = servicer.SubscriberSignInServicer(SubscriberSignIns(db, clock, make, facts, guard.release))
     service.add(add_SubscriberSignInServiceServicer_to_server, own_sign_ins)
     oauth_clients = OAuthClients(db, pepper, clock, make, os.urandom)
     service.add(add_OAuthClientServiceServicer_to_server, servicer.OAuthClientServicer(oauth_clients))
@@ -255,7 +257,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     await service.serve()
 
 
-def _guard(settings: Config, service: Service, secrets: TokenSecrets) -> Attempts:
+def _guard(settings: Config, service: Service, secrets: TokenSecrets, offer: Offer) -> Attempts:
     chosen = settings.attempts
     waits = (chosen.attempts_wait_seconds * 1000, chosen.attempts_longest_wait_seconds * 1000)
     forget = chosen.attempts_forget_seconds * 1000
@@ -271,7 +273,9 @@ def _guard(settings: Config, service: Service, secrets: TokenSecrets) -> Attempt
     service.background("activities", stream.run)
     key = activity_key(settings.secrets.key_pepper.reveal())
     store = AttemptStore(service.store)
-    return Attempts(service.app, store, limits, secrets, stream, key, service.clock, service.ids, service.telemetry)
+    return Attempts(
+        service.app, store, limits, secrets, stream, offer, key, service.clock, service.ids, service.telemetry
+    )
 
 
 def _hasher(settings: Config, process: Process) -> PasswordHasher:

@@ -4,7 +4,7 @@ import asyncio
 import io
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -14,28 +14,39 @@ from uuid import UUID
 
 import pytest
 from gatefold.activity.v1 import activity_pb2
-from gatefold.auth.v1 import recovery_pb2, session_pb2, subscriber_session_pb2
+from gatefold.auth.v1 import (
+    password_pb2,
+    recovery_pb2,
+    session_pb2,
+    sign_in_pb2,
+    subscriber_session_pb2,
+    team_pb2,
+)
+from gatefold.privacy.v1 import subject_data_pb2
 
 from infra.local.valkey import ValkeyServer
-from libs import caller, redis_client
+from libs import caller, ids, redis_client
 from libs.caller import Caller, CallerKind
 from libs.clock import FixedClock
 from libs.config import Secret
 from libs.errors import GatefoldError
 from libs.ids import IdMaker
 from libs.postgres import PLATFORM
+from libs.privacy import SubjectDataServicer
 from libs.redis_client import RedisConfig
 from libs.telemetry import Telemetry
+from libs.vault import Vault
+from services.auth.__main__ import PERSONAL_TABLES
 from services.auth.clients.activity_stream import FIELD, STREAM
 from services.auth.clients.attempt_store import CHALLENGE_KEY, AttemptStore
-from services.auth.domain import session
-from services.auth.domain.attempts import Rule
+from services.auth.domain import roles, session
+from services.auth.domain.attempts import MOST_NETWORKS, Rule
 from services.auth.domain.sign_in import Door
 from services.auth.repository import people
 from services.auth.usecases.attempts import Attempts, Limits, Target
 from services.auth.usecases.secrets import TokenSecrets
 from tests.conftest import ServiceDb
-from tests.support.auth import COST, PASSWORD, AuthHouse, running
+from tests.support.auth import COST, PASSWORD, AuthHouse, Publisher, running
 
 FREE = 10
 HASH = 2**COST
@@ -282,13 +293,244 @@ async def test_a_new_password_by_mail_opens_the_door_again(house: AuthHouse, who
     assert isinstance(await attempt(house, who, email, fresh, first.device_token), session_pb2.Tokens)
 
 
+async def unlock_mails(house: AuthHouse, account: UUID, since: int = 0) -> list[UUID]:
+    """Returns the challenges of mails that lift a lock."""
+    async with house.app.tenant(account, "read_unlocks", read_only=True) as conn:
+        rows = await conn.fetch(
+            "SELECT id FROM challenge WHERE account_id = $1 AND purpose = 'unlock' ORDER BY id OFFSET $2",
+            account,
+            since,
+        )
+    return [row["id"] for row in rows]
+
+
+@pytest.mark.case("auth-32")
+@pytest.mark.parametrize("whose", ["reader", "staff"])
+async def test_whoever_is_locked_out_gets_one_mail_whose_link_opens_the_door(house: AuthHouse, whose: str) -> None:
+    publisher = await house.publisher()
+    email = publisher.owner_email if whose == "staff" else house.fresh()
+    if whose == "reader":
+        await house.reader(publisher.live, email)
+    who = house.anonymous() if whose == "staff" else house.page(publisher.live)
+    account = PLATFORM if whose == "staff" else publisher.live
+    before = len(await unlock_mails(house, account))
+    await lock(house, who, email)
+    for _ in range(3):
+        cast("FixedClock", house.clock).advance(timedelta(minutes=9))
+        assert reasons([await attempt(house, who, email)]) == {"credentials_invalid": 1}
+    (mail,) = await unlock_mails(house, account, before)
+    letter = await house.describe(mail)
+    assert (letter.purpose, letter.email) == ("unlock", email)
+    request = recovery_pb2.UnlockRequest(token=await house.token(account, "unlock"))
+    await house.call(house.anonymous(), house.recovery.Unlock, request)
+    assert isinstance(await attempt(house, who, email, PASSWORD), session_pb2.Tokens)
+    await lock(house, who, email)
+    assert len(await unlock_mails(house, account, before)) == 2, "another lock is told anew"
+
+
+@pytest.mark.case("auth-17")
+@pytest.mark.case("auth-32")
+@pytest.mark.parametrize("place", ["readers", "staff"])
+async def test_a_lock_of_an_address_that_nobody_has_leaves_the_same_rows_and_no_mail(
+    house: AuthHouse, place: str
+) -> None:
+    publisher = await house.publisher()
+    email = house.fresh("nobody")
+    who = house.anonymous() if place == "staff" else house.page(publisher.live)
+    account = PLATFORM if place == "staff" else publisher.live
+    before = len(await unlock_mails(house, account))
+    await lock(house, who, email)
+    (mail,) = await unlock_mails(house, account, before)
+    with pytest.raises(GatefoldError, match="challenge_over"):
+        await house.describe(mail)
+
+
+async def test_whoever_locks_an_address_again_and_again_sends_one_mail_an_hour(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    await house.reader(publisher.live, email)
+    first = await house.sign_in(publisher.live, email)
+    await lock(house, house.page(publisher.live), email)
+    for _ in range(FREE):
+        await attempt(house, house.page(publisher.live), email, WRONG, first.device_token)
+    assert len(await unlock_mails(house, publisher.live)) == 1
+
+
+@pytest.mark.case("auth-32")
+@pytest.mark.parametrize("whose", ["reader", "staff"])
+async def test_a_lock_ends_by_itself(house: AuthHouse, whose: str) -> None:
+    publisher = await house.publisher()
+    email = publisher.owner_email if whose == "staff" else house.fresh()
+    if whose == "reader":
+        await house.reader(publisher.live, email)
+    who = house.anonymous() if whose == "staff" else house.page(publisher.live)
+    await lock(house, who, email)
+    cast("FixedClock", house.clock).advance(timedelta(seconds=30))
+    assert isinstance(await attempt(house, who, email, PASSWORD), session_pb2.Tokens)
+
+
+def unlocking(house: AuthHouse, publisher: Publisher, subject: UUID | None) -> Callable[..., Any]:
+    """Returns what support does for a reader, or an owner for a member."""
+
+    async def unlock(member: str = "", role: str | None = None) -> None:
+        request: Any
+        if subject is None:
+            request = team_pb2.UnlockMemberRequest(id=member)
+            await house.call(house.staff(publisher.live, role or roles.OWNER), house.team.UnlockMember, request)
+        else:
+            request = sign_in_pb2.UnlockSubscriberSignInRequest(subscriber_id=ids.encode("subj", subject))
+            who = house.staff(publisher.live, role or roles.SUPPORT)
+            await house.call(who, house.sign_ins.UnlockSubscriberSignIn, request)
+
+    return unlock
+
+
+@pytest.mark.case("auth-32")
+@pytest.mark.parametrize("whose", ["reader", "staff"])
+async def test_staff_end_a_wait_and_give_nobody_more_guesses(house: AuthHouse, whose: str) -> None:
+    publisher = await house.publisher()
+    email = publisher.owner_email if whose == "staff" else house.fresh()
+    subject = await house.reader(publisher.live, email) if whose == "reader" else None
+    who = house.anonymous() if whose == "staff" else house.page(publisher.live)
+    unlock, member = unlocking(house, publisher, subject), ids.encode("mem", publisher.member)
+    await lock(house, who, email)
+    await unlock(member)
+    assert isinstance(await attempt(house, who, email, PASSWORD), session_pb2.Tokens)
+    await lock(house, who, email)
+    await unlock(member)
+    assert reasons([await attempt(house, who, email)]) == {"credentials_invalid": 1}
+    delayed = await attempt(house, who, email)
+    assert isinstance(delayed, GatefoldError)
+    assert delayed.retry_after_seconds == 60, "wrong ones stay counted"
+    # Whoever may unlock guesses no more than anybody.
+    units = house.units()
+    for _ in range(FREE + 1, 100):
+        await unlock(member)
+        assert reasons([await attempt(house, who, email)]) == {"credentials_invalid": 1}
+    assert house.units() == units + (99 - FREE) * HASH
+    with pytest.raises(GatefoldError, match="sign_in_shut"):
+        await unlock(member)
+    assert reasons([await attempt(house, who, email, PASSWORD)]) == {"sign_in_delayed": 1}
+
+
+async def test_an_admin_unlocks_no_owner_and_no_stranger(house: AuthHouse) -> None:
+    publisher, other = await house.publisher(), await house.publisher()
+    foreign = await house.reader(other.live, house.fresh())
+    with pytest.raises(GatefoldError, match="role_above_own"):
+        await unlocking(house, publisher, None)(ids.encode("mem", publisher.member), roles.ADMIN)
+    with pytest.raises(GatefoldError, match="member_not_found"):
+        await unlocking(house, publisher, None)(ids.encode("mem", other.member))
+    with pytest.raises(GatefoldError, match="sign_in_not_found"):
+        await unlocking(house, publisher, foreign)()
+
+
+@pytest.mark.case("auth-24")
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [("192.0.2.10", "192.0.2.10"), ("2001:db8:a:b::1", "2001:db8:a:b:ffff::2")],
+    ids=["one address", "one /64"],
+)
+@pytest.mark.parametrize("whose", ["reader", "staff"])
+async def test_who_signed_in_from_here_lately_signs_in_while_strangers_keep_the_door_shut(
+    house: AuthHouse, whose: str, before: str, now: str
+) -> None:
+    publisher = await house.publisher()
+    email = publisher.owner_email if whose == "staff" else house.fresh()
+    if whose == "reader":
+        await house.reader(publisher.live, email)
+
+    def at(address: str) -> Caller:
+        return replace(house.anonymous() if whose == "staff" else house.page(publisher.live), address=address)
+
+    assert isinstance(await attempt(house, at(before), email, PASSWORD), session_pb2.Tokens)
+    stranger = at("203.0.113.66")
+    await lock(house, stranger, email)
+    assert reasons([await attempt(house, at("192.0.2.11"), email, PASSWORD)]) == {"sign_in_delayed": 1}
+    assert isinstance(await attempt(house, at(now), email, PASSWORD), session_pb2.Tokens)
+    assert reasons([await attempt(house, stranger, email, PASSWORD)]) == {"sign_in_delayed": 1}
+    # A network counts by itself, and is no way around.
+    answers = [await attempt(house, at(now), email) for _ in range(FREE + 1)]
+    assert reasons(answers) == {"credentials_invalid": FREE, "sign_in_delayed": 1}
+
+
+async def test_a_network_is_known_for_thirty_days_to_its_own_principal_alone(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    here = page(house, publisher.live, "192.0.2.90")
+    mallory, victim = house.fresh("mallory"), house.fresh()
+    await house.reader(publisher.live, mallory)
+    await house.reader(publisher.live, victim)
+    assert isinstance(await attempt(house, here, mallory, PASSWORD), session_pb2.Tokens)
+    await lock(house, page(house, publisher.live, "203.0.113.67"), victim)
+    assert reasons([await attempt(house, here, victim, PASSWORD)]) == {"sign_in_delayed": 1}
+    cast("FixedClock", house.clock).advance(timedelta(days=30))
+    await lock(house, page(house, publisher.live, "203.0.113.68"), mallory)
+    assert reasons([await attempt(house, here, mallory, PASSWORD)]) == {"sign_in_delayed": 1}
+
+
+async def test_networks_are_kept_unreadable_and_few_and_go_with_the_reader(house: AuthHouse, vault: Vault) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    subject = await house.reader(publisher.live, email)
+    server = replace(page(house, publisher.live, "203.0.113.51"), kind=CallerKind.SECRET_KEY)
+    assert isinstance(await attempt(house, server, email, PASSWORD), session_pb2.Tokens)
+
+    async def kept() -> list[bytes]:
+        async with house.app.tenant(publisher.live, "read_networks", read_only=True) as conn:
+            return [row["network"] for row in await conn.fetch("SELECT network FROM known_network")]
+
+    assert await kept() == [], "that is where the publisher's server is"
+    for number in range(MOST_NETWORKS + 2):
+        who = page(house, publisher.live, f"192.0.2.{number}")
+        assert isinstance(await attempt(house, who, email, PASSWORD), session_pb2.Tokens)
+        cast("FixedClock", house.clock).advance(timedelta(seconds=1))
+    held = await kept()
+    assert (len(held), {len(one) for one in held}) == (MOST_NETWORKS, {32})
+    port = SubjectDataServicer("auth", house.app, vault, PERSONAL_TABLES, clock=house.clock)
+    text = ids.encode("subj", subject)
+    with caller.serving(house.service("compliance", publisher.live)):
+        plan = await port.PlanErase(subject_data_pb2.PlanEraseRequest(subject_id=text), None)  # type: ignore[arg-type]
+        await port.Erase(subject_data_pb2.EraseRequest(subject_id=text, plan_hash=plan.plan_hash), None)  # type: ignore[arg-type]
+    assert await kept() == []
+
+
+@pytest.mark.parametrize("whose", ["reader", "staff"])
+async def test_a_stolen_session_guesses_no_password_and_locks_nobody_else(house: AuthHouse, whose: str) -> None:
+    publisher = await house.publisher()
+    email = publisher.owner_email if whose == "staff" else house.fresh()
+    if whose == "reader":
+        await house.reader(publisher.live, email)
+    who = house.anonymous() if whose == "staff" else house.page(publisher.live)
+    stolen, own = [await attempt(house, who, email, PASSWORD) for _ in range(2)]
+    assert isinstance(stolen, session_pb2.Tokens)
+    assert isinstance(own, session_pb2.Tokens)
+
+    async def change(tokens: session_pb2.Tokens, current: str) -> str:
+        request = password_pb2.ChangePasswordRequest(
+            current_password=current, new_password="an entirely different phrase"
+        )
+        try:
+            await house.call(await house.holder(tokens), house.passwords.ChangePassword, request)
+        except GatefoldError as error:
+            return error.reason
+        return ""
+
+    units = house.units()
+    guesses = await asyncio.gather(*(change(stolen, WRONG) for _ in range(30)))
+    assert Counter(guesses) == {"current_password_wrong": FREE, "sign_in_delayed": 30 - FREE}
+    assert house.units() == units + FREE * HASH
+    assert await change(stolen, PASSWORD) == "sign_in_delayed", "right or wrong"
+    assert isinstance(await attempt(house, who, email, PASSWORD), session_pb2.Tokens)
+    await lock(house, who, email)
+    assert await change(own, PASSWORD) == ""
+
+
 @pytest.mark.case("auth-30")
 async def test_without_the_store_the_database_counts_the_same_and_is_not_open(house: AuthHouse) -> None:
     seconds = 1000
     limits = Limits(
         Rule(3, 5, 30 * seconds, 60 * seconds, 3600 * seconds), Rule(9, 99, 30_000, 60_000, 60_000), 9, 9, 9
     )
-    clock, told = FixedClock(), list[activity_pb2.Activity]()
+    clock, told, offered = FixedClock(), list[activity_pb2.Activity](), list[redis_client.Store]()
     publisher = await house.publisher()
     async with house.app.transaction("read_person", read_only=True) as conn:
         index = await people.index_of(conn, publisher.owner)
@@ -304,7 +546,11 @@ async def test_without_the_store_the_database_counts_the_same_and_is_not_open(ho
         secrets = TokenSecrets.derive(os.urandom(32).hex())
         quiet = Telemetry("tests", stream=io.StringIO())
         made = IdMaker(clock, os.urandom)
-        return Attempts(house.app, AttemptStore(store), limits, secrets, Told(), b"k" * 32, clock, made, quiet)
+
+        async def offer(owner: UUID, email_index: bytes) -> None:
+            offered.append(store)
+
+        return Attempts(house.app, AttemptStore(store), limits, secrets, Told(), offer, b"k" * 32, clock, made, quiet)
 
     async def course(attempts: Attempts) -> list[object]:
         looked = 0
@@ -329,9 +575,17 @@ async def test_without_the_store_the_database_counts_the_same_and_is_not_open(ho
         seen.append(looked)
         clock.advance(timedelta(seconds=30))
         seen += [await one(wrong), await one(wrong)]
-        clock.advance(timedelta(seconds=60))
+        door = Door(session.STAFF, publisher.live, live=True, principal=publisher.owner)
+        await attempts.release(door)
+        seen += [await one(wrong)]
+        with pytest.raises(GatefoldError, match="sign_in_shut"):
+            await attempts.release(door)
+        seen += [await one(right)]
+        clock.advance(timedelta(hours=1))
+        seen += [await one(wrong), await one(wrong), await one(wrong), await one(wrong)]
+        clock.advance(timedelta(seconds=30))
         seen += [await one(right), await one(wrong), await one(wrong), await one(wrong), await one(right)]
-        await attempts.lift(Door(session.STAFF, publisher.live, live=True, principal=publisher.owner))
+        await attempts.lift(door)
         return [*seen, await one(right)]
 
     try:
@@ -341,7 +595,9 @@ async def test_without_the_store_the_database_counts_the_same_and_is_not_open(ho
         await away.aclose()
         await here.aclose()
     assert counted[:21] == [*[30] * 17, None, None, None, 3]
-    assert counted[21:] == [None, 60, "found", None, None, None, 30, "found"]
+    released, forgotten = [None, 60, None, 3600], [None, None, None, 30]
+    assert counted[21:] == [*released, *forgotten, "found", None, None, None, 30, "found"]
+    assert Counter(offered) == {away: 4, here: 4}, "when a wait begins, and when the door is shut"
     assert {one.http_response_status_code for one in told} == {200, 401, 429}
 
 

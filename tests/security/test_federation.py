@@ -518,6 +518,7 @@ async def test_a_provider_opens_its_account_and_nothing_that_is_the_persons_own(
     who = await world.house.holder(tokens)
     assert (who.kind, who.person, who.account, who.role) == (CallerKind.STAFF, person, first.live, roles.FINANCE)
     assert who.federated
+    assert tokens.device_token == "", "with one a sign-in the person's own password could be guessed without a wait"
     # Whoever owns the first account's provider is not let near the person's password, address, factors, devices.
     tried = set()
     pool = descriptor_pool.Default()

@@ -16,12 +16,14 @@ class AttemptStore:
     """Raises `unavailable("store_unavailable")` when the store is away."""
 
     def __init__(self, store: Store) -> None:
-        source = importlib.resources.files(__package__).joinpath("attempts.lua").read_text(encoding="utf-8")
         self._store = store
-        self._script = store.register_script(source)
+        self._script = store.register_script(_source("attempts.lua"))
+        self._release = store.register_script(_source("attempt_release.lua"))
 
-    async def claim(self, buckets: Sequence[Bucket], now: int) -> int:
-        """Counts an attempt in all buckets and returns 0, or in none and returns the milliseconds to wait."""
+    async def claim(self, buckets: Sequence[Bucket], now: int) -> tuple[int, int]:
+        """Counts an attempt in all buckets and returns 0, or in none and returns the milliseconds to wait; and how many
+        the first holds then.
+        """
         return await self._run(buckets, now, 1)
 
     async def give_back(self, buckets: Sequence[Bucket], now: int) -> None:
@@ -31,6 +33,10 @@ class AttemptStore:
     async def empty(self, bucket: Bucket) -> None:
         """Empties one bucket."""
         await self._store.hdel(_name(bucket.key), bucket.field)
+
+    async def release(self, key: bytes, now: int, most: int) -> bool:
+        """Ends the waits of a key's buckets, and keeps the counts; tells whether any is full and stays shut."""
+        return int(await self._release(keys=[_name(key)], args=[now, most])) > 0
 
     async def forget(self, key: bytes) -> None:
         """Empties all buckets of a key."""
@@ -58,12 +64,17 @@ class AttemptStore:
         """Says for a while that passwords are being tried on many accounts."""
         await self._store.set(CHALLENGE_KEY, b"1", ex=seconds)
 
-    async def _run(self, buckets: Sequence[Bucket], now: int, step: int) -> int:
+    async def _run(self, buckets: Sequence[Bucket], now: int, step: int) -> tuple[int, int]:
         arguments: list[str | int] = [now, step]
         for bucket in buckets:
             rule = bucket.rule
             arguments += [bucket.field, rule.free, rule.most, rule.first_wait, rule.longest_wait, rule.forget]
-        return int(await self._script(keys=[_name(bucket.key) for bucket in buckets], args=arguments))
+        wait, tries = await self._script(keys=[_name(bucket.key) for bucket in buckets], args=arguments)
+        return int(wait), int(tries)
+
+
+def _source(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _name(key: bytes) -> str:

@@ -2,7 +2,8 @@
 --
 -- KEYS: one hash for each bucket. ARGV: now in Unix milliseconds, the step (1 counts, -1 gives back), then for each
 -- bucket its field, free, most, first wait, longest wait, forget, in milliseconds.
--- A field holds "tries:until:last". Returns for how many milliseconds nothing may be tried; 0 when it was counted.
+-- A field holds "tries:until:last". Returns for how many milliseconds nothing may be tried, 0 when it was counted; and
+-- how many tries the first bucket holds then.
 local now, step = tonumber(ARGV[1]), tonumber(ARGV[2])
 local held, left = {}, 0
 for i, key in ipairs(KEYS) do
@@ -19,7 +20,7 @@ for i, key in ipairs(KEYS) do
   end
   held[i] = {tries, till, last}
 end
-if left > 0 then return left end
+if left > 0 then return {left, 0} end
 for i, key in ipairs(KEYS) do
   local at = 3 + (i - 1) * 6
   local free, most, forget = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 5])
@@ -37,4 +38,4 @@ for i, key in ipairs(KEYS) do
   redis.call('HSET', key, ARGV[at], string.format('%.0f:%.0f:%.0f', tries, till, last))
   redis.call('PEXPIRE', key, math.max(redis.call('PTTL', key), forget))
 end
-return 0
+return {0, math.max(0, held[1][1] + step)}

@@ -3,10 +3,16 @@
 import hmac
 import ipaddress
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 UNTRUSTED = ""
-"""The field of everybody who shows no device of the principal's."""
+"""The field of everybody who shows no device of the principal's, from no network of theirs."""
+
+KNOWN_FOR = timedelta(days=30)
+"""How long after a sign-in its network counts as the principal's."""
+MOST_NETWORKS = 50
+"""Of one principal; the newest are kept."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,11 @@ def key_of(secret: bytes, use: bytes, *parts: bytes) -> bytes:
 def principal_key(secret: bytes, owner: UUID, email_index: bytes) -> bytes:
     """Returns the key of whoever has an address, or nobody: unknown addresses fill buckets as known ones do."""
     return key_of(secret, b"principal", owner.bytes, email_index)
+
+
+def network_key(secret: bytes, owner: UUID, principal: UUID, network: str) -> bytes:
+    """Returns what a network is known by to one principal alone: nobody's networks can be compared with another's."""
+    return key_of(secret, b"known network", owner.bytes, principal.bytes, network.encode())
 
 
 def network_of(address: str | None, *, wide: bool = False) -> str:

@@ -20,6 +20,7 @@ DISABLED_SIGN_IN_TABLE = 126
 OAUTH_CONSENT_TABLE = 115
 OAUTH_AUTHORIZATION_TABLE = 116
 DIRECTORY_ENTRY_TABLE = 120
+KNOWN_NETWORK_TABLE = 127
 """Stable table numbers that sealed values are bound to: never reused."""
 
 NEWEST = UUID(int=(1 << 128) - 1)

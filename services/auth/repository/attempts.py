@@ -44,6 +44,15 @@ async def empty(conn: Connection, bucket: Bucket) -> None:
     await conn.execute("DELETE FROM attempt WHERE bucket = $1 AND field = $2", bucket.key, bucket.field)
 
 
+async def release(conn: Connection, key: bytes, now: int, most: int) -> bool:
+    """Ends the waits of a key's buckets, and keeps the counts; tells whether any is full and stays shut."""
+    await conn.execute("UPDATE attempt SET until_ms = 0 WHERE bucket = $1 AND tries < $2", key, most)
+    shut: bool = await conn.fetchval(
+        "SELECT EXISTS (SELECT FROM attempt WHERE bucket = $1 AND tries >= $2 AND until_ms > $3)", key, most, now
+    )
+    return shut
+
+
 async def forget(conn: Connection, key: bytes) -> None:
     """Empties all buckets of a key."""
     await conn.execute("DELETE FROM attempt WHERE bucket = $1", key)

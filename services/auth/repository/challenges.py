@@ -159,6 +159,21 @@ async def principal_of(conn: Connection, account: UUID, email_index: bytes, *, i
     return principal
 
 
+async def is_open(conn: Connection, account: UUID, email_index: bytes, purpose: str, now: datetime) -> bool:
+    """Tells whether a mail to an address can still be answered."""
+    found: bool = await conn.fetchval(
+        """
+        SELECT EXISTS (SELECT FROM challenge WHERE account_id = $1 AND email_index = $2 AND purpose = $3
+            AND spent_at IS NULL AND expires_at > $4)
+        """,
+        account,
+        email_index,
+        purpose,
+        now,
+    )
+    return found
+
+
 async def count_mail(
     conn: Connection, account: UUID, email_index: bytes, purpose: str, now: datetime
 ) -> tuple[UUID, int] | None:

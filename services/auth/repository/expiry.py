@@ -77,6 +77,11 @@ async def delete_attempts(conn: Connection, before: datetime) -> None:
     await conn.execute("DELETE FROM attempt WHERE updated_at < $1", before)
 
 
+async def delete_known_networks(conn: Connection, before: datetime) -> None:
+    """Deletes networks that nobody has signed in from since."""
+    await conn.execute("DELETE FROM known_network WHERE seen_at < $1", before)
+
+
 async def forget_new_keys(conn: Connection, now: datetime) -> None:
     """Forgets API keys whose making can no longer be repeated."""
     await conn.execute("UPDATE api_key SET secret_sealed = NULL, retry_until = NULL WHERE retry_until < $1", now)

@@ -29,6 +29,13 @@ class SubscriberSignInServicer(sign_in_pb2_grpc.SubscriberSignInServiceServicer)
         subject = _subject(request.subscriber_id)
         return _shown(subject, await self._sign_ins.disable(subject))
 
+    async def UnlockSubscriberSignIn(
+        self, request: sign_in_pb2.UnlockSubscriberSignInRequest, context: object
+    ) -> sign_in_pb2.SubscriberSignIn:
+        """Ends a reader's wait."""
+        subject = _subject(request.subscriber_id)
+        return _shown(subject, await self._sign_ins.unlock(subject))
+
     async def EnableSubscriberSignIn(
         self, request: sign_in_pb2.EnableSubscriberSignInRequest, context: object
     ) -> sign_in_pb2.SubscriberSignIn:

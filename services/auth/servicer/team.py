@@ -64,6 +64,11 @@ class TeamServicer(team_pb2_grpc.TeamServiceServicer):
         changed = await self._members.disable(ids.decode("mem", request.id, field="id"))
         return _member(await self._team.shown(caller.current().require_account(), changed))
 
+    async def UnlockMember(self, request: team_pb2.UnlockMemberRequest, context: object) -> team_pb2.Member:
+        """Ends a member's wait."""
+        held = await self._members.unlock(ids.decode("mem", request.id, field="id"))
+        return _member(await self._team.shown(caller.current().require_account(), held))
+
     async def EnableMember(self, request: team_pb2.EnableMemberRequest, context: object) -> team_pb2.Member:
         """Lets a member in again."""
         changed = await self._members.enable(ids.decode("mem", request.id, field="id"))

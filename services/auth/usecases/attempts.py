@@ -16,20 +16,21 @@ from libs.caller import CallerKind
 from libs.clock import WallClock
 from libs.errors import GatefoldError, Kind
 from libs.ids import IdSource
-from libs.postgres import PLATFORM, Database
+from libs.postgres import PLATFORM, Connection, Database, as_tenant
 from libs.telemetry import Telemetry
 from services.auth.clients.attempt_store import AttemptStore
 from services.auth.domain import attempts as rules
 from services.auth.domain import device_token, session
 from services.auth.domain.attempts import Bucket, Rule
 from services.auth.domain.sign_in import Door
-from services.auth.repository import attempts, credentials, people
+from services.auth.repository import attempts, credentials, known_networks, people
 from services.auth.usecases.secrets import TokenSecrets
 
 T = TypeVar("T")
 
 STORE_SECONDS = 0.5
 """How long a sign-in waits for the store before the database counts."""
+_NOBODY = UUID(int=0)
 _AWAY = (TimeoutError, GatefoldError, RedisError, OSError)
 
 
@@ -44,6 +45,10 @@ class Limits:
     alarm_accounts: int
     alarm_network_accounts: int
     """From one /24 or /48."""
+
+
+Offer = Callable[[UUID, bytes], Awaitable[None]]
+"""Mails whoever has an address under an owner, if anybody, a link that lifts the lock."""
 
 
 class Activities(Protocol):
@@ -63,6 +68,8 @@ class Target:
     """None for an address that nobody has."""
     device_token: str
     route: str
+    session: UUID | None = None
+    """The session in which the password is asked for again."""
 
 
 class Attempts:
@@ -75,6 +82,7 @@ class Attempts:
         limits: Limits,
         secrets: TokenSecrets,
         activities: Activities,
+        offer: Offer,
         activity_key: bytes,
         clock: WallClock,
         make: IdSource,
@@ -86,6 +94,7 @@ class Attempts:
         self._secret = secrets.attempt
         self._device_secret = secrets.device
         self._activities = activities
+        self._offer = offer
         self._activity_key = activity_key
         self._clock = clock
         self._make = make
@@ -102,10 +111,12 @@ class Attempts:
         """Returns what `check` finds; None for a wrong password. An attempt is counted before `check` looks at it.
 
         Raises `too_many("sign_in_delayed")` without looking, whether the password is right or wrong and the address
-        known or not. A right one empties its own bucket alone and takes back what it added to the address's.
+        known or not. A right one empties its own bucket alone and takes back what it added to the address's. Whoever
+        has the address is mailed when a bucket begins to make them wait, and when it is shut; the work is the same for
+        an address that nobody has.
         """
-        own, around = self._buckets(target)
-        wait = await self._claim([own, *around])
+        own, around = await self._buckets(target)
+        wait, tries = await self._claim([own, *around])
         if wait:
             self._refused.inc()
             self._tell(target, 429, "sign_in_delayed")
@@ -123,6 +134,8 @@ class Attempts:
             self._wrong.inc()
             self._tell(target, 401, "credentials_invalid")
             await self._count_failure(target)
+            if tries in (own.rule.free, own.rule.most):
+                await self._offer(target.owner, target.email_index)
             return None
         self._tell(target, 200, "")
         await self._empty(own)
@@ -135,17 +148,60 @@ class Attempts:
         return self._device(target) is not None
 
     def device_for(self, door: Door) -> str:
-        """Returns the token of a device that somebody has just signed in on."""
+        """Returns the token of a device that somebody has just signed in on.
+
+        Empty where an account's own provider said who staff are: with a fresh token for each sign-in, who runs it could
+        guess a person's own password without end.
+        """
+        if door.federated_staff:
+            return ""
         now = self._clock.wall()
         return device_token.make(self._make.new(), door.owner, door.principal, now, self._device_secret)
+
+    async def remember(self, conn: Connection, door: Door) -> None:
+        """Keeps the network that somebody signs in from, in the transaction that begins the session."""
+        network = rules.network_of(_client_address())
+        if not network or door.federated_staff:
+            return
+        key = rules.network_key(self._secret, door.owner, door.principal, network)
+        async with as_tenant(conn, door.owner):
+            await known_networks.see(
+                conn, door.owner, door.principal, key, self._clock.wall(), most=rules.MOST_NETWORKS
+            )
+
+    async def target_of(self, door: Door, route: str) -> Target:
+        """Returns whoever is signed in, who is asked for the password again: each session counts by itself."""
+        async with self._db.tenant(door.owner, "find_address", read_only=True) as conn:
+            index = await _index_of(conn, door) or b""
+        return Target(door.owner, index, door.principal, "", route, caller.current().session)
+
+    async def release(self, door: Door) -> None:
+        """Ends the waits of somebody for whom staff speak, and goes on counting.
+
+        Raises `precondition("sign_in_shut")` after a hundred wrong passwords in a row: only the mailbox opens that, or
+        staff could guess the password of a person who works for others too.
+        """
+        shut, now, most = False, self._now(), self._limits.principal.most
+        async with self._db.tenant(door.owner, "release_attempts") as conn:
+            index = await _index_of(conn, door)
+            if index is None:
+                return
+            key = rules.principal_key(self._secret, door.owner, index)
+            shut = await attempts.release(conn, key, now, most)
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                shut |= await self._store.release(key, now, most)
+        except _AWAY as error:
+            self._failed(error)
+        if shut:
+            raise errors.precondition(
+                "sign_in_shut", "Too many passwords were wrong in a row: a mailed link opens this, or a new password."
+            )
 
     async def lift(self, door: Door) -> None:
         """Empties all buckets of somebody who has proven the mailbox."""
         async with self._db.tenant(door.owner, "forget_attempts") as conn:
-            if door.kind == session.SUBSCRIBER:
-                index = await credentials.index_of(conn, door.owner, door.principal)
-            else:
-                index = await people.index_of(conn, door.principal)
+            index = await _index_of(conn, door)
             if index is None:
                 return
             key = rules.principal_key(self._secret, door.owner, index)
@@ -167,16 +223,19 @@ class Attempts:
                     index = await credentials.index_of(conn, owner, principal) or b""
         self._tell(Target(owner, index, principal, "", route), 401 if reason else 200, reason)
 
-    def _buckets(self, target: Target) -> tuple[Bucket, list[Bucket]]:
+    async def _buckets(self, target: Target) -> tuple[Bucket, list[Bucket]]:
         key = rules.principal_key(self._secret, target.owner, target.email_index)
+        if target.session is not None:
+            # Whoever stole a session shuts nobody else out, and nobody shuts the owner out of this one.
+            return Bucket(key, f"session {target.session.hex}", self._limits.principal), []
         device = self._device(target)
         if device is not None:
             # A stranger who shares the network, and fills the address's bucket, keeps nobody from their own device.
             return Bucket(key, device.hex, self._limits.principal), []
-        own = Bucket(key, rules.UNTRUSTED, self._limits.principal)
         network = rules.network_of(_client_address())
         if not network:
-            return own, []
+            return Bucket(key, rules.UNTRUSTED, self._limits.principal), []
+        own = Bucket(key, await self._place(target, network), self._limits.principal)
         around = rules.key_of(self._secret, b"network", network.encode())
         return own, [Bucket(around, rules.UNTRUSTED, self._limits.address)]
 
@@ -186,21 +245,32 @@ class Attempts:
         now = self._clock.wall()
         return device_token.read(target.device_token, target.owner, target.principal, now, self._device_secret)
 
-    async def _claim(self, buckets: list[Bucket]) -> int:
+    async def _place(self, target: Target, network: str) -> str:
+        """Returns the field of a network that whoever it is has signed in from lately; the look-up is everybody's."""
+        principal = target.principal or _NOBODY
+        key = rules.network_key(self._secret, target.owner, principal, network)
+        since = self._clock.wall() - rules.KNOWN_FOR
+        async with self._db.tenant(target.owner, "find_network", read_only=True) as conn:
+            known = await known_networks.seen(conn, target.owner, principal, key, since)
+        return f"network {key.hex()}" if known else rules.UNTRUSTED
+
+    async def _claim(self, buckets: list[Bucket]) -> tuple[int, int]:
         now = self._now()
         try:
             async with asyncio.timeout(STORE_SECONDS):
                 return await self._store.claim(buckets, now)
         except _AWAY as error:
             self._failed(error)
+        tries = 0
         async with self._db.transaction("claim_attempt") as conn:
             states = await attempts.lock(conn, buckets, self._clock.wall())
             pairs = list(zip(buckets, states, strict=True))
             wait = max(rules.wait_left(state, bucket.rule, now) for bucket, state in pairs)
             if not wait:
+                tries = rules.counted(states[0], buckets[0].rule, now).tries
                 for bucket, state in pairs:
                     await attempts.store(conn, bucket, rules.counted(state, bucket.rule, now))
-        return wait
+        return wait, tries
 
     async def _give_back(self, buckets: list[Bucket]) -> None:
         try:
@@ -275,6 +345,12 @@ class Attempts:
 
     def _now(self) -> int:
         return int(self._clock.wall().timestamp() * 1000)
+
+
+async def _index_of(conn: Connection, door: Door) -> bytes | None:
+    if door.kind == session.SUBSCRIBER:
+        return await credentials.index_of(conn, door.owner, door.principal)
+    return await people.index_of(conn, door.principal)
 
 
 def _client_address() -> str:

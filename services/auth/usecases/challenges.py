@@ -167,22 +167,45 @@ class Challenges:
         found alike may be another mailbox.
         """
         index = await self._vault.blind_index(account, "email", addresses.checked(email))
-        now, key = self._clock.wall(), self._make.new()
         async with self._db.tenant(account, "ask") as conn:
             await self.void(conn, account, purpose, index)
-            asked = Challenge(
-                id=key,
-                purpose=purpose,
-                subject=await self._principal_of(conn, account, index, purpose) or self._make.new(),
-                email_index=index,
-                email_sealed=b"",
-                name_sealed=b"",
-                expires_at=now + rules.LIFETIMES[purpose],
-                created_at=now,
-                token_hash=rules.hash_of(rules.token_of(key, self._secret)),
-                browser_hash=browser_hash,
-            )
-            await self.store(conn, account, asked, live=live)
+            await self._ask(conn, purpose, account, index, live=live, browser_hash=browser_hash)
+
+    async def offer_unlock(self, account: UUID, email_index: bytes) -> None:
+        """Has a link mailed that lifts a lock, as `ask` does; not while the last one still works, since strangers have
+        these sent.
+        """
+        async with self._db.tenant(account, "offer_unlock") as conn:
+            if await challenges.is_open(conn, account, email_index, rules.UNLOCK, self._clock.wall()):
+                return
+            await self.void(conn, account, rules.UNLOCK, email_index)
+            live = account == PLATFORM or caller.current().live
+            await self._ask(conn, rules.UNLOCK, account, email_index, live=live)
+
+    async def _ask(
+        self,
+        conn: Connection,
+        purpose: str,
+        account: UUID,
+        index: bytes,
+        *,
+        live: bool,
+        browser_hash: bytes | None = None,
+    ) -> None:
+        now, key = self._clock.wall(), self._make.new()
+        asked = Challenge(
+            id=key,
+            purpose=purpose,
+            subject=await self._principal_of(conn, account, index, purpose) or self._make.new(),
+            email_index=index,
+            email_sealed=b"",
+            name_sealed=b"",
+            expires_at=now + rules.LIFETIMES[purpose],
+            created_at=now,
+            token_hash=rules.hash_of(rules.token_of(key, self._secret)),
+            browser_hash=browser_hash,
+        )
+        await self.store(conn, account, asked, live=live)
 
     async def _principal_of(self, conn: Connection, account: UUID, index: bytes, purpose: str) -> UUID | None:
         # Of readers without a sign-in, those whose password was imported get one by a reset.

@@ -11,19 +11,22 @@ from libs.clock import WallClock
 from libs.ids import IdSource
 from libs.postgres import Connection, Database, as_tenant, violated
 from services.auth.domain import challenge, roles, session
+from services.auth.domain.sign_in import Door
 from services.auth.domain.team import Membership
 from services.auth.repository import accounts, challenges, disabled_sign_ins, people, sessions, sign_ins
 from services.auth.usecases.facts import Facts
+from services.auth.usecases.unlocks import Lift
 
 
 class Members:
     """The members of teams. Everything happens in the live account, which keeps the team."""
 
-    def __init__(self, db: Database, clock: WallClock, make: IdSource, facts: Facts) -> None:
+    def __init__(self, db: Database, clock: WallClock, make: IdSource, facts: Facts, release: Lift) -> None:
         self._db = db
         self._clock = clock
         self._make = make
         self._facts = facts
+        self._release = release
 
     async def change_role(self, member: UUID, role: str) -> Membership:
         """Gives a member another role and ends their sessions, so that it counts at once.
@@ -63,6 +66,22 @@ class Members:
             if not roles.may_move(who.role, held.role, None, own=held.person == who.person):
                 raise _above_own()
             return held if held.person is None else await self.let_in(conn, account, held, held.person)
+
+    async def unlock(self, member: UUID) -> Membership:
+        """Ends what a member must wait after wrong passwords, wherever they sign in.
+
+        Raises as `disable`, and as `Attempts.release`.
+        """
+        who = caller.current()
+        account = _live_account()
+        async with self._db.tenant(account, "find_member") as conn:
+            held = await _locked(conn, account, member)
+        if not roles.may_move(who.role, held.role, None, own=held.person == who.person):
+            raise _above_own()
+        if held.person is None:
+            raise errors.precondition("member_not_active", "This invitation was not accepted; withdraw it instead.")
+        await self._release(Door(session.STAFF, account, live=True, principal=held.person))
+        return held
 
     async def remove(self, member: UUID) -> None:
         """Removes a member or withdraws an invitation. Raises as `change_role`."""

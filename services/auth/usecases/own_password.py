@@ -9,6 +9,7 @@ from services.auth.domain.password import StoredPassword
 from services.auth.domain.sign_in import CHANGE_PASSWORD, Door
 from services.auth.repository import accounts, challenges, credentials, people
 from services.auth.usecases import doors
+from services.auth.usecases.attempts import Attempts
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher
@@ -28,6 +29,7 @@ class OwnPassword:
         challenges: Challenges,
         standing: LookUp,
         sign_in: SignIn,
+        attempts: Attempts,
         clock: WallClock,
     ) -> None:
         self._db = db
@@ -36,16 +38,20 @@ class OwnPassword:
         self._challenges = challenges
         self._standing = standing
         self._sign_in = sign_in
+        self._attempts = attempts
         self._clock = clock
 
     async def change(self, current: str, new: str, *, keep_sessions: bool) -> None:
         """Replaces the caller's password; ends their other sessions unless they are to go on, and tells them by mail.
 
-        Raises `invalid("current_password_wrong")` and as `PasswordPolicy.check`.
+        Raises `invalid("current_password_wrong")` and as `PasswordPolicy.check`, and as `Attempts.guarded`: whoever
+        stole a session is to guess no password with it.
         """
         who = caller.current()
         door = doors.own()
-        held = await self.proven(door, current)
+        refuse_endless(current)
+        target = await self._attempts.target_of(door, "/v1/session/change_password")
+        held = await self._attempts.guarded(target, lambda: self.proven(door, current))
         if held is None:
             raise errors.invalid("current_password_wrong", "This is not your password.", field="current_password")
         fresh, notice = await self._prepare(door, new)

@@ -23,6 +23,8 @@ _MAC_BYTES = 32
 
 LookUp = Callable[[Door], Awaitable[Standing]]
 """Tells what is known of whoever goes in."""
+Remember = Callable[[Connection, Door], Awaitable[None]]
+"""Keeps where somebody signs in from, in the transaction that begins the session."""
 Write = Callable[[Connection], Awaitable[None]]
 """Writes in the transaction in which the sign-in goes on."""
 
@@ -44,6 +46,7 @@ class SignIn:
         sessions: Sessions,
         standing: LookUp,
         device_for: Callable[[Door], str],
+        remember: Remember,
         secrets: TokenSecrets,
         clock: WallClock,
         make: IdSource,
@@ -52,6 +55,7 @@ class SignIn:
         self._sessions = sessions
         self._standing = standing
         self._device_for = device_for
+        self._remember = remember
         self._secret = secrets.sign_in
         self._clock = clock
         self._make = make
@@ -171,6 +175,7 @@ class SignIn:
             if write is not None:
                 await write(conn)
             await self._sessions.store(conn, held)
+            await self._remember(conn, door)
         pair = await self._sessions.pair(held, held.generation, None if acr == session.ENROL else door.role)
         return replace(pair, device_token=self._device_for(door))
 

@@ -10,18 +10,21 @@ from libs.clock import WallClock
 from libs.ids import IdSource
 from libs.postgres import Connection, Database
 from services.auth.domain import challenge, session
+from services.auth.domain.sign_in import Door
 from services.auth.repository import challenges, credentials, disabled_sign_ins, sessions, sign_ins
 from services.auth.usecases.facts import Facts
+from services.auth.usecases.unlocks import Lift
 
 
 class SubscriberSignIns:
     """Readers' sign-ins, as staff see and stop them."""
 
-    def __init__(self, db: Database, clock: WallClock, make: IdSource, facts: Facts) -> None:
+    def __init__(self, db: Database, clock: WallClock, make: IdSource, facts: Facts, release: Lift) -> None:
         self._db = db
         self._clock = clock
         self._make = make
         self._facts = facts
+        self._release = release
 
     async def disabled_at(self, subject: UUID) -> datetime | None:
         """Returns since when a reader is kept out; raises `not_found("sign_in_not_found")` for one who has none."""
@@ -51,6 +54,15 @@ class SubscriberSignIns:
             await _require(conn, account, subject)
             if await disabled_sign_ins.enable(conn, account, subject):
                 await self._tell(conn, account, subject, "subscriber.sign_in_enabled")
+
+    async def unlock(self, subject: UUID) -> datetime | None:
+        """Ends what a reader must wait after wrong passwords; returns as `disabled_at`, and raises as that and as
+        `Attempts.release`.
+        """
+        found = await self.disabled_at(subject)
+        who = caller.current()
+        await self._release(Door(session.SUBSCRIBER, who.require_account(), who.live, subject))
+        return found
 
     async def _tell(self, conn: Connection, account: UUID, subject: UUID, kind: str) -> None:
         key, sequence = await credentials.count_change(conn, account, subject)

@@ -19,13 +19,6 @@ class Unlocks:
         self._challenges = challenges
         self._lifts = lifts
 
-    async def offer(self, door: Door) -> None:
-        """Mails whoever is locked out a link that lifts the lock; an earlier one is void."""
-        prepared = await self._challenges.prepare_for(door, UNLOCK)
-        async with self._db.tenant(door.owner, "offer_unlock") as conn:
-            await self._challenges.void_of(conn, door.owner, door.principal, {UNLOCK})
-            await self._challenges.store_for(conn, door, prepared)
-
     async def unlock(self, token: str) -> None:
         """Lifts the locks of whoever got the mail, once. Raises as `Challenges.by_token`.
 
