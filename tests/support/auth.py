@@ -500,7 +500,7 @@ class AuthHouse:
             public.key,
             algorithms=["ES256"],
             audience="gatefold",
-            issuer=ISSUER,
+            issuer=self.environ["GATEFOLD_ISSUER"],
             options={"require": ["exp", "iat", "sub", "jti"], "verify_exp": False, "verify_iat": False},
         )
         return claims

@@ -30,7 +30,7 @@ from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
 from services.gateway.http.leaks import Leaks
 from services.gateway.http.limits import Limits
-from services.gateway.http.pages import Pages
+from services.gateway.http.pages import Pages, reposted
 from services.gateway.http.problems import Problems
 from services.gateway.http.routes import Routes
 from services.gateway.http.transcoding import Transcoder
@@ -143,6 +143,9 @@ class App:
         hardening.check(exchange)
         edge.leaks.check(exchange)
         page = edge.pages.find(exchange.path)
+        if page is not None and page.forms and request.method == "POST":
+            await edge.limits.count_preflight(exchange)
+            return reposted(exchange.path, await edge.bodies.read(request, None))
         if page is not None:
             return page.response(request)
         match = edge.routes.find(exchange.path)

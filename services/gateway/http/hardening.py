@@ -44,7 +44,7 @@ class Bodies:
         if _LENGTH.fullmatch(length) and int(length) > self._limit(endpoint):
             raise self._too_large(endpoint)
 
-    async def read(self, request: web.BaseRequest, endpoint: Endpoint) -> bytes:
+    async def read(self, request: web.BaseRequest, endpoint: Endpoint | None) -> bytes:
         """Returns the body.
 
         Raises `too_large("body_too_large")` as soon as it is, `malformed("body_timeout")` (408) when it takes too long
@@ -68,10 +68,12 @@ class Bodies:
             raise self._too_large(endpoint)
         return body
 
-    def _limit(self, endpoint: Endpoint) -> int:
-        return endpoint.policy.message.max_body_bytes or self._default_bytes
+    def _limit(self, endpoint: Endpoint | None) -> int:
+        return (
+            self._default_bytes if endpoint is None else endpoint.policy.message.max_body_bytes or self._default_bytes
+        )
 
-    def _too_large(self, endpoint: Endpoint) -> errors.GatefoldError:
+    def _too_large(self, endpoint: Endpoint | None) -> errors.GatefoldError:
         return errors.too_large("body_too_large", f"The body may have {self._limit(endpoint)} bytes at most.")
 
 

@@ -5,7 +5,7 @@ import html
 import importlib.resources
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from libs import errors
 from services.gateway.http.headers import PAGE_CSP
 
 _ROW = re.compile(r"\| `([a-z0-9_]+)` \| ([0-9]{3}) \| ([^|]+) \|")
+_FORM = re.compile(rb"[A-Za-z0-9%&=+*._-]{0,7000}")
 _DAY = "public, max-age=86400"
 _MINUTE = "public, max-age=60"
 
@@ -28,6 +29,8 @@ class Page:
     media_type: str
     caching: str = "no-store"
     tag: str = ""
+    forms: bool = False
+    """Whether a form may be posted to it, whose fields then become its query."""
 
     def response(self, request: web.BaseRequest) -> web.Response:
         """Returns the answer; raises `method_not_allowed("method_not_allowed")`."""
@@ -78,6 +81,12 @@ def _assets() -> dict[str, Page]:
         "/docs/page.css": _page(own.joinpath("page.css").read_bytes(), style, _MINUTE),
         "/docs/swagger-ui-bundle.js": _page(kept.joinpath("swagger-ui-bundle.js").read_bytes(), script, _DAY),
         "/docs/swagger-ui.css": _page(kept.joinpath("swagger-ui.css").read_bytes(), style, _DAY),
+        "/oauth2/authorize": _hosted(own.joinpath("authorize.html").read_bytes()),
+        "/oauth2/authorize.js": _page(own.joinpath("authorize.js").read_bytes(), script, _MINUTE),
+        "/oauth2/logout": _hosted(own.joinpath("logout.html").read_bytes()),
+        "/oauth2/logout.js": _page(own.joinpath("logout.js").read_bytes(), script, _MINUTE),
+        "/oauth2/page.js": _page(own.joinpath("page.js").read_bytes(), script, _MINUTE),
+        "/oauth2/page.css": _page(own.joinpath("sign_in.css").read_bytes(), style, _MINUTE),
         "/favicon.ico": _page(kept.joinpath("favicon-32x32.png").read_bytes(), image, _DAY),
     }
 
@@ -104,6 +113,21 @@ def _marked(text: str) -> str:
 
 def _html(title: str, content: str) -> Page:
     return _page(_FRAME.format(title=title, content=content).encode(), "text/html; charset=utf-8", _MINUTE)
+
+
+def _hosted(body: bytes) -> Page:
+    """Returns a page that clients of the OpenID provider send browsers to, by link or by form."""
+    return replace(_page(body, "text/html; charset=utf-8", "no-store"), forms=True)
+
+
+def reposted(path: str, body: bytes) -> web.Response:
+    """Sends a browser that posted a form to a page on to it with the form's fields as query (RFC 9110, 15.4.4).
+
+    Raises `malformed("form_malformed")` for what is no form, or too long for an address.
+    """
+    if _FORM.fullmatch(body) is None:
+        raise errors.malformed("form_malformed", "The form cannot be read.")
+    return web.Response(status=303, headers={"Location": f"{path}?{body.decode()}"})
 
 
 def _page(body: bytes, media_type: str, caching: str) -> Page:
