@@ -79,7 +79,7 @@ class Client:
     def has_secret(self, hashed: bytes, now: datetime) -> bool:
         """Tells whether a secret is the client's, or its former one in the overlap; in constant time."""
         former = self.former_secret_hash if self.former_secret_until and now < self.former_secret_until else None
-        found = [hmac.compare_digest(known or b"", hashed) for known in (self.secret_hash, former)]
+        found = [hmac.compare_digest(known, hashed) for known in (self.secret_hash, former) if known is not None]
         return any(found)
 
 
