@@ -27,6 +27,7 @@ from services.auth.repository import (
     credentials,
     directory_entries,
     identities,
+    imported_passwords,
     people,
 )
 from services.auth.usecases import addresses
@@ -227,6 +228,7 @@ class Federation:
             )
             # Whoever registered with this address before proved nothing: their link must not set their password.
             await self._challenges.void(conn, account, challenge.VERIFY_REGISTRATION, index)
+            await imported_passwords.remove(conn, account, subject, index)
             await add(conn)
             event = self._facts.make(
                 "subscriber.registered",
