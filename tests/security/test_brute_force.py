@@ -238,7 +238,7 @@ async def test_readers_behind_a_publishers_server_do_not_share_its_address(house
 
 
 @pytest.mark.case("auth-28")
-async def test_wrong_passwords_on_many_accounts_from_everywhere_raise_the_alarm(house: AuthHouse) -> None:
+async def test_a_thousand_accounts_tried_from_a_thousand_addresses_raise_the_alarm(house: AuthHouse) -> None:
     store = redis_client.connect(RedisConfig(Secret(house.environ["GATEFOLD_REDIS_URL"])))
     publisher = await house.publisher()
 
@@ -249,10 +249,11 @@ async def test_wrong_passwords_on_many_accounts_from_everywhere_raise_the_alarm(
     cast("FixedClock", house.clock).advance(timedelta(hours=1))
     await store.delete(CHALLENGE_KEY)
     before = alarms("everywhere"), alarms("network")
-    for start in range(0, 220, 20):
+    units = house.units()
+    for start in range(0, 1000, 20):
         await asyncio.gather(
             *(
-                attempt(house, page(house, publisher.live, f"10.{n}.1.1"), house.fresh("victim"))
+                attempt(house, page(house, publisher.live, f"10.{n // 250}.{n % 250}.1"), house.fresh("victim"))
                 for n in range(start, start + 20)
             )
         )
@@ -261,6 +262,7 @@ async def test_wrong_passwords_on_many_accounts_from_everywhere_raise_the_alarm(
             assert not await store.exists(CHALLENGE_KEY)
     assert alarms("everywhere") > before[0]
     assert alarms("network") == before[1], "no two came from one network"
+    assert house.units() == units + 1000 * HASH, "nobody is shut out for it"
     assert await store.exists(CHALLENGE_KEY), "the edge can tell"
     until = house.telemetry.registry.get_sample_value("gatefold_sign_in_challenge_until_seconds") or 0
     assert until > house.clock.wall().timestamp()
@@ -522,6 +524,35 @@ async def test_a_stolen_session_guesses_no_password_and_locks_nobody_else(house:
     assert isinstance(await attempt(house, who, email, PASSWORD), session_pb2.Tokens)
     await lock(house, who, email)
     assert await change(own, PASSWORD) == ""
+
+
+@pytest.mark.case("auth-30")
+@pytest.mark.parametrize("store", ["there", "away"])
+async def test_counts_outlive_a_replica_with_the_store_or_without(
+    service_db: ServiceDb,
+    keys_dsn: Secret,
+    valkey_server: ValkeyServer,
+    key_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    store: str,
+) -> None:
+    database, clock = await service_db("auth"), FixedClock()
+    url = valkey_server.url().reveal() if store == "there" else "redis://127.0.0.1:1/0"
+    looked, email, live = 0, "reader@example.com", UUID(int=0)
+    for name, wrong in (("before", 6), ("after", 20)):
+        folder = tmp_path_factory.mktemp(name)
+        async with running(database, keys_dsn.reveal(), url, key_file, folder, clock) as replica:
+            if name == "before":
+                live = (await replica.publisher()).live
+                await replica.reader(live, email)
+            units = replica.units()
+            who = replica.page(live)
+            answers = await asyncio.gather(*(attempt(replica, who, email) for _ in range(wrong)))
+            looked += reasons(answers)["credentials_invalid"]
+            assert replica.units() - units == reasons(answers)["credentials_invalid"] * HASH
+            failures = replica.telemetry.registry.get_sample_value("gatefold_attempt_store_failures_total") or 0
+            assert (failures > 0) == (store == "away")
+    assert looked == FREE
 
 
 @pytest.mark.case("auth-30")
