@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatefold.auth.v1 import saml_pb2
+from gatefold.auth.v1 import saml_pb2, team_pb2
 from lxml import etree
 from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureMethod
 from signxml.signer import XMLSigner
@@ -34,6 +34,7 @@ from tests.support.saml_provider import (
     connect,
     key,
 )
+from tests.support.waiting import until
 
 ASSERTION, SIGNATURE = "saml:Assertion", "ds:Signature"
 
@@ -611,6 +612,57 @@ async def test_a_connection_that_is_off_or_gone_takes_nothing(house: AuthHouse) 
                 await attempt
         with pytest.raises(GatefoldError, match=r"saml_connection_not_found|token_invalid"):
             await site.finish(token, answered.secret)
+
+
+@pytest.mark.case("auth-65")
+@pytest.mark.parametrize("step", ["response", "page"])
+async def test_who_is_on_the_way_while_the_connection_is_switched_off_stays_out(house: AuthHouse, step: str) -> None:
+    site = await connect(house, await house.publisher(), default_role=team_pb2.ROLE_SUPPORT)
+    visit = await site.begin()
+    root = site.provider.response(site.said(visit, attributes={"mail": (house.fresh(),)}))
+    if step == "response":
+        attempt = site.post(root, visit.request.relay_state)
+    else:
+        attempt = site.finish(await site.post(root, visit.request.relay_state), visit.secret)
+    async with house.app.tenant(site.publisher.live, "switch_off") as conn:
+        await conn.execute("UPDATE saml_connection SET enabled = false")
+        waiting = asyncio.ensure_future(attempt)
+
+        async def blocked() -> bool:
+            return bool(await conn.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+        await until(blocked)
+    with pytest.raises(GatefoldError, match="saml_connection_not_found"):
+        await waiting
+
+
+@pytest.mark.case("auth-65")
+async def test_another_provider_of_the_account_answers_no_request_that_it_was_not_asked(
+    house: AuthHouse, site: Connected, visit: Visit
+) -> None:
+    other = await connect(house, site.publisher, SamlProvider("https://second.example", signs_with=key(7)))
+    ours = replace(visit.request, issuer=other.connection.entity_id, acs_url=other.connection.acs_url)
+    root = other.provider.response(other.said(Visit(ours, visit.secret)))
+    assert await other.refusal(root, visit.request.relay_state) == "relay_state"
+
+
+@pytest.mark.case("auth-65")
+async def test_nobody_adds_an_identity_that_they_did_not_ask_for(house: AuthHouse) -> None:
+    site, other = [await connect(house, await house.publisher(), unsolicited=True) for _ in range(2)]
+    attributes = {"mail": ("ada@example.com",)}
+    unasked = await site.post(site.provider.response(site.unasked(attributes=attributes)), "")
+    visit = await site.begin()
+    asked = await site.post(site.provider.response(site.said(visit)), visit.request.relay_state)
+    for publisher, token, secret in (
+        (site.publisher, unasked, "gfbs_any"),
+        (site.publisher, asked, "gfbs_another"),
+        (other.publisher, asked, visit.secret),
+    ):
+        tokens = await house.sign_in_staff(publisher.owner_email)
+        own = await house.person("per", tokens, account=publisher.live)
+        request = saml_pb2.LinkSamlIdentityRequest(token=token, browser_secret=secret)
+        with pytest.raises(GatefoldError, match="token_invalid"):
+            await house.call(own, house.saml.LinkSamlIdentity, request)
 
 
 # --- who may say whom to believe
