@@ -56,6 +56,7 @@ from services.auth.domain.sign_in import EMAIL_CODE, PASSKEY, RECOVERY_CODE, SEC
 from services.auth.repository import (
     CHALLENGE_TABLE,
     CREDENTIAL_TABLE,
+    DEVICE_SIGHT_TABLE,
     DISABLED_SIGN_IN_TABLE,
     FACTOR_ATTEMPT_TABLE,
     FACTOR_TABLE,
@@ -92,6 +93,7 @@ from services.auth.usecases.identity_providers import IdentityProviders
 from services.auth.usecases.imported_passwords import ImportedPasswords
 from services.auth.usecases.magic_links import MagicLinks
 from services.auth.usecases.members import Members
+from services.auth.usecases.new_devices import NewDevices
 from services.auth.usecases.oauth import OAuth
 from services.auth.usecases.oauth_clients import OAuthClients
 from services.auth.usecases.oauth_tokens import OAuthTokens
@@ -134,6 +136,7 @@ PERSONAL_TABLES = (
     SubjectTable("factor_attempt", number=FACTOR_ATTEMPT_TABLE),
     SubjectTable("identity", number=IDENTITY_TABLE),
     SubjectTable("known_network", number=KNOWN_NETWORK_TABLE),
+    SubjectTable("device_sight", number=DEVICE_SIGHT_TABLE),
     SubjectTable("disabled_sign_in", number=DISABLED_SIGN_IN_TABLE),
     SubjectTable("imported_password", number=IMPORTED_PASSWORD_TABLE),
     SubjectTable("credential", number=CREDENTIAL_TABLE),
@@ -152,14 +155,16 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     await keys.ensure()
 
     tokens = AccessTokens(settings.issuer, keys, clock, make)
-    sessions = Sessions(db, vault, tokens, secrets, clock, make, facts, os.urandom, service.telemetry)
     persons = People(db, vault, hasher, clock, make)
     challenges = Challenges(db, vault, secrets, clock, make, facts, persons.contacts, settings.public_url)
+    policies = SecurityPolicies(db, clock)
+    sessions = Sessions(
+        db, vault, tokens, secrets, clock, make, facts, challenges, policies.of, os.urandom, service.telemetry
+    )
     policy = PasswordPolicy(_breaches(settings.breaches, process))
     team = Team(db, vault, persons, policy, challenges, clock, make)
     guard = _guard(settings, service, secrets, challenges.offer_unlock)
     members = Members(db, clock, make, facts, guard.release)
-    policies = SecurityPolicies(db, clock)
     methods: dict[str, Method] = {}
 
     async def standing(door: Door) -> Standing:
@@ -171,7 +176,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
             provider_required=staff and asked.staff_sign_in == PROVIDER_ONLY,
         )
 
-    sign_in = SignIn(db, sessions, standing, guard.device_for, guard.remember, secrets, clock, make)
+    new_devices = NewDevices(db, challenges, secrets, clock, make)
+    sign_in = SignIn(db, sessions, standing, guard.device_for, guard.remember, new_devices, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
     subjects = Subjects(service.channels)
     enrolment = Enrolment(vault, subjects, clock, make, facts)
@@ -215,7 +221,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     signing_in = servicer.SessionServicer(staff, second_factors, sessions, ends, keys)
     service.add(add_SessionServiceServicer_to_server, signing_in)
     service.background("session ends", worker.Announcing(ends, service.telemetry).run)
-    service.add(add_DeviceServiceServicer_to_server, servicer.DeviceServicer(Devices(db, vault, clock)))
+    service.add(add_DeviceServiceServicer_to_server, servicer.DeviceServicer(Devices(db, vault, challenges, clock)))
     service.add(add_CredentialServiceServicer_to_server, servicer.CredentialServicer(imported))
     readers = servicer.SubscriberSessionServicer(registration, challenges)
     service.add(add_SubscriberSessionServiceServicer_to_server, readers)

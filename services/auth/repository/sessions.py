@@ -96,18 +96,20 @@ async def assure(conn: Connection, account: UUID, session: UUID, acr: str, authe
     )
 
 
-async def revoke(conn: Connection, account: UUID, session: UUID, at: datetime, reason: str) -> None:
-    """Ends a session, unless it has ended."""
-    await conn.execute(
+async def revoke(conn: Connection, account: UUID, session: UUID, at: datetime, reason: str) -> bool:
+    """Ends a session, unless it has ended; tells whether it did."""
+    ended = await conn.fetchval(
         """
         UPDATE session SET revoked_at = $3, revoked_reason = $4
         WHERE account_id = $1 AND id = $2 AND revoked_at IS NULL
+        RETURNING id
         """,
         account,
         session,
         at,
         reason,
     )
+    return ended is not None
 
 
 async def alive_of(conn: Connection, account: UUID, principal: UUID, now: datetime, most: int) -> list[Session]:

@@ -28,6 +28,7 @@ from services.auth.repository import (
     challenges,
     credentials,
     imported_passwords,
+    people,
 )
 from services.auth.usecases import addresses
 from services.auth.usecases.facts import Facts
@@ -235,6 +236,31 @@ class Challenges:
         """
         async with as_tenant(conn, door.owner):
             await self.store(conn, door.owner, prepared, live=door.live or door.owner == PLATFORM)
+
+    async def tell(self, conn: Connection, door: Door, purpose: str) -> None:
+        """Has a notice without details sent, in a transaction of whatever account; to nobody who has no address.
+
+        Nothing is sealed, so that what it tells of happens at once, also while no key can be had: the address is looked
+        up when the mail is made.
+        """
+        async with as_tenant(conn, door.owner):
+            if door.kind == session.SUBSCRIBER:
+                index = await credentials.index_of(conn, door.account, door.principal)
+            else:
+                index = await people.index_of(conn, door.principal)
+        if index is not None:
+            now = self._clock.wall()
+            notice = Challenge(
+                id=self._make.new(),
+                purpose=purpose,
+                subject=door.principal,
+                email_index=index,
+                email_sealed=b"",
+                name_sealed=b"",
+                expires_at=now + rules.LIFETIMES[purpose],
+                created_at=now,
+            )
+            await self.store_for(conn, door, notice)
 
     async def store(self, conn: Connection, account: UUID, prepared: Challenge, *, live: bool) -> None:
         """Stores a challenge with the event that has its mail sent."""

@@ -5,14 +5,15 @@ from uuid import UUID
 
 from libs import caller, errors
 from libs.clock import WallClock
-from libs.postgres import Database, as_tenant
+from libs.postgres import Connection, Database, as_tenant
 from libs.vault import Cipher, Vault
-from services.auth.domain import device, session
+from services.auth.domain import challenge, device, session
 from services.auth.domain.device import Device
 from services.auth.domain.session import Session
 from services.auth.domain.sign_in import Door
 from services.auth.repository import SESSION_TABLE, accounts, people, sessions
 from services.auth.usecases import doors
+from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.sessions import DEVICE_FIELD, end_all, places_of
 
 MOST_LISTED = 100
@@ -30,9 +31,10 @@ class SignedIn:
 class Devices:
     """Sessions as their owners see them, and as staff end them."""
 
-    def __init__(self, db: Database, vault: Vault, clock: WallClock) -> None:
+    def __init__(self, db: Database, vault: Vault, challenges: Challenges, clock: WallClock) -> None:
         self._db = db
         self._vault = vault
+        self._challenges = challenges
         self._clock = clock
 
     async def own(self) -> list[SignedIn]:
@@ -61,7 +63,8 @@ class Devices:
             async with self._db.tenant(account, "end_session") as conn:
                 held = await sessions.lock(conn, account, key)
                 if held is not None and _belongs(held, door):
-                    await sessions.revoke(conn, account, key, self._clock.wall(), session.ENDED)
+                    if await sessions.revoke(conn, account, key, self._clock.wall(), session.ENDED):
+                        await self._tell(conn, door)
                     return
         raise errors.not_found("session_not_found", "There is no such session.")
 
@@ -69,7 +72,10 @@ class Devices:
         """Ends all of the caller's sessions but the one in use; returns how many."""
         door, current = doors.own(), caller.current().session
         async with self._db.tenant(door.owner, "end_other_sessions") as conn:
-            return await end_all(conn, door, self._clock.wall(), session.ENDED, but=current)
+            ended = await end_all(conn, door, self._clock.wall(), session.ENDED, but=current)
+            if ended:
+                await self._tell(conn, door)
+            return ended
 
     async def sign_out(self) -> None:
         """Ends the session in use."""
@@ -81,9 +87,13 @@ class Devices:
 
     async def end_of_subscriber(self, subject: UUID) -> int:
         """Ends all sessions of a reader of the caller's account; 0 for one who has none, or is nobody."""
-        account = caller.current().require_account()
+        who = caller.current()
+        account = who.require_account()
         async with self._db.tenant(account, "end_subscriber_sessions") as conn:
-            return await sessions.revoke_all_of(conn, account, subject, self._clock.wall(), session.ENDED_BY_STAFF)
+            ended = await sessions.revoke_all_of(conn, account, subject, self._clock.wall(), session.ENDED_BY_STAFF)
+            if ended:
+                await self._tell(conn, Door(session.SUBSCRIBER, account, who.live, subject))
+            return ended
 
     async def end_of_member(self, member: UUID) -> int:
         """Ends a member's sessions in the caller's account and its sibling, not those at other publishers.
@@ -104,7 +114,12 @@ class Devices:
                 for place in (own.id, own.sibling):
                     async with as_tenant(conn, place):
                         ended += await sessions.revoke_all_of(conn, place, found.person, now, session.ENDED_BY_STAFF)
+                if ended:
+                    await self._tell(conn, Door(session.STAFF, own.id, own.live, found.person))
         return ended
+
+    async def _tell(self, conn: Connection, door: Door) -> None:
+        await self._challenges.tell(conn, door, challenge.SESSION_ENDED)
 
 
 def _belongs(held: Session, door: Door) -> bool:

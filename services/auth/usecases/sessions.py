@@ -1,6 +1,6 @@
 """Owns sessions: starting one, following refresh tokens, signing out."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -13,13 +13,14 @@ from libs.ids import IdSource
 from libs.postgres import Connection, Database, as_tenant
 from libs.telemetry import Telemetry
 from libs.vault import Vault
-from services.auth.domain import device, roles, session
-from services.auth.domain.account import Account
+from services.auth.domain import challenge, device, roles, session
+from services.auth.domain.account import Account, SecurityPolicy
 from services.auth.domain.device import Device
 from services.auth.domain.session import Answer, Session
 from services.auth.domain.sign_in import Door
 from services.auth.repository import SESSION_TABLE, accounts, credentials, people, sessions, sign_ins
 from services.auth.usecases.access_tokens import AccessTokens, principal_id
+from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.secrets import TokenSecrets
 
@@ -52,6 +53,8 @@ class Sessions:
         clock: Clock,
         make: IdSource,
         facts: Facts,
+        challenges: Challenges,
+        policy_of: Callable[[UUID], Awaitable[SecurityPolicy]],
         randomness: Callable[[int], bytes],
         telemetry: Telemetry,
     ) -> None:
@@ -62,6 +65,8 @@ class Sessions:
         self._clock = clock
         self._make = make
         self._facts = facts
+        self._challenges = challenges
+        self._policy_of = policy_of
         self._randomness = randomness
         self._log = telemetry.logger("sessions")
         self._reused = telemetry.counter("refresh_tokens_reused", "Sessions ended because a spent token came back.")
@@ -131,8 +136,9 @@ class Sessions:
     async def access(self, held: Session) -> Pair:
         """Returns a new access token alone: the refresh token that the session has goes on."""
         role = await self._standing(held)
-        token = await self._tokens.issue(held, None if held.acr == session.ENROL else role)
-        return Pair(token, "", held)
+        counts = await self._as_policy_asks(held)
+        token = await self._tokens.issue(counts, None if counts.acr == session.ENROL else role)
+        return Pair(token, "", counts)
 
     async def refresh(self, token: str) -> Pair:
         """Exchanges a refresh token for the next pair. Raises `malformed("invalid_grant")` (RFC 6749, 5.2).
@@ -155,13 +161,15 @@ class Sessions:
                 await sessions.rotate(conn, account, session_id, now)
             elif answer is Answer.REUSED:
                 await sessions.revoke(conn, account, session_id, now, session.REUSED)
+                await self._challenges.tell(conn, door_of(held), challenge.SESSION_ENDED)
         if answer is Answer.REUSED:
             self._reused.inc()
             self._log.warning("a spent refresh token came back", extra={"session": ids.encode("ses", session_id)})
         if answer in (Answer.REUSED, Answer.REFUSE):
             raise _invalid_grant()
         role = await self._standing(held)
-        return await self.pair(held, generation + 1, None if held.acr == session.ENROL else role)
+        counts = await self._as_policy_asks(held)
+        return await self.pair(counts, generation + 1, None if counts.acr == session.ENROL else role)
 
     async def revoke(self, token: str) -> None:
         """Ends the session of a refresh token, however old the token; says nothing about unknown ones (RFC 7009)."""
@@ -224,6 +232,21 @@ class Sessions:
         async with self._db.transaction("find_session", read_only=True) as conn:
             return await sessions.account_of(conn, session_id)
 
+    async def _as_policy_asks(self, held: Session) -> Session:
+        """Returns the session as its account's policy lets it count now: it may have begun under an older one.
+
+        One without the second factor that is asked for may only add one; one of the account's own provider could not
+        even do that, and raises `malformed("invalid_grant")`. Nothing is written: as soon as the policy or the session
+        is another, that counts.
+        """
+        if held.kind != session.STAFF or held.acr != session.AAL1:
+            return held
+        if not (await self._policy_of(held.account)).require_staff_factor:
+            return held
+        if held.identity is not None:
+            raise _invalid_grant()
+        return replace(held, acr=session.ENROL)
+
     async def _standing(self, held: Session) -> str | None:
         """Returns what whoever signed in is now, since roles are read anew at each refresh; raises for nobody."""
         async with self._db.tenant(held.account, "read_standing", read_only=True) as conn:
@@ -240,6 +263,11 @@ class Sessions:
         if role is None:
             raise _invalid_grant()
         return role
+
+
+def door_of(held: Session) -> Door:
+    """Returns the door through which a session began."""
+    return Door(held.kind, held.account, held.live, held.principal, identity=held.identity)
 
 
 async def places_of(conn: Connection, door: Door) -> list[UUID]:

@@ -15,6 +15,7 @@ from libs.postgres import Connection, Database, violated
 from services.auth.domain import session, sign_in
 from services.auth.domain.sign_in import Door, Pending, Standing
 from services.auth.repository import sign_ins
+from services.auth.usecases.new_devices import NewDevices
 from services.auth.usecases.secrets import TokenSecrets
 from services.auth.usecases.sessions import Pair, Sessions
 
@@ -47,6 +48,7 @@ class SignIn:
         standing: LookUp,
         device_for: Callable[[Door], str],
         remember: Remember,
+        new_devices: NewDevices,
         secrets: TokenSecrets,
         clock: WallClock,
         make: IdSource,
@@ -56,6 +58,7 @@ class SignIn:
         self._standing = standing
         self._device_for = device_for
         self._remember = remember
+        self._new_devices = new_devices
         self._secret = secrets.sign_in
         self._clock = clock
         self._make = make
@@ -171,11 +174,14 @@ class SignIn:
 
     async def _begin(self, door: Door, acr: str, write: Write | None) -> Pair:
         held = await self._sessions.begin(door, acr)
+        arrival = await self._new_devices.look(door)
         async with self._going_in(door, "sign_in") as conn:
             if write is not None:
                 await write(conn)
             await self._sessions.store(conn, held)
             await self._remember(conn, door)
+            if arrival is not None:
+                await self._new_devices.note(conn, door, arrival)
         pair = await self._sessions.pair(held, held.generation, None if acr == session.ENROL else door.role)
         return replace(pair, device_token=self._device_for(door))
 
