@@ -333,6 +333,8 @@ async def test_no_kind_of_token_passes_for_another(
     for token in (tokens["id_token"], tokens["refresh_token"], own.refresh_token, client.secret):
         assert (await client.userinfo(token)).json["error"] == "invalid_token"
         assert (await edge.devices(token)).json["reason"] == "access_token_invalid"
+    for token in (own.access_token, own.refresh_token, tokens["id_token"]):
+        assert (await client.ask("introspect", {"token": token})).json == {"active": False}
     # A client's token opens userinfo, and nothing else that there is; the reader's own opens no userinfo.
     assert (await client.userinfo(own.access_token)).json["error"] == "access_denied"
     assert (await client.userinfo(own.access_token)).status == 403
