@@ -24,8 +24,9 @@ from libs.privacy import SubjectDataServicer
 from libs.vault import Vault
 from services.auth.__main__ import PERSONAL_TABLES
 from services.auth.domain import roles
+from services.auth.domain.password import StoredPassword
 from services.auth.usecases.expiry import Expiry
-from services.auth.usecases.passwords import PasswordHasher, Verdict
+from services.auth.usecases.passwords import PasswordHasher, Place, Verdict
 from tests.conftest import ServiceDb
 from tests.support.auth import COST, AuthHouse, running
 
@@ -325,8 +326,10 @@ async def test_a_sign_in_with_the_imported_password_while_it_is_reset_mails_noth
     token = await house.token(publisher.live, "reset_password")
     verify, arrived, go = PasswordHasher.verify, asyncio.Event(), asyncio.Event()
 
-    async def slow(self: PasswordHasher, password: str, stored: object) -> Verdict:
-        verdict = await verify(self, password, stored)  # type: ignore[arg-type]
+    async def slow(
+        self: PasswordHasher, password: str, stored: StoredPassword | None, place: Place | None = None
+    ) -> Verdict:
+        verdict = await verify(self, password, stored, place)
         arrived.set()
         await go.wait()
         return verdict

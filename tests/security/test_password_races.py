@@ -17,7 +17,7 @@ from libs.config import Secret
 from libs.errors import GatefoldError
 from libs.postgres import PLATFORM
 from services.auth.domain.password import StoredPassword
-from services.auth.usecases.passwords import PasswordHasher, Verdict, WorkMeter
+from services.auth.usecases.passwords import PasswordHasher, Place, Verdict, WorkMeter
 from tests.conftest import ServiceDb
 from tests.support.auth import COST, PASSWORD, AuthHouse, running
 from tests.support.factors import Reader, complete, reader, step_up, with_mailbox, with_phone
@@ -53,8 +53,10 @@ class Held:
 def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     found, verify = Held(), PasswordHasher.verify
 
-    async def slow(self: PasswordHasher, password: str, stored: StoredPassword | None) -> Verdict:
-        verdict = await verify(self, password, stored)
+    async def slow(
+        self: PasswordHasher, password: str, stored: StoredPassword | None, place: Place | None = None
+    ) -> Verdict:
+        verdict = await verify(self, password, stored, place)
         if password == PASSWORD:
             found.arrived.put_nowait(verdict.matches)
             await found.go.wait()
