@@ -143,10 +143,6 @@ class Attempts:
             await self._give_back(around)
         return found
 
-    def knows(self, target: Target) -> bool:
-        """Tells whether whoever signs in has done so on this device before."""
-        return self._device(target) is not None
-
     def device_for(self, door: Door) -> str:
         """Returns the token of a device that somebody has just signed in on.
 
