@@ -16,7 +16,10 @@ Operation = Callable[[], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Result:
-    """One comparison: `ratio` is our rate over the other's, medians of `runs`."""
+    """One comparison: `ratio` is our figure over the other's, or over a limit, which `against` names.
+
+    Of rates it is the median of the ratios of `runs` pairs, each measured one right after the other.
+    """
 
     case: str
     ratio: float
@@ -27,8 +30,11 @@ class Result:
     concurrency: int
     tenants: int
     machine: str
-    ours_per_second: float
-    against_per_second: float
+    load: float
+    """What ran on the machine besides, as its load average says."""
+    unit: str
+    ours: float
+    theirs: float
 
     @property
     def met(self) -> bool:
@@ -67,19 +73,42 @@ class Bench:
             order = (0, 1) if run % 2 == 0 else (1, 0)
             for which in order:
                 rates[which].append(await rate((ours, against)[which], concurrency, seconds))
-        medians = [statistics.median(series) for series in rates]
+        pairs = statistics.median(one / other for one, other in zip(*rates, strict=True))
+        ours_, theirs = (statistics.median(series) for series in rates)
+        measured = (ours_, theirs, "/s")
+        return self.add(
+            case, measured, named=named, ratio=pairs, goal=goal, runs=runs, concurrency=concurrency, tenants=tenants
+        )
+
+    def add(
+        self,
+        case: str,
+        measured: tuple[float, float, str],
+        *,
+        named: str,
+        ratio: float | None = None,
+        goal: float | None = None,
+        higher_is_better: bool = True,
+        runs: int = 1,
+        concurrency: int = 1,
+        tenants: int = 1,
+    ) -> Result:
+        """Keeps what was measured: ours, the other's or the limit, and their unit."""
+        ours, theirs, unit = measured
         result = Result(
             case=case,
-            ratio=round(medians[0] / medians[1], 3),
+            ratio=round(ours / theirs if ratio is None else ratio, 3),
             goal=goal,
-            higher_is_better=True,
+            higher_is_better=higher_is_better,
             against=named,
             runs=runs,
             concurrency=concurrency,
             tenants=tenants,
             machine=f"{platform.machine()} × {os.cpu_count()}, Python {platform.python_version()}",
-            ours_per_second=round(medians[0], 1),
-            against_per_second=round(medians[1], 1),
+            load=round(os.getloadavg()[0], 1),
+            unit=unit,
+            ours=round(ours, 3),
+            theirs=round(theirs, 3),
         )
         self.keep(result)
         return result
@@ -94,13 +123,16 @@ class Bench:
 
     def table(self) -> str:
         """All results of this run, a line each."""
-        head = f"{'case':<40} {'ours/s':>12} {'against/s':>12} {'ratio':>8} {'goal':>6}  against\n"
-        lines = [
-            f"{item.case:<40} {item.ours_per_second:>12,.0f} {item.against_per_second:>12,.0f} {item.ratio:>8} "
-            f"{item.goal if item.goal is not None else '–':>6}  {item.against}{'' if item.met else '  MISSED'}\n"
-            for item in self.results
-        ]
-        return head + "".join(lines)
+        head = f"{'case':<34} {'ours':>10} {'against':>10} {'':<3} {'ratio':>7} {'goal':>6}  against\n"
+        return head + "".join(map(_line, self.results))
+
+
+def _line(item: Result) -> str:
+    goal = "–" if item.goal is None else f"{'≥' if item.higher_is_better else '≤'} {item.goal:g}"
+    return (
+        f"{item.case:<34} {item.ours:>10,.6g} {item.theirs:>10,.6g} {item.unit:<3} {item.ratio:>7} {goal:>6}  "
+        f"{item.against}{'' if item.met else '  MISSED'}\n"
+    )
 
 
 async def rate(operation: Operation, concurrency: int, seconds: float) -> float:

@@ -24,12 +24,14 @@ from libs.grpc_client import Channels, GrpcConfig
 from libs.grpc_server import GrpcServer
 from libs.ids import IdMaker
 from libs.kill_points import KillPoints
+from libs.postgres import PLATFORM
 from libs.telemetry import Telemetry
 from libs.vault import Vault, VaultConfig, create_key_file
 from services.auth.domain import password as rules
 from services.auth.domain.credential import Credential
 from services.auth.domain.password import StoredPassword
-from services.auth.repository import CREDENTIAL_TABLE, credentials
+from services.auth.domain.team import Person
+from services.auth.repository import CREDENTIAL_TABLE, credentials, people
 from tests.conftest import SERVICES_WITH_KEYS
 from tests.support.auth import PASSWORD, AuthHouse, SubscriberDouble, Vouching, addresses, environment, pair_keys
 from tests.support.stores import RunDirectory, ServiceDatabase, TestPostgres, new_valkey
@@ -154,6 +156,18 @@ class AuthStack:
                 await credentials.add(
                     conn, account, held, email_index=index, email_sealed=sealed, at=self.house.clock.wall()
                 )
+        return emails
+
+    async def add_people(self, count: int, *, cost: int) -> list[str]:
+        """Adds people of the platform with the one password at a cost; returns their addresses."""
+        make = IdMaker(self.house.clock, os.urandom)
+        stored = self.hashed(cost)
+        emails = [self.house.fresh("person") for _ in range(count)]
+        async with self.house.app.transaction("add_people") as conn:
+            for email in emails:
+                held = Person(make.new(), b"sealed", b"sealed", stored, operator=False)
+                index = await self.vault.blind_index(PLATFORM, "email", email)
+                await people.add(conn, held, index, self.house.clock.wall())
         return emails
 
     def hashed(self, cost: int) -> StoredPassword:

@@ -146,7 +146,8 @@ class PasswordHasher:
             return self._verify_foreign(password, stored)
         pepper = self._peppers.get(stored.pepper_id) if stored is not None and stored.scheme == SCHEME else None
         if stored is None or pepper is None:
-            # Nobody has the address, or the pepper is gone: work as if.
+            # Nobody has the address, or the pepper is gone: work as if, from the spelling on.
+            rules.material(password, self._peppers[self._pepper_id])
             self._work_off([self._target])
             return Verdict(matches=False, stale=False)
         matches = bcrypt.checkpw(rules.material(password, pepper), stored.hash.encode())

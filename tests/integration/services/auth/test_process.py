@@ -13,7 +13,9 @@ from infra.local.valkey import ValkeyServer
 from libs.config import Secret
 from tests.conftest import ServiceDb
 from tests.support.auth import AuthHouse
-from tests.support.auth_process import around_auth
+from tests.support.auth_process import ServiceProcess, around_auth
+from tests.support.edge import Edge, running_edge, until_refused
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -121,3 +123,35 @@ async def test_a_young_signing_key_is_not_rotated_in_by_the_command(house: AuthH
     _, err = await child.communicate()
     assert child.returncode == 1
     assert b"next_key_too_young" in err
+
+
+@pytest.mark.slow
+@pytest.mark.case("auth-49")
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_killed_between_the_end_of_a_session_and_its_telling_auth_tells_gateways_once_it_is_back(
+    house: AuthHouse, tmp_path: Path, when: str
+) -> None:
+    point = {"GATEFOLD_KILL_AT": f"auth:{when}-publish:announce_session_ends", "GATEFOLD_KILL_LOG": str(tmp_path / "p")}
+    auth = ServiceProcess("auth", {**house.environ, **point}, tmp_path)
+    await auth.start()
+    try:
+        async with running_edge(house) as one, running_edge(house) as other:
+            opened = await house.publisher()
+            email = house.fresh()
+            await house.reader(opened.live, email)
+            ended, kept = await house.sign_in(opened.live, email), await house.sign_in(opened.live, email)
+            for edge in (one, other):
+                assert (await edge.devices(ended.access_token)).status == 200
+            await one.ask("POST", "/v1/session/sign_out", credential=ended.access_token, json={})
+            assert await auth.ended() == -9
+            await auth.start()
+
+            async def taken(edge: Edge) -> bool:
+                return (await edge.devices(kept.access_token)).status == 200
+
+            for edge in (one, other):
+                assert (await until_refused(edge, ended.access_token, 60)).reason == "session_ended"
+                # Once the gateway has found auth again.
+                await until(lambda edge=edge: taken(edge))
+    finally:
+        await auth.stop()
