@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from gatefold.auth.v1.account_pb2_grpc import add_AccountServiceServicer_to_server
@@ -77,7 +78,6 @@ from services.auth.usecases.authenticators import Authenticators
 from services.auth.usecases.breach_sync import BreachSync
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.devices import Devices
-from services.auth.usecases.directory import Directory
 from services.auth.usecases.email_changes import EmailChanges
 from services.auth.usecases.email_codes import EmailCodes
 from services.auth.usecases.enrolment import Enrolment
@@ -122,6 +122,9 @@ from services.auth.usecases.team import Team
 from services.auth.usecases.test_clock import TestClock
 from services.auth.usecases.totp import Totp
 from services.auth.usecases.unlocks import Unlocks
+
+if TYPE_CHECKING:
+    from services.auth.usecases.directory import Directory
 
 SYNC_SECONDS = 30.0
 CLOCK_PEERS = ("subscriber", "billing", "notify")
@@ -193,7 +196,13 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_AccountServiceServicer_to_server, servicer.AccountServicer(accounts, policies, test_clock))
     service.add(add_ApiKeyServiceServicer_to_server, servicer.ApiKeyServicer(api_keys))
     service.add(add_TeamServiceServicer_to_server, servicer.TeamServicer(team, members))
-    directory = Directory(db, vault, team, members, challenges, settings.issuer, clock)
+
+    def directory() -> "Directory":
+        # Its library takes as long to load as half of auth, and most processes never need it.
+        from services.auth.usecases.directory import Directory
+
+        return Directory(db, vault, team, members, challenges, settings.issuer, clock)
+
     service.add(add_ScimServiceServicer_to_server, servicer.ScimServicer(directory))
     staff = Staff(db, persons, policy, sign_in, guard, clock)
     own_password = OwnPassword(db, hasher, policy, challenges, standing, sign_in, guard, clock)

@@ -1,11 +1,17 @@
 """Owns gatefold.auth.v1.ScimService."""
 
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 from gatefold.auth.v1 import scim_pb2, scim_pb2_grpc
 from gatefold.edge.v1 import answer_headers_pb2
 from google.api import httpbody_pb2
 
-from services.auth.usecases.directory import Directory
-from services.auth.usecases.scim_documents import Document, Query
+from services.auth.domain.directory import Document, Query
+
+if TYPE_CHECKING:
+    from services.auth.usecases.directory import Directory
 
 _MEDIA_TYPE = "application/scim+json"
 
@@ -13,8 +19,12 @@ _MEDIA_TYPE = "application/scim+json"
 class ScimServicer(scim_pb2_grpc.ScimServiceServicer):
     """A team, as its directory keeps it."""
 
-    def __init__(self, directory: Directory) -> None:
-        self._directory = directory
+    def __init__(self, open_directory: "Callable[[], Directory]") -> None:
+        self._open = open_directory
+
+    @cached_property
+    def _directory(self) -> "Directory":
+        return self._open()
 
     async def GetScimConfig(self, request: scim_pb2.GetScimConfigRequest, context: object) -> httpbody_pb2.HttpBody:
         """Says what is served."""

@@ -13,13 +13,13 @@ from libs.errors import GatefoldError
 from libs.postgres import Connection, Database, as_tenant
 from libs.vault import Cipher, Vault
 from services.auth.domain import challenge, directory, roles
+from services.auth.domain.directory import Document, Query, Standing
 from services.auth.domain.team import Membership
 from services.auth.repository import DIRECTORY_ENTRY_TABLE, api_keys, directory_entries, disabled_sign_ins, people
 from services.auth.repository.directory_entries import DirectoryEntry
 from services.auth.usecases import addresses, scim_documents
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.members import Members, places_of
-from services.auth.usecases.scim_documents import Document, Query, Standing
 from services.auth.usecases.team import Invitation, Team
 
 _SAID_FIELD = 1

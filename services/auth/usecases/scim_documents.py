@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -41,6 +40,7 @@ from scim2_models import (
 )
 
 from libs import errors
+from services.auth.domain.directory import Document, Query, Standing
 
 DirectoryUser = User[EnterpriseUser]
 MOST_RESULTS = 100
@@ -59,42 +59,6 @@ USERS: Any = DirectoryUser
 GROUPS: Any = Group
 
 AnyResource = TypeVar("AnyResource", bound=Resource[Any])
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A member, as a directory sees them; holds personal data."""
-
-    id: str
-    email: str
-    role: str
-    active: bool
-    created_at: datetime
-    updated_at: datetime
-    said: dict[str, Any]
-    """Attributes that the directory gave."""
-
-
-@dataclass(frozen=True)
-class Document:
-    """An answer."""
-
-    body: bytes
-    etag: str = ""
-    location: str = ""
-
-
-@dataclass(frozen=True)
-class Query:
-    """Which resources to list."""
-
-    filter: str
-    sort_by: str
-    sort_order: str
-    start_index: int
-    count: int | None
-    attributes: str
-    excluded_attributes: str
 
 
 @contextmanager
