@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -17,7 +18,11 @@ from infra.local.valkey import ValkeyServer
 from libs.clock import FixedClock
 from libs.config import Secret
 from libs.errors import GatefoldError, Kind
+from libs.telemetry import Telemetry
 from services.auth.domain import session
+from services.auth.repository import passkeys
+from services.auth.usecases.passkey_proofs import PasskeyProofs
+from services.auth.usecases.second_factors import second_factor_wrong
 from tests.conftest import ServiceDb
 from tests.support.auth import AuthHouse, running
 from tests.support.factors import later, listed, purposes, reader, remove, step_up
@@ -132,6 +137,9 @@ STRANGE_KEYS: dict[str, Callable[[str], str]] = {
     "an attestation with certificates": lambda options: new_key(options).made(
         options, Forged(attestation=("packed", {"alg": -7, "sig": b"s", "x5c": [b"c"]}))
     ),
+    "a maker's attestation that holds": lambda options: new_key(options).made(
+        options, Forged(attestation=("fido-u2f", {}))
+    ),
     "a TPM's attestation": lambda options: new_key(options).made(
         options, Forged(attestation=("tpm", {"ver": "2.0", "sig": b"s"}))
     ),
@@ -191,6 +199,15 @@ async def test_rubbish_is_refused_and_not_a_failure_of_ours(house: AuthHouse, ru
     someone = await reader(house, publisher)
     with pytest.raises(GatefoldError, match="passkey_invalid"):
         await add(house, someone.caller, RUBBISH[rubbish])
+
+
+async def test_an_endless_answer_is_not_looked_at_though_it_is_right(house: AuthHouse) -> None:
+    someone, key = await with_passkey(house)
+    account = someone.publisher.live
+    answer = key.sign(await begin_sign_in(house, account))
+    with pytest.raises(GatefoldError, match="passkey_refused"):
+        await sign_in(house, account, answer + " " * 16_384)
+    assert (await sign_in(house, account, answer)).access_token
 
 
 async def test_an_answer_with_any_part_bent_is_refused_and_not_a_failure_of_ours(house: AuthHouse) -> None:
@@ -434,6 +451,22 @@ async def test_keys_and_strangers_have_no_passkeys(house: AuthHouse) -> None:
     assert [one.name for one in (await listed(house, someone.caller)).data] == ["My laptop"]
 
 
+async def test_a_passkey_that_was_removed_after_it_was_proven_opens_nothing(house: AuthHouse) -> None:
+    someone, key = await with_passkey(house)
+    account = someone.publisher.live
+    nothing = cast("Any", None)
+    proofs = PasskeyProofs(house.app, nothing, nothing, nothing, house.clock, os.urandom, Telemetry("tests"))
+    async with house.app.tenant(account, "find", read_only=True) as conn:
+        held = await passkeys.find(conn, account, key.credential_id)
+    assert held is not None
+    use = proofs.using(account, held, second_factor_wrong)
+    (factor,) = (await listed(house, someone.caller)).data
+    await remove(house, someone.caller, factor.id)
+    with pytest.raises(GatefoldError, match="second_factor_wrong"):
+        async with house.app.tenant(account, "go_on") as conn:
+            await use(conn)
+
+
 async def test_a_passkey_that_is_removed_while_it_signs_in_begins_no_session(house: AuthHouse) -> None:
     someone, key = await with_passkey(house)
     account = someone.publisher.live
@@ -445,6 +478,7 @@ async def test_a_passkey_that_is_removed_while_it_signs_in_begins_no_session(hou
         complete(house, waiting, key.sign(options)),
         return_exceptions=True,
     )
+    assert not isinstance(answers[0], BaseException)
     for one in answers:
         if isinstance(one, session_pb2.Tokens):
             # It was first: then its session ended with the removal.
@@ -452,6 +486,23 @@ async def test_a_passkey_that_is_removed_while_it_signs_in_begins_no_session(hou
                 await house.refresh(one.refresh_token)
     with pytest.raises(GatefoldError, match="passkey_refused"):
         await sign_in(house, account, key.sign(await begin_sign_in(house, account)))
+
+
+async def test_a_removal_takes_what_a_sign_in_takes_in_the_same_order(house: AuthHouse) -> None:
+    someone, _ = await with_passkey(house)
+    account = someone.publisher.live
+    (factor,) = (await listed(house, someone.caller)).data
+    await someone.sign_in()
+    async with house.app.tenant(account, "go_on") as conn:
+        await conn.execute("SELECT FROM sign_in WHERE account_id = $1 FOR UPDATE", account)
+        removing = asyncio.create_task(remove(house, someone.caller, factor.id))
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid"
+        while not await conn.fetchval(blocked) and not removing.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert not removing.done()
+        # Otherwise one of the two would give way, after a second.
+        await conn.execute("SELECT FROM passkey WHERE account_id = $1 FOR UPDATE NOWAIT", account)
+    await removing
 
 
 @pytest.mark.case("auth-21")

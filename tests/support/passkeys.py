@@ -6,12 +6,16 @@ import json
 import os
 import struct
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import cbor2
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 from gatefold.auth.v1 import passkey_pb2, session_pb2
 
 from libs import ids
@@ -93,6 +97,8 @@ class Key:
         data = self._data(forged, attested)
         if format_ == "packed" and statement == {"self": True}:
             statement = {"alg": -7, "sig": self._signed(data + hashlib.sha256(client).digest())}
+        if format_ == "fido-u2f":
+            statement = self._u2f(data, client)
         attestation = cbor2.dumps({"fmt": format_, "attStmt": statement, "authData": data})
         response = {
             "clientDataJSON": text(client),
@@ -122,6 +128,21 @@ class Key:
         count = self.count if forged.count is None else forged.count
         host = hashlib.sha256((forged.host or self.host).encode()).digest()
         return host + struct.pack(">BI", flags, count) + attested
+
+    def _u2f(self, data: bytes, client: bytes) -> dict[str, object]:
+        """An attestation that holds, by a maker whom nobody knows (WebAuthn level 3, 8.6)."""
+        assert isinstance(self.private, ec.EllipticCurvePrivateKey)
+        maker = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Keys of mine")])
+        certificate = (
+            x509.CertificateBuilder(name, name, maker.public_key(), 1)
+            .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+            .not_valid_after(datetime(2100, 1, 1, tzinfo=UTC))
+            .sign(maker, SHA256())
+        )
+        point = self.private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        signed = b"\x00" + data[:32] + hashlib.sha256(client).digest() + self.credential_id + point
+        return {"sig": maker.sign(signed, ec.ECDSA(SHA256())), "x5c": [certificate.public_bytes(Encoding.DER)]}
 
     def _signed(self, data: bytes) -> bytes:
         if isinstance(self.private, ec.EllipticCurvePrivateKey):

@@ -19,7 +19,7 @@ from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.factor_access import FactorAccess
 from services.auth.usecases.factor_attempts import FactorAttempts
 from services.auth.usecases.second_factors import second_factor_wrong
-from services.auth.usecases.sessions import Pair, Sessions, end_all
+from services.auth.usecases.sessions import Pair, Sessions, end_all, end_waiting
 from services.auth.usecases.sign_in import LookUp, sign_in_expired
 from services.auth.usecases.totp import Enrolment, Totp
 
@@ -153,6 +153,8 @@ class Factors:
         notice = await self.notice(door, challenge.FACTOR_REMOVED, name)
         async with self._db.tenant(door.owner, "remove_factor") as conn:
             await factors.lock(conn, door.principal)
+            # Sign-ins that go on with it take themselves first and the factor second; so does this.
+            await end_waiting(conn, door)
             if await factors.remove(conn, door.owner, door.principal, key) is None:
                 raise _not_found()
             await self.settle_removal(conn, door, required=required)

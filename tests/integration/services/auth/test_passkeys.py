@@ -13,9 +13,11 @@ from libs import caller, ids
 from libs.errors import GatefoldError
 from libs.postgres import PLATFORM
 from libs.privacy import SubjectDataServicer
+from libs.privacy.erasure import place_tombstone
 from libs.vault import Vault
 from services.auth.__main__ import PERSONAL_TABLES
 from services.auth.domain import roles, session
+from services.auth.repository.factors import lock
 from services.auth.usecases.expiry import Expiry
 from tests.support import factors
 from tests.support.auth import PASSWORD, AuthHouse
@@ -288,6 +290,33 @@ async def test_of_two_first_keys_that_are_begun_at_once_the_newest_counts(house:
     )
     assert [one.reason for one in answers if isinstance(one, GatefoldError)] == ["passkey_invalid"]
     assert len((await listed(house, someone.caller)).data) == 1
+
+
+async def test_of_two_first_keys_that_overlap_one_is_added_so_that_all_have_one_handle(house: AuthHouse) -> None:
+    someone = await reader(house)
+    account = someone.publisher.live
+    first = await begin(house, someone.caller)
+    async with house.app.tenant(account, "hold", read_only=True) as conn:
+        await lock(conn, someone.subject)
+        adding = asyncio.create_task(add(house, someone.caller, new_key(first).made(first)))
+        statement = "SELECT count(*) FROM passkey_challenge WHERE principal_id = $1 AND ceremony = 'registration'"
+        # The challenge is spent before the lock is asked for; a statement sees what others have committed.
+        while await conn.fetchval(statement, someone.subject):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        second = await begin(house, someone.caller)
+    added = await adding
+    with pytest.raises(GatefoldError, match="passkey_invalid"):
+        await add(house, await someone.as_caller(added.tokens), new_key(second).made(second))
+    assert len((await listed(house, someone.caller)).data) == 1
+
+
+async def test_an_erasure_that_comes_in_between_is_not_undone(house: AuthHouse) -> None:
+    someone = await reader(house)
+    options = await begin(house, someone.caller)
+    async with house.app.tenant(someone.publisher.live, "erase") as conn:
+        await place_tombstone(conn, someone.publisher.live, someone.subject, house.clock.wall())
+    with pytest.raises(GatefoldError, match="subject_erased"):
+        await add(house, someone.caller, new_key(options).made(options))
 
 
 async def test_a_breached_password_matters_not_to_a_passkey(house: AuthHouse) -> None:
