@@ -47,6 +47,7 @@ from services.auth.clients.breach_corpus import BreachCorpus
 from services.auth.clients.breach_range import RangeSource, SourceAwayError
 from services.auth.clients.openid import OpenIdProviders
 from services.auth.clients.peers import PeerClock, Subjects
+from services.auth.clients.places import Places
 from services.auth.clients.provider_http import ProviderHttp
 from services.auth.clients.session_feed import SessionFeed
 from services.auth.config import BootstrapConfig, BreachConfig, Config, RotationConfig, SyncConfig
@@ -179,7 +180,9 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
             provider_required=staff and asked.staff_sign_in == PROVIDER_ONLY,
         )
 
-    new_devices = NewDevices(db, challenges, secrets, clock, make)
+    places = Places(settings.places_database)
+    process.on_drain(places.close)
+    new_devices = NewDevices(db, vault, challenges, places, secrets, clock, make, service.telemetry)
     sign_in = SignIn(db, sessions, standing, guard.device_for, guard.remember, new_devices, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
     subjects = Subjects(service.channels)

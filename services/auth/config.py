@@ -175,7 +175,11 @@ class PasskeyConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """What auth reads from its environment. `issuer` names it in tokens; `public_url` leads staff to the dashboard."""
+    """What auth reads from its environment.
+
+    `issuer` names it in tokens; `public_url` leads staff to the dashboard; `places_database` tells where addresses are
+    (MaxMind DB format, City schema; GeoLite2, DB-IP and others come in it), for mails about sign-ins from far away.
+    """
 
     service: ServiceConfig
     secrets: SecretsConfig
@@ -186,6 +190,7 @@ class Config:
     passkeys: PasskeyConfig
     issuer: str
     public_url: str
+    places_database: Path | None = None
 
     def __post_init__(self) -> None:
         self.relying_party()

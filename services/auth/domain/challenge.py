@@ -23,6 +23,7 @@ EMAIL_CODE = "email_code"
 
 PASSWORD_CHANGED = "password_changed"  # noqa: S105 — a purpose
 NEW_DEVICE = "new_device"
+IMPOSSIBLE_TRAVEL = "impossible_travel"
 FACTOR_ADDED = "factor_added"
 FACTOR_REMOVED = "factor_removed"
 RECOVERY_CODE_USED = "recovery_code_used"
@@ -45,6 +46,7 @@ LIFETIMES = {
     EMAIL_CODE: timedelta(minutes=10),
     PASSWORD_CHANGED: timedelta(hours=72),
     NEW_DEVICE: timedelta(hours=72),
+    IMPOSSIBLE_TRAVEL: timedelta(hours=72),
     FACTOR_ADDED: timedelta(hours=72),
     FACTOR_REMOVED: timedelta(hours=72),
     RECOVERY_CODE_USED: timedelta(hours=72),

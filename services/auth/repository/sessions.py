@@ -130,6 +130,20 @@ async def alive_of(conn: Connection, account: UUID, principal: UUID, now: dateti
     return [_session(row) for row in rows]
 
 
+async def newest_of(conn: Connection, account: UUID, principal: UUID) -> Session | None:
+    """Reads somebody's last session in the tenant's account, ended or not."""
+    row = await conn.fetchrow(
+        """
+        SELECT account_id, id, kind, live, person_id, subject_id, acr, salt, generation, rotated_at, authenticated_at,
+            expires_at, revoked_at, last_used_at, device_sealed, identity_id
+        FROM session WHERE account_id = $1 AND coalesce(subject_id, person_id) = $2 ORDER BY id DESC LIMIT 1
+        """,
+        account,
+        principal,
+    )
+    return _session(row) if row else None
+
+
 async def end_beyond(conn: Connection, account: UUID, principal: UUID, at: datetime, reason: str, *, most: int) -> None:
     """Ends all but somebody's newest sessions in an account."""
     await conn.execute(

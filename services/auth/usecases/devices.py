@@ -6,15 +6,15 @@ from uuid import UUID
 from libs import caller, errors
 from libs.clock import WallClock
 from libs.postgres import Connection, Database, as_tenant
-from libs.vault import Cipher, Vault
-from services.auth.domain import challenge, device, session
+from libs.vault import Vault
+from services.auth.domain import challenge, session
 from services.auth.domain.device import Device
 from services.auth.domain.session import Session
 from services.auth.domain.sign_in import Door
-from services.auth.repository import SESSION_TABLE, accounts, people, sessions
+from services.auth.repository import accounts, people, sessions
 from services.auth.usecases import doors
 from services.auth.usecases.challenges import Challenges
-from services.auth.usecases.sessions import DEVICE_FIELD, end_all, places_of
+from services.auth.usecases.sessions import device_of, end_all, places_of
 
 MOST_LISTED = 100
 
@@ -49,7 +49,7 @@ class Devices:
         found = [held for held in found if not session.over(held, now)]
         found.sort(key=lambda held: held.id, reverse=True)
         cipher = await self._vault.cipher(door.owner, door.principal)
-        return [SignedIn(held, _opened(cipher, held), held.id == current) for held in found[:MOST_LISTED]]
+        return [SignedIn(held, device_of(cipher, held), held.id == current) for held in found[:MOST_LISTED]]
 
     async def end_own(self, key: UUID) -> None:
         """Ends one of the caller's sessions; `not_found("session_not_found")` for anybody else's, or one that is over.
@@ -128,12 +128,6 @@ def _belongs(held: Session, door: Door) -> bool:
         return False
     # A reader is one of an account; a person is the same in every account.
     return not reader or held.account == door.account
-
-
-def _opened(cipher: Cipher, held: Session) -> Device:
-    if held.device_sealed is None:
-        return Device()
-    return device.unpack(cipher.open(SESSION_TABLE, DEVICE_FIELD, held.id, held.device_sealed))
 
 
 def _no_member() -> errors.GatefoldError:

@@ -12,7 +12,7 @@ from libs.clock import Clock
 from libs.ids import IdSource
 from libs.postgres import Connection, Database, as_tenant
 from libs.telemetry import Telemetry
-from libs.vault import Vault
+from libs.vault import Cipher, Vault
 from services.auth.domain import challenge, device, roles, session
 from services.auth.domain.account import Account, SecurityPolicy
 from services.auth.domain.device import Device
@@ -24,7 +24,7 @@ from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.facts import Facts
 from services.auth.usecases.secrets import TokenSecrets
 
-DEVICE_FIELD = 1
+_DEVICE_FIELD = 1
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,7 +89,7 @@ class Sessions:
             authenticated_at=now,
             expires_at=now + session.lifetime(door.kind),
             last_used_at=now,
-            device_sealed=cipher.seal(SESSION_TABLE, DEVICE_FIELD, key, device.pack(_device())),
+            device_sealed=cipher.seal(SESSION_TABLE, _DEVICE_FIELD, key, device.pack(_device())),
             identity=door.identity,
         )
 
@@ -268,6 +268,13 @@ class Sessions:
 def door_of(held: Session) -> Door:
     """Returns the door through which a session began."""
     return Door(held.kind, held.account, held.live, held.principal, identity=held.identity)
+
+
+def device_of(cipher: Cipher, held: Session) -> Device:
+    """Returns the device that a session was started on."""
+    if held.device_sealed is None:
+        return Device()
+    return device.unpack(cipher.open(SESSION_TABLE, _DEVICE_FIELD, held.id, held.device_sealed))
 
 
 async def places_of(conn: Connection, door: Door) -> list[UUID]:

@@ -1,25 +1,30 @@
 """Mails about sign-ins: on devices that are new, and when somebody is signed out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 from gatefold.auth.v1 import account_pb2, device_pb2, session_pb2, subscriber_session_pb2
 from gatefold.privacy.v1 import subject_data_pb2
 
+from infra.local.valkey import ValkeyServer
 from libs import caller, ids
 from libs.caller import CallerKind
 from libs.clock import FixedClock
+from libs.config import Secret
 from libs.errors import GatefoldError
 from libs.postgres import PLATFORM
 from libs.privacy import SubjectDataServicer
 from libs.vault import Vault
 from services.auth.__main__ import PERSONAL_TABLES
 from services.auth.domain import device, roles, session
-from tests.support.auth import PASSWORD, AuthHouse, Publisher
+from tests.conftest import ServiceDb
+from tests.support.auth import PASSWORD, AuthHouse, Publisher, running
+from tests.support.places import write_places
 
 LAPTOP = ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "203.0.113.77")
 PHONE = ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605 Version/18 Safari/604", "198.51.100.9")
@@ -92,6 +97,61 @@ async def test_a_mail_tells_of_a_device_that_is_new_and_of_no_other(house: AuthH
     assert await mails(house, account, subject, "new_device") == 1
     await sign_in(house, reader, (LAPTOP[0], PHONE[1]))
     assert await mails(house, account, subject, "new_device") == 2
+
+
+@pytest.fixture(scope="module")
+async def mapped(
+    service_db: ServiceDb,
+    keys_dsn: Secret,
+    valkey_server: ValkeyServer,
+    key_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[AuthHouse]:
+    """auth whose operator has mounted a database of places."""
+    folder = tmp_path_factory.mktemp("mapped")
+    database = await service_db("auth")
+    settings = {"GATEFOLD_PLACES_DATABASE": str(write_places(folder))}
+    url = valkey_server.url().reveal()
+    async with running(database, keys_dsn.reveal(), url, key_file, folder, FixedClock(), settings) as found:
+        yield found
+
+
+async def test_a_mail_tells_of_a_sign_in_from_farther_away_than_anybody_travels(mapped: AuthHouse) -> None:
+    publisher = await mapped.publisher()
+    account, email = publisher.live, mapped.fresh()
+    someone = (account, email, await mapped.reader(account, email))
+    await sign_in(mapped, someone, LAPTOP)
+    advance(mapped, timedelta(hours=2))
+    await sign_in(mapped, someone, PHONE)
+    letter = await mapped.describe(await mapped.newest_challenge(account))
+    assert (letter.purpose, letter.email) == ("impossible_travel", email)
+    assert letter.details["place"] == "Sydney, Australia"
+    assert await mails(mapped, account, someone[2], "new_device") == 0
+    assert await mails(mapped, account, someone[2], "impossible_travel") == 1
+
+
+async def test_who_had_the_time_to_travel_and_who_is_near_is_told_of_a_new_device_and_no_more(
+    mapped: AuthHouse,
+) -> None:
+    publisher = await mapped.publisher()
+    account, email = publisher.live, mapped.fresh()
+    someone = (account, email, await mapped.reader(account, email))
+    await sign_in(mapped, someone, LAPTOP)
+    near = (PHONE[0], "203.0.200.7")
+    await sign_in(mapped, someone, near)
+    advance(mapped, timedelta(hours=19))
+    await sign_in(mapped, someone, PHONE)
+    advance(mapped, timedelta(minutes=1))
+    await sign_in(mapped, someone, (PHONE[0], "10.1.2.3"))
+    assert await mails(mapped, account, someone[2], "new_device") == 3
+    assert await mails(mapped, account, someone[2], "impossible_travel") == 0
+
+
+async def test_journeys_of_staff_are_told_of_as_well(mapped: AuthHouse) -> None:
+    publisher = await mapped.publisher()
+    await sign_in_staff(mapped, publisher, LAPTOP)
+    await sign_in_staff(mapped, publisher, PHONE)
+    assert await mails(mapped, PLATFORM, publisher.owner, "impossible_travel") == 1
 
 
 async def test_a_device_not_used_for_90_days_is_new_again_and_one_in_use_is_not(
