@@ -50,7 +50,7 @@ async def proxied(proxy: PostgresProxy) -> AsyncIterator[Database]:
 @pytest.fixture
 async def single(app_dsn: Secret) -> AsyncIterator[Database]:
     """A database of one connection."""
-    database = await Database.open(app_dsn, service="probe", role="app", pool_size=1, acquire_seconds=0.2)
+    database = await Database.open(app_dsn, service="probe", role="app", pool_size=1, acquire_seconds=2)
     yield database
     await database.close()
 
