@@ -21,6 +21,7 @@ from services.auth.domain.api_key import well_formed
 from services.auth.usecases.expiry import Expiry
 from tests.conftest import ServiceDb
 from tests.support.auth import AuthHouse, running
+from tests.support.bending import bent
 
 SECRET = api_key_pb2.API_KEY_KIND_SECRET
 PUBLISHABLE = api_key_pb2.API_KEY_KIND_PUBLISHABLE
@@ -340,7 +341,7 @@ async def test_an_unknown_key_or_place_is_not_reported(house: AuthHouse) -> None
     publisher = await house.publisher()
     key = await create(house, publisher.live)
     with pytest.raises(GatefoldError, match="api_key_unknown"):
-        await report(house, key.secret[:-1] + "x", "url")
+        await report(house, bent(key.secret, -1), "url")
     with pytest.raises(GatefoldError, match="place_invalid"):
         await report(house, key.secret, "elsewhere")
 

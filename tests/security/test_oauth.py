@@ -17,6 +17,7 @@ from libs.errors import GatefoldError
 from services.auth.domain import roles
 from tests.conftest import ServiceDb
 from tests.support.auth import AuthHouse, Publisher, running
+from tests.support.bending import bent
 from tests.support.edge import Edge, running_edge, until_refused
 from tests.support.oauth import REDIRECT, Browser, challenge_of, client_of, parameters
 
@@ -231,7 +232,7 @@ async def test_a_code_is_good_for_its_client_its_verifier_and_its_address_alone(
         "another address": {"redirect_uri": f"{REDIRECT}/2"},
         "no address": {"redirect_uri": ""},
         "half a code": {"code": code[:-4]},
-        "another end": {"code": code[:-8] + "AAAAAAAA"},
+        "another end": {"code": bent(code)},
         "no code": {"code": ""},
     }
     for name, changes in wrong.items():
@@ -314,7 +315,7 @@ async def test_a_refresh_token_cannot_be_made_or_bent(
     raw[35] += 1
     later = "gfor_" + base64.urlsafe_b64encode(bytes(raw)).rstrip(b"=").decode()
     session = await house.sign_in(publisher.live, email)
-    for wrong in (later, token[:-4] + "AAAA", session.refresh_token, ""):
+    for wrong in (later, bent(token), session.refresh_token, ""):
         assert (await client.refresh(wrong)).json["error"] == "invalid_grant"
     # Nor is it one of ours.
     answer = await edge.ask("POST", "/v1/sessions/refresh", json={"refresh_token": token})
