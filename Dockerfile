@@ -9,7 +9,7 @@ WORKDIR /build
 COPY requirements-dev.lock ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python -m venv /opt/compiler && \
-    /opt/compiler/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-dev.lock
+    /opt/compiler/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
 COPY infra/protos.py infra/protos.py
 COPY protos protos
 RUN /opt/compiler/bin/python infra/protos.py
@@ -22,7 +22,7 @@ COPY requirements.lock ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python -m venv --without-pip /opt/gatefold && \
     pip --python /opt/gatefold install \
-        --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
+        --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 
 FROM ${PYTHON_IMAGE}
 ARG SERVICE

@@ -36,8 +36,17 @@ else
     pip="$(find_python) -m pip --python $venv/bin/python"
 fi
 echo "setup: $(grep -c '==' "$root/$lock") packages from $lock"
-$pip install --disable-pip-version-check --require-hashes --progress-bar off -r "$root/$lock" |
-    awk '/^Collecting/ { n++; if (n % 10 == 0) printf "setup: %d collected\n", n; fflush() } /^Installing collected/ { print "setup: installing"; fflush() }'
+# The lock names everything, so nothing is resolved: what has come out since must not be looked at. A pipe ends with its
+# last command's status, so pip's own is kept in a file.
+status=$(mktemp)
+trap 'rm -f "$status"' EXIT
+{
+    $pip install --disable-pip-version-check --require-hashes --no-deps --progress-bar off -r "$root/$lock" || echo failed >"$status"
+} | awk '/^Collecting/ { n++; if (n % 10 == 0) printf "setup: %d collected\n", n; fflush() } /^Installing collected/ { print "setup: installing"; fflush() }'
+if [ -s "$status" ]; then
+    echo "setup: the packages of $lock could not be installed; pip says why above" >&2
+    exit 1
+fi
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 printf '%s\n%s\n' "$root" "$root/gen" >"$site/gatefold.pth"
 echo "setup: ready"
