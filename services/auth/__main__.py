@@ -31,6 +31,7 @@ from gatefold.auth.v1.team_pb2_grpc import add_TeamServiceServicer_to_server
 
 from libs import config, outbox, process
 from libs.account_clock import AccountClocks
+from libs.activity import ActivityStream, Pseudonyms
 from libs.clock import SystemClock
 from libs.config import ConfigError
 from libs.errors import GatefoldError
@@ -41,7 +42,6 @@ from libs.process import Process
 from libs.service import Service
 from libs.vault import Vault
 from services.auth import servicer, worker
-from services.auth.clients.activity_stream import ActivityStream
 from services.auth.clients.attempt_store import AttemptStore
 from services.auth.clients.breach_corpus import BreachCorpus
 from services.auth.clients.breach_range import RangeSource, SourceAwayError
@@ -110,7 +110,7 @@ from services.auth.usecases.registration import Registration
 from services.auth.usecases.saml_connections import SamlConnections
 from services.auth.usecases.saml_sign_in import SamlSignIn
 from services.auth.usecases.second_factors import Method, SecondFactors, set_up
-from services.auth.usecases.secrets import TokenSecrets, activity_key
+from services.auth.usecases.secrets import TokenSecrets
 from services.auth.usecases.security_policies import SecurityPolicies
 from services.auth.usecases.session_ends import SessionEnds
 from services.auth.usecases.sessions import Sessions
@@ -289,10 +289,10 @@ def _guard(settings: Config, service: Service, secrets: TokenSecrets, offer: Off
     )
     stream = ActivityStream(service.store, service.telemetry)
     service.background("activities", stream.run)
-    key = activity_key(settings.secrets.key_pepper.reveal())
+    pseudonyms = Pseudonyms(settings.secrets.key_pepper.reveal())
     store = AttemptStore(service.store)
     return Attempts(
-        service.app, store, limits, secrets, stream, offer, key, service.clock, service.ids, service.telemetry
+        service.app, store, limits, secrets, stream, offer, pseudonyms, service.clock, service.ids, service.telemetry
     )
 
 

@@ -26,6 +26,7 @@ from gatefold.privacy.v1 import subject_data_pb2
 
 from infra.local.valkey import ValkeyServer
 from libs import caller, ids, redis_client
+from libs.activity import FIELD, SHARDS, Pseudonyms, stream_of
 from libs.caller import Caller, CallerKind
 from libs.clock import FixedClock
 from libs.config import Secret
@@ -37,7 +38,6 @@ from libs.redis_client import RedisConfig
 from libs.telemetry import Telemetry
 from libs.vault import Vault
 from services.auth.__main__ import PERSONAL_TABLES
-from services.auth.clients.activity_stream import FIELD, STREAM
 from services.auth.clients.attempt_store import CHALLENGE_KEY, AttemptStore
 from services.auth.domain import roles, session
 from services.auth.domain.attempts import MOST_NETWORKS, Rule
@@ -583,7 +583,9 @@ async def test_without_the_store_the_database_counts_the_same_and_is_not_open(ho
         async def offer(owner: UUID, email_index: bytes) -> None:
             offered.append(store)
 
-        return Attempts(house.app, AttemptStore(store), limits, secrets, Told(), offer, b"k" * 32, clock, made, quiet)
+        return Attempts(
+            house.app, AttemptStore(store), limits, secrets, Told(), offer, Pseudonyms("pepper"), clock, made, quiet
+        )
 
     async def course(attempts: Attempts) -> list[object]:
         looked = 0
@@ -646,7 +648,7 @@ async def test_every_attempt_is_told_to_the_abuse_service_without_saying_who(hou
     wanted = {who.request_id for who in tries}
     found: dict[str, activity_pb2.Activity] = {}
     while not wanted <= found.keys():
-        for _, fields in await store.xrange(STREAM):
+        for _, fields in [entry for shard in range(SHARDS) for entry in await store.xrange(stream_of(shard))]:
             raw = fields[FIELD]
             for text in (email, "192.0.2.77", PASSWORD, WRONG):
                 assert text.encode() not in raw
@@ -656,6 +658,6 @@ async def test_every_attempt_is_told_to_the_abuse_service_without_saying_who(hou
     wrong, right = (found[who.request_id] for who in tries)
     assert (wrong.http_response_status_code, wrong.problem_reason) == (401, "credentials_invalid")
     assert right.http_response_status_code == 200
-    assert wrong.actor_hash == right.actor_hash != subject.bytes
-    assert len(wrong.client_address_hash) == len(wrong.client_network_hash) == 32
+    assert wrong.target_hash == right.target_hash != subject.bytes
+    assert len(wrong.client_address_hash) == len(wrong.client_network_hash) == 16
     await store.aclose()

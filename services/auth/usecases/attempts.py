@@ -1,7 +1,6 @@
 """Owns trying a password: counted before it is hashed, in the store or the database, and told to the abuse service."""
 
 import asyncio
-import hmac
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from gatefold.activity.v1 import activity_pb2
 from redis.exceptions import RedisError
 
 from libs import caller, errors, ids
+from libs.activity import Pseudonyms, network_of
 from libs.caller import CallerKind
 from libs.clock import WallClock
 from libs.errors import GatefoldError, Kind
@@ -83,7 +83,7 @@ class Attempts:
         secrets: TokenSecrets,
         activities: Activities,
         offer: Offer,
-        activity_key: bytes,
+        pseudonyms: Pseudonyms,
         clock: WallClock,
         make: IdSource,
         telemetry: Telemetry,
@@ -95,7 +95,7 @@ class Attempts:
         self._device_secret = secrets.device
         self._activities = activities
         self._offer = offer
-        self._activity_key = activity_key
+        self._hidden = pseudonyms.of
         self._clock = clock
         self._make = make
         self._refused = telemetry.counter("sign_ins_delayed", "Passwords not looked at: too many were wrong before.")
@@ -321,19 +321,17 @@ class Attempts:
             http_request_method="POST",
             http_route=target.route,
             http_response_status_code=status,
-            client_address_hash=self._hidden(address),
-            client_network_hash=self._hidden(rules.network_of(address, wide=True)),
-            user_agent_hash=self._hidden(who.user_agent or ""),
+            client_address_hash=self._hidden("address", address),
+            client_network_hash=self._hidden("network", network_of(address)),
+            user_agent_hash=self._hidden("user_agent", who.user_agent or ""),
             caller_kind=who.kind.name,
-            actor_hash=self._hidden(target.owner.hex + target.email_index.hex()),
+            event_name="sign_in.password",
+            target_hash=self._hidden("target", target.owner.hex + target.email_index.hex()),
             problem_reason=reason,
             request_id=who.request_id,
         )
         activity.time.FromDatetime(self._clock.wall())
         self._activities.record(activity)
-
-    def _hidden(self, text: str) -> bytes:
-        return hmac.digest(self._activity_key, text.encode(), "sha256") if text else b""
 
     def _failed(self, error: Exception) -> None:
         self._away.inc()

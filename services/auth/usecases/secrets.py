@@ -32,13 +32,6 @@ def _derive(secret: str, use: bytes) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"gatefold/auth/" + use).derive(secret.encode())
 
 
-def activity_key(pepper: str) -> bytes:
-    """Returns what activities are pseudonymised with: derived from the pepper that the edge has too, so that both
-    write the same for one client.
-    """
-    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"gatefold/activity").derive(pepper.encode())
-
-
 def blinded(key: bytes, text: str) -> str:
     """Returns what may be compared of a text but not guessed from without the key."""
     return hmac.digest(key, text.encode(), "sha256").hex()

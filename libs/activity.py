@@ -1,0 +1,109 @@
+"""Owns activities: what the abuse service is told of requests and security events, in batches nobody waits for."""
+
+import asyncio
+import hmac
+import ipaddress
+import zlib
+from collections import defaultdict, deque
+from collections.abc import Mapping
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from gatefold.activity.v1 import activity_pb2
+from redis.exceptions import RedisError
+
+from libs.errors import GatefoldError
+from libs.events.pause import pause
+from libs.redis_client import Store
+from libs.telemetry import Telemetry
+
+SHARDS = 8
+"""An account's activities all go to one of so many streams, so that whoever reads that one sees all of them."""
+FIELD = b"batch"
+MOST_HELD = 20_000
+MOST_IN_BATCH = 512
+LONGEST_STREAM = 2_000
+"""Entries of one shard, about a million activities."""
+EVERY_SECONDS = 0.1
+HASH_BYTES = 16
+
+
+def stream_of(shard: int) -> str:
+    """Returns the stream of a shard."""
+    return f"gatefold:activity:{shard}"
+
+
+def shard_of(activity: activity_pb2.Activity) -> int:
+    """Returns the shard that an activity belongs to: its account's, and its network's where no account is known."""
+    return zlib.crc32(activity.account_id.encode() or activity.client_network_hash) % SHARDS
+
+
+def network_of(address: str) -> str:
+    """Returns the /24 or /48 around an address; empty when it is none."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
+
+
+class Pseudonyms:
+    """Hashes what activities and verdicts are about, alike in every service that has the pepper of API keys."""
+
+    def __init__(self, pepper: str) -> None:
+        kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"gatefold/activity")
+        self._key = kdf.derive(pepper.encode())
+
+    def of(self, kind: str, text: str) -> bytes:
+        """Returns the keyed hash of a text of a kind (`address`, `network`, `user_agent`, `actor`, `target`, `device`,
+        `session`); empty for an empty text.
+        """
+        return hmac.digest(self._key, f"{kind}:{text}".encode(), "sha256")[:HASH_BYTES] if text else b""
+
+
+class ActivityStream:
+    """Holds what is to be sent, up to a bound; what does not fit, and what the store did not take, is counted."""
+
+    def __init__(self, store: Store, telemetry: Telemetry) -> None:
+        self._store = store
+        self._held: deque[activity_pb2.Activity] = deque()
+        self._lost: dict[int, int] = defaultdict(int)
+        self._lost_total = telemetry.counter("activities_lost", "Activities that the abuse service never sees.")
+
+    def record(self, activity: activity_pb2.Activity) -> None:
+        """Takes an activity to be sent; returns at once."""
+        if len(self._held) >= MOST_HELD:
+            self._lose(shard_of(activity), 1)
+        else:
+            self._held.append(activity)
+
+    async def flush(self) -> None:
+        """Sends one batch to each shard that has news; one that the store does not take is lost, and the shard's next
+        says how many were.
+        """
+        sharded: Mapping[int, list[activity_pb2.Activity]] = defaultdict(list)
+        for _ in range(min(len(self._held), MOST_IN_BATCH)):
+            activity = self._held.popleft()
+            sharded[shard_of(activity)].append(activity)
+        for shard, packed in sharded.items():
+            batch = activity_pb2.ActivityBatch(activities=packed, lost=self._lost.pop(shard, 0))
+            try:
+                await self._store.xadd(
+                    stream_of(shard), {FIELD: batch.SerializeToString()}, maxlen=LONGEST_STREAM, approximate=True
+                )
+            except (GatefoldError, RedisError, OSError):
+                self._lost[shard] += batch.lost
+                self._lose(shard, len(packed))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sends until `stop` is set, and then what is left."""
+        while not stop.is_set():
+            await self.flush()
+            if len(self._held) < MOST_IN_BATCH:
+                await pause(stop, EVERY_SECONDS)
+        while self._held:
+            await self.flush()
+
+    def _lose(self, shard: int, number: int) -> None:
+        self._lost[shard] += number
+        self._lost_total.inc(number)
