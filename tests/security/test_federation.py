@@ -137,6 +137,50 @@ async def test_a_token_that_is_wrong_in_one_thing_signs_nobody_in(world: Abroad,
     assert await world.alive(publisher.live) == 1
 
 
+# Half a pair of UTF-16: JSON can write it, and UTF-8 cannot.
+HALF = "\ud800"
+
+
+@pytest.mark.case("auth-64")
+@pytest.mark.parametrize("claim", ["sub", "nonce", "aud", "azp", "at_hash"])
+async def test_a_claim_that_is_no_text_is_refused(world: Abroad, claim: str) -> None:
+    publisher = await world.house.publisher()
+    provider = await world.set_up(publisher.live)
+    somebody(world)
+    world.provider.lies = {claim: HALF}
+    told = await refusal(world.finish(await world.send(publisher.live, provider)))
+    assert told == ("id_token_invalid", f"What the provider says cannot be relied on: {claim}.")
+
+
+@pytest.mark.case("auth-39")
+async def test_an_address_that_is_no_text_opens_nothing_and_a_name_that_is_none_keeps_nobody_out(world: Abroad) -> None:
+    publisher = await world.house.publisher()
+    provider = await world.set_up(publisher.live)
+    somebody(world)
+    world.provider.lies = {"email": f"{HALF}@example.com"}
+    told = await refusal(world.finish(await world.send(publisher.live, provider)))
+    assert told[0] == "identity_email_unverified"
+    world.provider.lies = {"name": f"Ada{HALF}"}
+    await world.finish(await world.send(publisher.live, provider))
+    assert await world.alive(publisher.live) == 1
+
+
+@pytest.mark.case("auth-64")
+async def test_claims_nested_without_end_and_a_key_of_no_known_curve_are_refused(world: Abroad) -> None:
+    publisher = await world.house.publisher()
+    async with openid_provider.serving(world.house.clock) as at:
+        provider = await world.set_up(publisher.live, at=at)
+        at.person, at.payload = {"sub": "x"}, b"[" * 5_000
+        told = await refusal(world.finish(await world.send(publisher.live, provider, at)))
+        assert told[1].endswith(": signature.")
+        at.payload, at.algorithm = b"", "ES256"
+        world.house.clock.advance(KEPT_FOR)
+        key = {"kty": "EC", "crv": "brainpoolP256r1", "x": "AA", "y": "AA", "kid": at.keys["ES256"].kid}
+        at.answers["/jwks"] = web.json_response({"keys": [key]})
+        told = await refusal(world.finish(await world.send(publisher.live, provider, at)))
+        assert told[1].endswith(": signature.")
+
+
 @pytest.mark.case("auth-64")
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "PS256", "EdDSA"])
 async def test_each_algorithm_with_a_key_pair_is_taken(world: Abroad, algorithm: str) -> None:
