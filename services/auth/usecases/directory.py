@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -132,13 +133,15 @@ class Directory:
         return await self._change(member, lambda before: scim_documents.patched(before, body), if_match)
 
     async def delete(self, member: str, if_match: str) -> None:
-        """Removes a member, whose sessions and keys end. Raises as `patch`."""
+        """Removes a member, whose sessions and keys end. Raises as `patch`, for an owner `forbidden` as well."""
         account = _account()
         key = _member_id(member)
         _, standing = await self._standing(account, key)
         async with self._members.changing(account, "delete_directory_user") as conn:
             held = await _locked(conn, account, key)
             await self._check_version(conn, account, standing, held, if_match)
+            # Whoever is removed loses their role.
+            _check_role(held.role, directory.GIVEN)
             if held.person is not None:
                 await self._end_keys(conn, account, held.person)
             await self._members.take_out(conn, account, held)
@@ -203,7 +206,8 @@ class Directory:
         if _address(after.user_name).lower() != _address(before.user_name).lower():
             raise _immutable("The address is the person's own, and changed by them.")
         role = scim_documents.wanted_role(after) or standing.role
-        active = after.active is not False
+        # To say nothing of it, or null, lets nobody in.
+        active = standing.active if after.active is None else after.active
         entry = await self._entry(account, key, after, wanted=active)
         again = None
         if active and not standing.active and found.person is None:
@@ -211,12 +215,17 @@ class Directory:
         async with self._members.changing(account, "change_directory_user") as conn:
             held = await _locked(conn, account, key)
             await self._check_version(conn, account, standing, held, if_match)
-            held = await self._give(conn, account, held, role)
+            # What was read may have changed since: nobody gets back a role or a way in that was not asked for.
+            if role != standing.role:
+                held = await self._give(conn, account, held, role)
+            if active == standing.active:
+                kept = (await directory_entries.of(conn, account, [key])).get(key)
+                entry = replace(entry, wanted=kept.wanted) if kept else entry
             if held.person is None:
                 await self._want(conn, account, held, again, active=active)
-            elif active:
+            elif active and not standing.active:
                 await self._members.let_in(conn, account, held, held.person)
-            else:
+            elif not active:
                 await self._end_keys(conn, account, held.person)
                 await self._members.keep_out(conn, account, held, held.person)
             await directory_entries.put(conn, account, entry)
