@@ -30,7 +30,7 @@ from services.auth.domain.openid import LIFETIME
 from tests.conftest import ServiceDb
 from tests.support import openid_provider
 from tests.support.auth import AuthHouse, running
-from tests.support.federation import PAGE, STAFF, Abroad, abroad
+from tests.support.federation import PAGE, STAFF, Abroad, Sent, abroad
 from tests.support.openid_provider import CLIENT_ID
 
 
@@ -310,6 +310,29 @@ async def test_of_two_providers_neither_gets_the_others_code(world: Abroad) -> N
         sent = await world.send(publisher.live, wrong, mallory)
         assert (await refusal(world.finish(sent, code=other.back.code, iss="")))[0] == "issuer_mismatch"
         assert "/token" not in mallory.asked
+
+
+@pytest.mark.case("auth-63")
+async def test_of_two_providers_that_do_not_name_themselves_the_page_tells_whose_answer_it_is(world: Abroad) -> None:
+    publisher = await world.house.publisher()
+    async with openid_provider.serving(world.house.clock) as mallory:
+        mallory.names_itself = world.provider.names_itself = False
+        right = await world.set_up(publisher.live, redirect_uris=[f"{PAGE}/right"])
+        wrong = await world.set_up(publisher.live, at=mallory, name="Mallory's")
+        somebody(world)
+        mallory.person = {"sub": "m", "email": world.house.fresh(), "email_verified": True}
+        # Mallory's provider sends the browser on, with Mallory's own challenge, and its state comes to the other page.
+        sent = await world.send(publisher.live, wrong, mallory)
+        departure = await world.begin(publisher.live, right, f"{PAGE}/right")
+        other = world.note(Sent(departure, await world.provider.browse(departure.authorization_url)))
+        told = await refusal(world.finish(sent, code=other.back.code, redirect_uri=other.back.page))
+        assert told[0] == "issuer_mismatch"
+        assert "/token" not in mallory.asked
+        # The right page is believed.
+        departure = await world.begin(publisher.live, right, f"{PAGE}/right")
+        sent = world.note(Sent(departure, await world.provider.browse(departure.authorization_url)))
+        await world.finish(sent, redirect_uri=sent.back.page)
+        assert await world.alive(publisher.live) == 1
 
 
 @pytest.mark.case("auth-63")
