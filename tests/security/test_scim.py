@@ -22,7 +22,7 @@ from services.auth.domain import roles
 from services.auth.repository import DIRECTORY_ENTRY_TABLE
 from tests.conftest import ServiceDb
 from tests.support.auth import AuthHouse, Publisher, running
-from tests.support.edge import Edge, running_edge
+from tests.support.edge import Edge, running_edge, until_refused
 from tests.support.gateway import Answer
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
@@ -228,6 +228,8 @@ async def test_whoever_is_deactivated_loses_sessions_and_the_keys_they_made(clie
     others = await key_of(house, publisher.live, kind=api_key_pb2.API_KEY_KIND_SECRET)
     for key in (*made, others):
         assert (await client.edge.ask("GET", "/v1/subscribers/me-not", credential=key)).status != 401
+    for pair in tokens:
+        assert (await client.edge.devices(pair.access_token)).status == 200
     if way == "delete":
         assert (await client.ask("DELETE", f"/Users/{user['id']}")).status == 204
     else:
@@ -236,6 +238,7 @@ async def test_whoever_is_deactivated_loses_sessions_and_the_keys_they_made(clie
     for pair in tokens:
         with pytest.raises(GatefoldError, match="invalid_grant"):
             await house.refresh(pair.refresh_token)
+        await until_refused(client.edge, pair.access_token)
     # The gateway believes a key for 0.9 seconds.
     await asyncio.sleep(1)
     for key in made:
