@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from libs.errors import GatefoldError
 from libs.vault import Vault
 from services.auth.domain import roles
 from services.auth.repository import DIRECTORY_ENTRY_TABLE
+from services.auth.usecases import scim_documents
 from tests.conftest import ServiceDb
 from tests.support.auth import AuthHouse, Publisher, running
 from tests.support.edge import Edge, running_edge, until_refused
@@ -387,6 +389,28 @@ async def test_a_filter_is_compared_and_never_run(client: Client) -> None:
         asked = quote(f'userName eq "{text}"')
         listed = (await client.ask("GET", f"/Users?filter={asked}")).json
         assert listed["totalResults"] == 0
+
+
+@pytest.mark.case("auth-66")
+async def test_a_long_filter_is_read_once_and_keeps_no_other_request_waiting(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        await client.create()
+    read: list[threading.Thread] = []
+    real: Any = scim_documents.ScimFilter
+
+    class Noted:
+        def __class_getitem__(cls, kind: Any) -> Any:
+            read.append(threading.current_thread())
+            return real[kind]
+
+    monkeypatch.setattr(scim_documents, "ScimFilter", Noted)
+    asked = quote(" or ".join(['userName co "x"'] * 100))
+    for path in (f"/Users?filter={asked}", "/Groups?filter=displayName%20pr"):
+        assert (await client.ask("GET", path)).status == 200
+    assert len(read) == 2
+    assert threading.main_thread() not in read
 
 
 @pytest.mark.case("auth-66")

@@ -1,5 +1,6 @@
 """Owns a team as its staff directory keeps it, over SCIM: users are members, groups are roles."""
 
+import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -72,8 +73,13 @@ class Directory:
         if found is None:
             found = await self._with_address(account, named[1] if named else "")
         standings = await self._standings(account, found)
-        shown = [scim_documents.user_of(one, self._base) for one in standings]
-        return scim_documents.listed(scim_documents.USERS, shown, query)
+
+        def show() -> Document:
+            shown = [scim_documents.user_of(one, self._base) for one in standings]
+            return scim_documents.listed(scim_documents.USERS, shown, query)
+
+        # A large team and a long filter take seconds, in which others sign in.
+        return await asyncio.to_thread(show)
 
     async def user(self, member: str, query: Query) -> Document:
         """Reads a member; raises `not_found("scim_user_not_found")`."""
@@ -149,8 +155,12 @@ class Directory:
     async def groups(self, query: Query) -> Document:
         """Lists roles with their members."""
         standings = await self._everyone()
-        shown = [scim_documents.group_of(role, standings, self._base) for role in roles.ROLES]
-        return scim_documents.listed(scim_documents.GROUPS, shown, query)
+
+        def show() -> Document:
+            shown = [scim_documents.group_of(role, standings, self._base) for role in roles.ROLES]
+            return scim_documents.listed(scim_documents.GROUPS, shown, query)
+
+        return await asyncio.to_thread(show)
 
     async def group(self, role: str, query: Query) -> Document:
         """Reads a role with its members; raises `not_found("scim_group_not_found")`."""
