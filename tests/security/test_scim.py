@@ -392,6 +392,29 @@ async def test_a_filter_is_compared_and_never_run(client: Client) -> None:
 
 
 @pytest.mark.case("auth-66")
+@pytest.mark.parametrize("group", [True, False])
+async def test_a_long_patch_keeps_no_other_request_waiting(
+    client: Client, monkeypatch: pytest.MonkeyPatch, *, group: bool
+) -> None:
+    user, _ = await client.member()
+    worked: list[threading.Thread] = []
+    real = scim_documents.patched
+
+    def noted(resource: Any, body: bytes) -> Any:
+        worked.append(threading.current_thread())
+        return real(resource, body)
+
+    monkeypatch.setattr(scim_documents, "patched", noted)
+    if group:
+        member = [{"value": user["id"]}]
+        assert (await client.patch_group("sales", {"op": "add", "path": "members", "value": member})).status == 200
+    else:
+        assert (await client.patch(user["id"], {"op": "add", "path": "displayName", "value": "Ada"})).status == 200
+    assert len(worked) == 1
+    assert threading.main_thread() not in worked
+
+
+@pytest.mark.case("auth-66")
 async def test_a_long_filter_is_read_once_and_keeps_no_other_request_waiting(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -23,6 +24,8 @@ from services.auth.usecases import addresses, scim_documents
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.members import Members, places_of
 from services.auth.usecases.team import Invitation, Team
+
+T = TypeVar("T")
 
 _SAID_FIELD = 1
 _BY_NAME = re.compile(r'\s*userName\s+eq\s+"([^"\\]{1,300})"\s*', re.IGNORECASE)
@@ -51,6 +54,8 @@ class Directory:
         self._challenges = challenges
         self._base = f"{issuer.rstrip('/')}/scim/v2"
         self._clock = clock
+        # One for all accounts: what takes seconds takes them from nobody who signs in.
+        self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scim")
 
     def config(self) -> Document:
         """Returns what is served."""
@@ -78,8 +83,7 @@ class Directory:
             shown = [scim_documents.user_of(one, self._base) for one in standings]
             return scim_documents.listed(scim_documents.USERS, shown, query)
 
-        # A large team and a long filter take seconds, in which others sign in.
-        return await asyncio.to_thread(show)
+        return await self._aside(show)
 
     async def user(self, member: str, query: Query) -> Document:
         """Reads a member; raises `not_found("scim_user_not_found")`."""
@@ -160,12 +164,17 @@ class Directory:
             shown = [scim_documents.group_of(role, standings, self._base) for role in roles.ROLES]
             return scim_documents.listed(scim_documents.GROUPS, shown, query)
 
-        return await asyncio.to_thread(show)
+        return await self._aside(show)
 
     async def group(self, role: str, query: Query) -> Document:
         """Reads a role with its members; raises `not_found("scim_group_not_found")`."""
         _check_group(role)
-        return scim_documents.document(scim_documents.group_of(role, await self._everyone(), self._base), query)
+        standings = await self._everyone()
+
+        def show() -> Document:
+            return scim_documents.document(scim_documents.group_of(role, standings, self._base), query)
+
+        return await self._aside(show)
 
     async def replace_group(self, role: str, body: bytes, if_match: str) -> Document:
         """Gives a role to exactly those listed. Raises as `patch_group`."""
@@ -188,9 +197,10 @@ class Directory:
     async def _change_group(self, role: str, become: Change, if_match: str) -> Document:
         _check_group(role)
         account = _account()
-        before = scim_documents.group_of(role, await self._everyone(), self._base)
+        standings = await self._everyone()
+        before = await self._aside(lambda: scim_documents.group_of(role, standings, self._base))
         _match(if_match, before)
-        after = become(before)
+        after = await self._aside(lambda: become(before))
         if (after.display_name or role) != role:
             raise _immutable("A role keeps its name.")
         held, wanted = _members_of(before), _members_of(after)
@@ -212,7 +222,7 @@ class Directory:
         found, standing = await self._standing(account, key)
         before = scim_documents.user_of(standing, self._base)
         _match(if_match, before)
-        after = become(before)
+        after = await self._aside(lambda: become(before))
         if _address(after.user_name).lower() != _address(before.user_name).lower():
             raise _immutable("The address is the person's own, and changed by them.")
         role = scim_documents.wanted_role(after) or standing.role
@@ -240,6 +250,10 @@ class Directory:
                 await self._members.keep_out(conn, account, held, held.person)
             await directory_entries.put(conn, account, entry)
         return await self.user(member, _EVERYTHING)
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        """Returns what `work` returns, which takes seconds for a large team, a long filter or a long PATCH."""
+        return await asyncio.get_running_loop().run_in_executor(self._beside, work)
 
     async def _give(self, conn: Connection, account: UUID, held: Membership, role: str) -> Membership:
         _check_role(held.role, role)
