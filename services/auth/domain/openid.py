@@ -258,7 +258,8 @@ def checked_claims(
     if not isinstance(held, str) or not held.isascii() or not hmac.compare_digest(held, nonce):
         raise RefusedError("nonce")
     if "at_hash" in claims:
-        digest = hashlib.new(_HASHES.get(algorithm, "sha256"), access_token.encode()).digest()
+        # What cannot be encoded is replaced, and fits as little as any other token.
+        digest = hashlib.new(_HASHES.get(algorithm, "sha256"), access_token.encode(errors="replace")).digest()
         if claims["at_hash"] != _base64(digest[: len(digest) // 2]):
             raise RefusedError("at_hash")
     return issuer
