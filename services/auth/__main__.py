@@ -267,7 +267,9 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     identities = Identities(db, challenges, access, standing, methods, clock)
     service.add(add_FederatedSessionServiceServicer_to_server, servicer.FederatedSessionServicer(away, identities))
     connections = SamlConnections(db, federation, clock, make, settings.issuer)
-    by_saml = SamlSignIn(db, connections, federation, clock, make, os.urandom, service.telemetry, settings.public_url)
+    by_saml = SamlSignIn(
+        db, connections, federation, access, clock, make, os.urandom, service.telemetry, settings.public_url
+    )
     service.add(add_SamlConnectionServiceServicer_to_server, servicer.SamlConnectionServicer(connections))
     service.add(add_SamlSignInServiceServicer_to_server, servicer.SamlSignInServicer(connections, by_saml))
     service.background("housekeeping", worker.Housekeeping(keys, Expiry(service.jobs, clock)).run)

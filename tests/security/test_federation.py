@@ -30,7 +30,7 @@ from services.auth.domain.openid import LIFETIME
 from tests.conftest import ServiceDb
 from tests.support import openid_provider
 from tests.support.auth import AuthHouse, running
-from tests.support.federation import PAGE, STAFF, Abroad, abroad
+from tests.support.federation import PAGE, STAFF, Abroad, Sent, abroad
 from tests.support.openid_provider import CLIENT_ID
 
 
@@ -135,6 +135,50 @@ async def test_a_token_that_is_wrong_in_one_thing_signs_nobody_in(world: Abroad,
     world.provider.honest()
     await world.finish(await world.send(publisher.live, provider))
     assert await world.alive(publisher.live) == 1
+
+
+# Half a pair of UTF-16: JSON can write it, and UTF-8 cannot.
+HALF = "\ud800"
+
+
+@pytest.mark.case("auth-64")
+@pytest.mark.parametrize("claim", ["sub", "nonce", "aud", "azp", "at_hash"])
+async def test_a_claim_that_is_no_text_is_refused(world: Abroad, claim: str) -> None:
+    publisher = await world.house.publisher()
+    provider = await world.set_up(publisher.live)
+    somebody(world)
+    world.provider.lies = {claim: HALF}
+    told = await refusal(world.finish(await world.send(publisher.live, provider)))
+    assert told == ("id_token_invalid", f"What the provider says cannot be relied on: {claim}.")
+
+
+@pytest.mark.case("auth-39")
+async def test_an_address_that_is_no_text_opens_nothing_and_a_name_that_is_none_keeps_nobody_out(world: Abroad) -> None:
+    publisher = await world.house.publisher()
+    provider = await world.set_up(publisher.live)
+    somebody(world)
+    world.provider.lies = {"email": f"{HALF}@example.com"}
+    told = await refusal(world.finish(await world.send(publisher.live, provider)))
+    assert told[0] == "identity_email_unverified"
+    world.provider.lies = {"name": f"Ada{HALF}"}
+    await world.finish(await world.send(publisher.live, provider))
+    assert await world.alive(publisher.live) == 1
+
+
+@pytest.mark.case("auth-64")
+async def test_claims_nested_without_end_and_a_key_of_no_known_curve_are_refused(world: Abroad) -> None:
+    publisher = await world.house.publisher()
+    async with openid_provider.serving(world.house.clock) as at:
+        provider = await world.set_up(publisher.live, at=at)
+        at.person, at.payload = {"sub": "x"}, b"[" * 5_000
+        told = await refusal(world.finish(await world.send(publisher.live, provider, at)))
+        assert told[1].endswith(": signature.")
+        at.payload, at.algorithm = b"", "ES256"
+        world.house.clock.advance(KEPT_FOR)
+        key = {"kty": "EC", "crv": "brainpoolP256r1", "x": "AA", "y": "AA", "kid": at.keys["ES256"].kid}
+        at.answers["/jwks"] = web.json_response({"keys": [key]})
+        told = await refusal(world.finish(await world.send(publisher.live, provider, at)))
+        assert told[1].endswith(": signature.")
 
 
 @pytest.mark.case("auth-64")
@@ -266,6 +310,29 @@ async def test_of_two_providers_neither_gets_the_others_code(world: Abroad) -> N
         sent = await world.send(publisher.live, wrong, mallory)
         assert (await refusal(world.finish(sent, code=other.back.code, iss="")))[0] == "issuer_mismatch"
         assert "/token" not in mallory.asked
+
+
+@pytest.mark.case("auth-63")
+async def test_of_two_providers_that_do_not_name_themselves_the_page_tells_whose_answer_it_is(world: Abroad) -> None:
+    publisher = await world.house.publisher()
+    async with openid_provider.serving(world.house.clock) as mallory:
+        mallory.names_itself = world.provider.names_itself = False
+        right = await world.set_up(publisher.live, redirect_uris=[f"{PAGE}/right"])
+        wrong = await world.set_up(publisher.live, at=mallory, name="Mallory's")
+        somebody(world)
+        mallory.person = {"sub": "m", "email": world.house.fresh(), "email_verified": True}
+        # Mallory's provider sends the browser on, with Mallory's own challenge, and its state comes to the other page.
+        sent = await world.send(publisher.live, wrong, mallory)
+        departure = await world.begin(publisher.live, right, f"{PAGE}/right")
+        other = world.note(Sent(departure, await world.provider.browse(departure.authorization_url)))
+        told = await refusal(world.finish(sent, code=other.back.code, redirect_uri=other.back.page))
+        assert told[0] == "issuer_mismatch"
+        assert "/token" not in mallory.asked
+        # The right page is believed.
+        departure = await world.begin(publisher.live, right, f"{PAGE}/right")
+        sent = world.note(Sent(departure, await world.provider.browse(departure.authorization_url)))
+        await world.finish(sent, redirect_uri=sent.back.page)
+        assert await world.alive(publisher.live) == 1
 
 
 @pytest.mark.case("auth-63")

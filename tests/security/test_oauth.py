@@ -469,6 +469,32 @@ async def test_clients_are_made_by_people_who_may_and_never_by_a_key(house: Auth
         assert caught.value.reason == "scope_missing"
 
 
+async def test_what_a_client_may_no_longer_ask_for_is_not_given_on(
+    house: AuthHouse, edge: Edge, publisher: Publisher, email: str
+) -> None:
+    client = await client_of(house, edge, publisher.live)
+    browser = Browser(edge)
+    tokens = await client.tokens(browser, email)
+    assert "email" in tokens["scope"].split()
+    code = await client.code(browser, email)
+    handle = (await client.begin()).json["handle"]
+    update = oauth_client_pb2.UpdateOAuthClientRequest(
+        id=client.id, name="Shop", redirect_uris=[REDIRECT], scopes=["openid", "offline_access"], enabled=True
+    )
+    await house.call(house.staff(publisher.live), house.oauth_clients.UpdateOAuthClient, update)
+    refreshed = (await client.refresh(tokens["refresh_token"])).json
+    assert refreshed["scope"] == (await client.exchange(code)).json["scope"] == "openid offline_access"
+    assert "email" not in (await client.userinfo(refreshed["access_token"])).json
+    wider = await client.refresh(refreshed["refresh_token"], scope="openid email")
+    assert wider.json["error"] == "invalid_scope"
+    # Nor is a code brought to an address that is the client's no more.
+    update.redirect_uris[:] = [f"{REDIRECT}/2"]
+    update.scopes[:] = ["openid"]
+    await house.call(house.staff(publisher.live), house.oauth_clients.UpdateOAuthClient, update)
+    assert (await browser.authorize(handle)).json["reason"] == "authorization_request_invalid"
+    assert (await client.refresh(refreshed["refresh_token"])).json["error"] == "invalid_grant"
+
+
 async def test_signing_out_everywhere_is_refused_at_the_edge_within_a_second(
     house: AuthHouse, edge: Edge, publisher: Publisher, email: str
 ) -> None:

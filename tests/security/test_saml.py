@@ -22,6 +22,7 @@ from libs.errors import GatefoldError, Kind
 from services.auth.domain import roles
 from tests.conftest import ServiceDb
 from tests.support.auth import AuthHouse, running
+from tests.support.factors import begin, confirm
 from tests.support.saml_provider import (
     DSIG,
     EMAIL,
@@ -663,6 +664,21 @@ async def test_nobody_adds_an_identity_that_they_did_not_ask_for(house: AuthHous
         request = saml_pb2.LinkSamlIdentityRequest(token=token, browser_secret=secret)
         with pytest.raises(GatefoldError, match="token_invalid"):
             await house.call(own, house.saml.LinkSamlIdentity, request)
+
+
+@pytest.mark.case("auth-65")
+async def test_whoever_has_a_second_factor_adds_an_identity_with_it(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    site = await connect(house, publisher)
+    weak = await house.person("per", await house.sign_in_staff(publisher.owner_email), account=publisher.live)
+    tokens = await confirm(house, weak, await begin(house, weak))
+    attributes = {"mail": (publisher.owner_email,)}
+    visit = await site.begin()
+    token = await site.post(site.provider.response(site.said(visit, attributes=attributes)), visit.request.relay_state)
+    request = saml_pb2.LinkSamlIdentityRequest(token=token, browser_secret=visit.secret)
+    with pytest.raises(GatefoldError, match="authentication_insufficient"):
+        await house.call(weak, house.saml.LinkSamlIdentity, request)
+    await house.call(await house.person("per", tokens, account=publisher.live), house.saml.LinkSamlIdentity, request)
 
 
 # --- who may say whom to believe

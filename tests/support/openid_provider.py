@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from joserfc import jws, jwt
+from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from libs.clock import WallClock
@@ -48,6 +48,8 @@ class OpenIdProvider:
     algorithm: str = "RS256"
     lies: dict[str, Any] = field(default_factory=dict)
     """Claims of the next ID tokens, over the right ones; None leaves one out."""
+    payload: bytes = b""
+    """What the next ID tokens hold instead of claims."""
     header: dict[str, Any] = field(default_factory=dict)
     """Header of the next ID tokens, over the right one."""
     discovery: dict[str, Any] = field(default_factory=dict)
@@ -88,7 +90,7 @@ class OpenIdProvider:
         """Lies no longer."""
         self.lies, self.header, self.discovery, self.answers, self.userinfo = {}, {}, {}, {}, {}
         self.public_as_secret = self.unknown_key = self.replays = False
-        self.names_itself, self.algorithm = True, "RS256"
+        self.names_itself, self.algorithm, self.payload = True, "RS256", b""
 
     async def browse(self, authorization_url: str) -> Back:
         """Does what a browser does that is sent here: signs in and is sent back."""
@@ -202,7 +204,8 @@ class OpenIdProvider:
             return f"{signed}.{_base64(mac) if self.public_as_secret else ''}"
         if self.unknown_key:
             key = RSAKey.generate_key(2048) if self.algorithm in ("RS256", "PS256") else ECKey.generate_key("P-256")
-        return jwt.encode(header, claims, key, registry=_Registry())
+        # Not by the library's `jwt`, which writes claims alone, and no text that UTF-8 cannot.
+        return jws.serialize_compact(header, self.payload or json.dumps(claims).encode(), key, registry=_Registry())
 
     async def _jwks(self, request: web.Request) -> web.Response:
         keys = {key.kid: key for key in self.keys.values()}

@@ -191,7 +191,8 @@ class OpenIdProviders:
         try:
             key = JWKRegistry.import_key(dict(document), _KEY_TYPES[algorithm])
             claims = joserfc.jwt.decode(token, key, registry=_Registry(algorithm)).claims
-        except (joserfc.errors.JoseError, ValueError, TypeError):
+        except (joserfc.errors.JoseError, ValueError, TypeError, KeyError, RecursionError):
+            # The library looks curves up without asking, and claims may be nested without end.
             raise RefusedError("signature") from None
         # Keys of Microsoft's shared set say whose they are.
         owner = document.get("issuer")

@@ -11,6 +11,9 @@ from libs import errors
 READERS = "readers"
 STAFF = "staff"
 
+NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and halves of pairs of UTF-16, which JSON can write and UTF-8 cannot."""
+_LONGEST_NAME = 120
 _DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 
 
@@ -80,6 +83,11 @@ class Away:
     principal: UUID | None = None
     """Who asked for another identity; None for a sign-in."""
     session: UUID | None = None
+
+
+def shown_name(said: str) -> str:
+    """Returns a name as it may stand in lists and mails, whoever chose it: one line of 120 characters at most."""
+    return NO_TEXT.sub(" ", said).strip()[:_LONGEST_NAME]
 
 
 def trusted_mailbox(source: Source, statement: Statement) -> bool:

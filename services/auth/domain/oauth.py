@@ -270,6 +270,11 @@ def location(redirect_uri: str, parameters: dict[str, str]) -> str:
     return redirect_uri + ("&" if "?" in redirect_uri else "?") + urlencode(given)
 
 
+def still(held: Authorization, client: Client) -> tuple[str, ...]:
+    """Returns the scopes of an authorization that its client may still ask for."""
+    return tuple(one for one in held.scopes if one in client.scopes)
+
+
 def narrowed(scope: str, given: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the scopes of an access token; raises `invalid_scope` for more than was given (RFC 6749, 6)."""
     wanted = scope.split()

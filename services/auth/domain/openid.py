@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 from libs import errors
-from services.auth.domain.federation import READERS, STAFF, Source, Statement, checked_domains
+from services.auth.domain.federation import NO_TEXT, READERS, STAFF, Source, Statement, checked_domains, shown_name
 from services.auth.domain.roles import OWNER, ROLES
 
 GOOGLE = "google"
@@ -36,8 +36,6 @@ _LEEWAY = timedelta(seconds=60)
 _OLDEST = timedelta(hours=1)
 """Since an ID token was issued: it comes fresh from the token endpoint."""
 _LONGEST_SUBJECT = 255
-_LONGEST_NAME = 120
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}")
 _METHODS = ("client_secret_basic", "client_secret_post")
 
@@ -158,7 +156,7 @@ def allowed_url(url: str, *, private: bool) -> bool:
         and not parts.fragment
         and len(url) <= 2000
         and url.isascii()
-        and not _CONTROL.search(url)
+        and not NO_TEXT.search(url)
         and " " not in url
     )
 
@@ -240,7 +238,7 @@ def checked_claims(
     if claims.get("iss") != issuer:
         raise RefusedError("iss")
     subject = claims.get("sub")
-    if not isinstance(subject, str) or not 0 < len(subject) <= _LONGEST_SUBJECT:
+    if not isinstance(subject, str) or not 0 < len(subject) <= _LONGEST_SUBJECT or NO_TEXT.search(subject):
         raise RefusedError("sub")
     audience = claims.get("aud")
     named = [audience] if isinstance(audience, str) else _texts(audience)
@@ -257,10 +255,11 @@ def checked_claims(
     if "nbf" in claims and _time(claims, "nbf") > now + _LEEWAY:
         raise RefusedError("nbf")
     held = claims.get("nonce")
-    if not isinstance(held, str) or not hmac.compare_digest(held.encode(), nonce.encode()):
+    if not isinstance(held, str) or not held.isascii() or not hmac.compare_digest(held, nonce):
         raise RefusedError("nonce")
     if "at_hash" in claims:
-        digest = hashlib.new(_HASHES.get(algorithm, "sha256"), access_token.encode()).digest()
+        # What cannot be encoded is replaced, and fits as little as any other token.
+        digest = hashlib.new(_HASHES.get(algorithm, "sha256"), access_token.encode(errors="replace")).digest()
         if claims["at_hash"] != _base64(digest[: len(digest) // 2]):
             raise RefusedError("at_hash")
     return issuer
@@ -296,13 +295,13 @@ def statement(provider: Provider, claims: Mapping[str, Any]) -> Statement:
     elif provider.kind == GOOGLE:
         own = domain in ("gmail.com", "googlemail.com") or claims.get("hd") == domain
     name = claims.get("name")
-    name = _CONTROL.sub(" ", name).strip()[:_LONGEST_NAME] if isinstance(name, str) else ""
+    name = shown_name(name) if isinstance(name, str) else ""
     return Statement(str(claims["sub"]), email, email_verified=bool(email) and verified, own_mailbox=own, name=name)
 
 
 def _name(name: str) -> str:
     trimmed = name.strip()
-    if not 1 <= len(trimmed) <= 80 or _CONTROL.search(trimmed):
+    if not 1 <= len(trimmed) <= 80 or NO_TEXT.search(trimmed):
         raise errors.invalid("name_invalid", "A name has 1 to 80 characters and no line breaks.", field="name")
     return trimmed
 
@@ -325,7 +324,7 @@ def _issuer(kind: str, issuer: str, tenants: Sequence[str], *, private: bool) ->
 
 
 def _client(client_id: str) -> str:
-    if not 1 <= len(client_id) <= 255 or not client_id.isascii() or _CONTROL.search(client_id):
+    if not 1 <= len(client_id) <= 255 or not client_id.isascii() or NO_TEXT.search(client_id):
         raise errors.invalid("client_id_invalid", "A client id has 1 to 255 ASCII characters.", field="client_id")
     return client_id
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from libs import errors
 from services.auth.domain import roles
 from services.auth.domain.account import checked_name
-from services.auth.domain.federation import STAFF, Source, Statement, checked_domains
+from services.auth.domain.federation import STAFF, Source, Statement, checked_domains, shown_name
 
 SIGN_IN_LIFETIME = timedelta(minutes=10)
 """From the redirect to the identity provider to its response."""
@@ -200,7 +200,7 @@ def statement(said: Assertion, connection: Connection) -> Statement:
         email=address,
         # It is the publisher's own directory, and believed about the domains of the connection alone.
         email_verified=bool(address),
-        name=_attribute(said, connection.name_attribute),
+        name=shown_name(_attribute(said, connection.name_attribute)),
     )
 
 

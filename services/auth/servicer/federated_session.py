@@ -6,7 +6,7 @@ from gatefold.edge.v1 import redirect_pb2
 from libs import ids
 from services.auth.domain.federation import Identity
 from services.auth.servicer.session import tokens
-from services.auth.usecases.federated_sign_ins import Departure, FederatedSignIns
+from services.auth.usecases.federated_sign_ins import Answer, Departure, FederatedSignIns
 from services.auth.usecases.identities import Identities
 
 
@@ -36,7 +36,7 @@ class FederatedSessionServicer(federated_session_pb2_grpc.FederatedSessionServic
         self, request: federated_session_pb2.FinishFederatedSessionRequest, context: object
     ) -> session_pb2.Tokens:
         """Signs in whoever comes back."""
-        return tokens(await self._sign_ins.finish(request.state, request.code, request.iss, request.browser_secret))
+        return tokens(await self._sign_ins.finish(_answer(request), request.browser_secret))
 
     async def ReceiveFormPost(
         self, request: federated_session_pb2.ReceiveFormPostRequest, context: object
@@ -56,9 +56,7 @@ class FederatedSessionServicer(federated_session_pb2_grpc.FederatedSessionServic
         self, request: federated_session_pb2.FinishIdentityLinkRequest, context: object
     ) -> federated_session_pb2.Identity:
         """Adds an identity."""
-        return _identity(
-            await self._sign_ins.finish_link(request.state, request.code, request.iss, request.browser_secret)
-        )
+        return _identity(await self._sign_ins.finish_link(_answer(request), request.browser_secret))
 
     async def ListIdentities(
         self, request: federated_session_pb2.ListIdentitiesRequest, context: object
@@ -73,6 +71,12 @@ class FederatedSessionServicer(federated_session_pb2_grpc.FederatedSessionServic
         """Removes an identity."""
         await self._identities.remove(ids.decode("idt", request.id))
         return federated_session_pb2.RemoveIdentityResponse()
+
+
+def _answer(
+    request: federated_session_pb2.FinishFederatedSessionRequest | federated_session_pb2.FinishIdentityLinkRequest,
+) -> Answer:
+    return Answer(request.state, request.code, request.iss, request.redirect_uri)
 
 
 def _departure(departure: Departure) -> federated_session_pb2.FederatedDeparture:

@@ -43,6 +43,17 @@ class Departure:
     expires_at: datetime
 
 
+@dataclass(frozen=True, repr=False)
+class Answer:
+    """What a browser brings back from a provider, as it came; never shown."""
+
+    state: str
+    code: str
+    issuer: str
+    page: str
+    """To which it came back; empty where that is not said."""
+
+
 class FederatedSignIns:
     """Sign-ins at OpenID providers, and identities that are added there."""
 
@@ -103,25 +114,25 @@ class FederatedSignIns:
             keeper, provider, audience, redirect_uri, door.account, live=door.live, owner=(door.principal, held)
         )
 
-    async def finish(self, state: str, code: str, issuer: str, browser_secret: str) -> Pair | Waiting:
+    async def finish(self, answer: Answer, browser_secret: str) -> Pair | Waiting:
         """Signs in whoever comes back, once, in the browser that was sent away.
 
         Raises `unauthenticated` with reason `federated_state_invalid`, `issuer_mismatch`, `code_refused` or
         `id_token_invalid`, `not_found("provider_not_found")`, `unavailable("provider_unavailable")`, and as
         `Federation.enter`.
         """
-        keeper, away = await self._back(state, browser_secret, None, None)
-        source, statement = await self._told(keeper, away, code, issuer)
+        keeper, away = await self._back(answer.state, browser_secret, None, None)
+        source, statement = await self._told(keeper, away, answer)
         return await self._federation.enter(source, statement, away.place, self._still(source), live=away.live)
 
-    async def finish_link(self, state: str, code: str, issuer: str, browser_secret: str) -> Identity:
+    async def finish_link(self, answer: Answer, browser_secret: str) -> Identity:
         """Adds the identity to whoever asked for it, in the session and the browser that they asked in.
 
         Raises as `finish` up to the provider's word, then as `Federation.link`.
         """
         door = doors.own()
-        keeper, away = await self._back(state, browser_secret, door.principal, caller.current().session)
-        source, statement = await self._told(keeper, away, code, issuer)
+        keeper, away = await self._back(answer.state, browser_secret, door.principal, caller.current().session)
+        source, statement = await self._told(keeper, away, answer)
         return await self._federation.link(door, source, statement, self._still(source))
 
     async def page_of(self, state: str, answer: dict[str, str]) -> str:
@@ -225,18 +236,19 @@ class FederatedSignIns:
                 return keeper, away
         raise _state_invalid()
 
-    async def _told(self, keeper: UUID, away: Away, code: str, issuer: str) -> tuple[Source, Statement]:
+    async def _told(self, keeper: UUID, away: Away, answer: Answer) -> tuple[Source, Statement]:
         """Returns what the provider says of who signed in there, and what the account believes of it."""
         provider = await self._usable(keeper, away.provider)
         try:
             at = await self._openid.discover(provider)
-            if not openid.answered_by(provider, at, issuer):
-                # The code may be another provider's: this one must not get it (RFC 9207, 2.4).
+            elsewhere = answer.page not in ("", away.redirect_uri)
+            if elsewhere or not openid.answered_by(provider, at, answer.issuer):
+                # The code may be another provider's: this one must not get it (RFC 9207, 2.4; RFC 9700, 4.4.2).
                 raise errors.unauthenticated("issuer_mismatch", "This is the answer of another provider.")
             answered = await self._openid.exchange(
                 provider,
                 await self._providers.credentials(keeper, provider.id),
-                code=code,
+                code=answer.code,
                 verifier=self._derived(b"verifier", away.id),
                 nonce=self._derived(b"nonce", away.id),
                 redirect_uri=self._redirect(provider, away),

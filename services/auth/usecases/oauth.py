@@ -119,7 +119,7 @@ class OAuth:
         async with self._db.tenant(account, "authorize") as conn:
             request = await self._request(conn, account, key, hashed)
             client = await oauth_clients.find(conn, account, request.client)
-            if client is None or not client.enabled:
+            if client is None or not client.enabled or request.redirect_uri not in client.redirect_uris:
                 raise _invalid()
             held = await self._session(conn, who, account, now)
             if held is None:

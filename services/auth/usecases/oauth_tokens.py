@@ -129,7 +129,7 @@ class OAuthTokens:
         if spent:
             self._reused.inc()
             raise _invalid_grant()
-        return await self._issue(held, held.scopes, 1)
+        return await self._issue(held, rules.still(held, client), 1)
 
     async def refresh(self, proof: Proof, token: str, scope: str) -> Issued:
         """Exchanges a refresh token (RFC 6749, 6); raises as `exchange_code`, and `invalid_scope`.
@@ -148,12 +148,12 @@ class OAuthTokens:
                 held is None
                 or held.client != client.id
                 or held.code_spent_at is None
-                or rules.OFFLINE not in held.scopes
+                or rules.OFFLINE not in rules.still(held, client)
                 or not rules.signed(held, generation, signature, self._secret)
                 or held.over(now)
             ):
                 raise _invalid_grant()
-            scopes = rules.narrowed(scope, held.scopes)
+            scopes = rules.narrowed(scope, rules.still(held, client))
             answer = session.follow(generation, held.generation, held.rotated_at, now)
             if answer is Answer.ROTATE:
                 await oauth.rotate(conn, account, key, now)

@@ -23,6 +23,7 @@ from services.auth.domain.saml import Connection, Provider, SignIn, refused
 from services.auth.repository import accounts, saml
 from services.auth.usecases import doors
 from services.auth.usecases.challenges import token_invalid
+from services.auth.usecases.factor_access import FactorAccess
 from services.auth.usecases.federation import Federation
 from services.auth.usecases.saml_connections import SamlConnections, messages, not_found
 from services.auth.usecases.sessions import Pair
@@ -41,6 +42,7 @@ class SamlSignIn:
         db: Database,
         connections: SamlConnections,
         federation: Federation,
+        access: FactorAccess,
         clock: WallClock,
         make: IdSource,
         randomness: Callable[[int], bytes],
@@ -50,6 +52,7 @@ class SamlSignIn:
         self._db = db
         self._connections = connections
         self._federation = federation
+        self._access = access
         self._clock = clock
         self._make = make
         self._randomness = randomness
@@ -109,9 +112,10 @@ class SamlSignIn:
     async def link(self, token: str, browser_secret: str) -> None:
         """Adds whoever the provider speaks of to the sign-in of the member who began in this browser, once.
 
-        Raises as `finish`, and as `Federation.link`.
+        Raises as `finish`, as `FactorAccess.require` and as `Federation.link`.
         """
         door = doors.own()
+        await self._access.require(door)
         sign_in, connection, said = await self._handed_over(token, browser_secret)
         if sign_in.browser_hash is None or sign_in.account != door.account:
             # What nobody asked for may be anybody's.

@@ -118,7 +118,8 @@ def listed(kind: type[AnyResource], resources: Sequence[AnyResource], query: Que
     with reading():
         given = {name: value for name, value in asked.items() if value is not None}
         search: Any = SearchRequest[kind].model_validate(given, scim_ctx=Context.DEFAULT)  # type: ignore[valid-type]
-        found = [one for one in resources if not query.filter or ScimFilter[kind](query.filter).match(one)]  # type: ignore[valid-type]
+        wanted = ScimFilter[kind](query.filter).match if query.filter else None  # type: ignore[valid-type]
+        found = [one for one in resources if wanted is None or wanted(one)]
         if query.sort_by:
             found = search.sort(found)
         start = max(query.start_index, 1)

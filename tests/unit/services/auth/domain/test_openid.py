@@ -216,3 +216,17 @@ def test_clocks_may_differ_by_a_minute(late: timedelta) -> None:
     else:
         with pytest.raises(RefusedError, match="exp"):
             check()
+
+
+def test_an_access_token_that_is_no_text_fits_no_hash() -> None:
+    claims = {
+        "iss": PROVIDER.issuer,
+        "sub": "s",
+        "aud": "client",
+        "nonce": "n",
+        "iat": NOW.timestamp(),
+        "exp": NOW.timestamp() + 60,
+        "at_hash": "AAAAAAAAAAAAAAAAAAAAAA",
+    }
+    with pytest.raises(RefusedError, match="at_hash"):
+        openid.checked_claims(PROVIDER, claims, nonce="n", now=NOW, algorithm="RS256", access_token="\ud800")

@@ -154,6 +154,13 @@ def test_address_and_name_come_from_the_attributes_that_were_chosen() -> None:
     assert raised.value.metadata["rule"] == "attribute"
 
 
+def test_a_name_is_one_line_of_bounded_length() -> None:
+    said = replace(ASSERTION, attributes={**ASSERTION.attributes, "lines": ("Ada\nBcc: eve@example.com" + "a" * 999,)})
+    name = saml.statement(said, replace(CONNECTION, name_attribute="lines")).name
+    assert name.startswith("Ada Bcc: eve@example.coma")
+    assert len(name) == 120
+
+
 def test_a_name_is_an_address_only_where_it_says_so_and_no_attribute_was_chosen() -> None:
     named = replace(ASSERTION, name_id="eve@example.com")
     chosen = replace(CONNECTION, email_attribute="")
