@@ -204,6 +204,20 @@ async def void_of(conn: Connection, account: UUID, subject: UUID, purposes: Coll
     )
 
 
+async def void_newer(conn: Connection, account: UUID, than: Challenge) -> None:
+    """Deletes somebody's open challenges of the same purpose that were made after one."""
+    await conn.execute(
+        """
+        DELETE FROM challenge
+        WHERE account_id = $1 AND subject_id = $2 AND purpose = $3 AND id > $4 AND spent_at IS NULL
+        """,
+        account,
+        than.subject,
+        than.purpose,
+        than.id,
+    )
+
+
 def _challenge(row: Any) -> Challenge:
     return Challenge(
         id=row["id"],
