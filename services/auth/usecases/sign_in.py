@@ -17,7 +17,7 @@ from services.auth.domain.sign_in import Door, Pending, Standing
 from services.auth.repository import sign_ins
 from services.auth.usecases.new_devices import NewDevices
 from services.auth.usecases.secrets import TokenSecrets
-from services.auth.usecases.sessions import Pair, Sessions
+from services.auth.usecases.sessions import Pair, Sessions, role_now
 
 _MARK = "gfsi_"
 _MAC_BYTES = 32
@@ -179,10 +179,13 @@ class SignIn:
             if write is not None:
                 await write(conn)
             await self._sessions.store(conn, held)
+            role = await role_now(conn, door)
+            if door.kind == session.STAFF and role is None:
+                raise credentials_invalid()
             await self._remember(conn, door)
             if arrival is not None:
                 await self._new_devices.note(conn, door, arrival)
-        pair = await self._sessions.pair(held, held.generation, None if acr == session.ENROL else door.role)
+        pair = await self._sessions.pair(held, held.generation, None if acr == session.ENROL else role)
         return replace(pair, device_token=self._device_for(door))
 
     @asynccontextmanager
