@@ -118,6 +118,7 @@ async def test_length_is_counted_in_code_points(house: AuthHouse) -> None:
         "\u202eright to left\u202c",
         "bell\x07 and escape\x1b",
         "pw" * 8,
+        "PW and pw and pW",
     ],
 )
 async def test_odd_characters_count_and_are_kept(house: AuthHouse, password: str) -> None:
@@ -125,7 +126,9 @@ async def test_odd_characters_count_and_are_kept(house: AuthHouse, password: str
     email = house.fresh()
     await house.reader(publisher.live, email, password)
     await house.sign_in(publisher.live, email, password)
-    for wrong in (password + " ", " " + password, password.swapcase() + "x", password.replace("\0", "")[:-1]):
+    others = {password + " ", " " + password, password.strip(), password.lower(), password.upper()}
+    others |= {password.replace("\0", ""), password.partition("\0")[0]}
+    for wrong in others - {password}:
         with pytest.raises(GatefoldError, match="credentials_invalid"):
             await house.sign_in(publisher.live, email, wrong)
 
@@ -181,9 +184,9 @@ async def test_a_short_password_is_refused_before_any_hashing(house: AuthHouse) 
 
 
 @pytest.mark.case("auth-17")
-async def test_wrong_unknown_unverified_and_cheaper_users_fail_alike_at_equal_work(house: AuthHouse) -> None:
+async def test_wrong_unknown_and_unverified_users_fail_alike_at_equal_work(house: AuthHouse) -> None:
     publisher = await house.publisher()
-    known, unverified, cheap = house.fresh(), house.fresh(), house.fresh()
+    known, unverified = house.fresh(), house.fresh()
     await house.reader(publisher.live, known)
     await house.register(publisher.live, unverified)
     seen = {
@@ -194,7 +197,7 @@ async def test_wrong_unknown_unverified_and_cheaper_users_fail_alike_at_equal_wo
     }
     assert seen == {(Kind.UNAUTHENTICATED, "credentials_invalid", "Address or password is wrong.", work(COST))}
     staff = set()
-    for email in (publisher.owner_email, cheap):
+    for email in (publisher.owner_email, house.fresh("nobody")):
         before = house.units()
         with pytest.raises(GatefoldError) as raised:
             await house.sign_in_staff(email, "a password that is wrong")
