@@ -352,7 +352,7 @@ class Challenges:
         return Letter(
             purpose=found.purpose,
             email=email,
-            name=name,
+            name="" if found.purpose in rules.UNPROVEN else name,
             publication=publisher.name if publisher else _PLATFORM_NAME,
             link=self._link(found, publisher.reader_url if publisher else self._recover_url),
             code=rules.code_of(key, self._secret) if found.purpose == rules.EMAIL_CODE else "",

@@ -170,7 +170,7 @@ async def test_a_person_changes_the_address_for_every_team(house: AuthHouse) -> 
     present = house.fresh("present")
     await request(house, who, present)
     letter = await house.describe(await house.newest_challenge(PLATFORM))
-    assert (letter.email, letter.name) == (present, "Ada Owner")
+    assert (letter.email, letter.name) == (present, ""), "the mailbox may be anybody's"
     await confirm(house, token_of(letter.link))
     await house.sign_in_staff(present)
     with pytest.raises(GatefoldError, match="credentials_invalid"):
