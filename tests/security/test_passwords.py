@@ -16,7 +16,8 @@ import pytest
 from gatefold.auth.v1 import account_pb2, password_pb2
 
 from infra.local.valkey import ValkeyServer
-from libs import redis_client
+from libs import policies, redis_client
+from libs.caller import CallerKind
 from libs.clock import FixedClock
 from libs.config import Secret
 from libs.errors import GatefoldError, Kind
@@ -414,3 +415,20 @@ def test_nothing_takes_a_hint_or_the_answer_to_a_question() -> None:
     found = {name for name in fields if any(word in name.lower() for word in ("hint", "question", "maiden"))}
     # Names of RFC 7009 and of OpenID Connect, about tokens.
     assert {name for name in found if not name.endswith((".token_type_hint", ".id_token_hint"))} == set()
+
+
+@pytest.mark.case("auth-15")
+def test_nobody_who_speaks_for_others_takes_or_gives_their_password() -> None:
+    names = [path.stem for path in sorted((ROOT / "protos" / "gatefold" / "auth" / "v1").glob("*.proto"))]
+    contracts = [importlib.import_module(f"gatefold.auth.v1.{name}_pb2").DESCRIPTOR for name in names]
+    services = [service for contract in contracts for service in contract.services_by_name.values()]
+    others = {CallerKind.STAFF, CallerKind.PLATFORM_OPERATOR}
+    taking = {
+        method.name
+        for service in services
+        for method in service.methods
+        if any("password" in field.name for field in method.input_type.fields)
+        and others & policies.of(f"/{service.full_name}/{method.name}").callers
+    }
+    # Two are about one's own; the third brings hashes along, which sign nobody in before the mailbox is proven.
+    assert taking == {"ChangePassword", "StepUp", "ImportPasswords"}
