@@ -76,8 +76,7 @@ _MARK = "gfct_"
 _BROWSER_MARK = "gfbs_"
 BROWSER_SECRET_BYTES = 32
 _CODE_DIGITS = 8
-"""26 bits (ASVS 5.0 6.5.4 asks for 20), with five tries."""
-MOST_TRIES = 5
+"""26 bits (ASVS 5.0 6.5.4 asks for 20), with five tries (domain/sign_in.py)."""
 
 
 @dataclass(frozen=True)
