@@ -166,8 +166,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         db, vault, tokens, secrets, clock, make, facts, challenges, policies.of, os.urandom, service.telemetry
     )
     policy = PasswordPolicy(_breaches(settings.breaches, process))
-    team = Team(db, vault, persons, policy, challenges, clock, make)
     guard = _guard(settings, service, secrets, challenges.offer_unlock)
+    team = Team(db, vault, persons, policy, challenges, guard, clock, make)
     members = Members(db, clock, make, facts, guard.release)
     methods: dict[str, Method] = {}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from gatefold.auth.v1 import password_pb2, session_pb2, team_pb2
+from gatefold.auth.v1 import password_pb2, recovery_pb2, session_pb2, team_pb2
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from infra.local.valkey import ValkeyServer
@@ -82,6 +82,12 @@ async def test_a_breached_password_is_refused_wherever_one_is_chosen(house: Auth
     with pytest.raises(GatefoldError, match="password_breached"):
         await change(house, who, PASSWORD, BREACHED)
     await house.sign_in(publisher.live, email)
+    asked = recovery_pb2.RequestPasswordResetRequest(email=email)
+    await house.call(house.page(publisher.live), house.recovery.RequestPasswordReset, asked)
+    reset = await house.token(publisher.live, "reset_password")
+    with pytest.raises(GatefoldError, match="password_breached"):
+        await house.complete_reset(reset, BREACHED)
+    await house.complete_reset(reset, NEW)
 
 
 @pytest.mark.case("auth-9")

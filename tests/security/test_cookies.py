@@ -292,6 +292,54 @@ async def test_a_sign_in_for_a_cookie_must_say_where_it_comes_from(edge: Edge, p
     assert answer.reason == "csrf_refused"
 
 
+@pytest.mark.case("auth-14")
+@pytest.mark.case("auth-61")
+async def test_what_needs_a_fresh_sign_in_says_so_and_goes_on_after_a_step_up(
+    house: AuthHouse, edge: Edge, publisher: Publisher
+) -> None:
+    cookies = cookies_of(await sign_in(edge, publisher))
+    new = "another horse battery"
+
+    async def replace() -> Answer:
+        body = {"current_password": PASSWORD, "new_password": new}
+        return await edge.ask("POST", "/v1/session/change_password", json=body, headers=own(edge, cookies))
+
+    async def refused() -> None:
+        answer = await replace()
+        assert (answer.status, answer.reason) == (401, "authentication_insufficient")
+        challenge = answer.headers["WWW-Authenticate"]
+        assert challenge.startswith("Bearer ")
+        assert 'error="insufficient_user_authentication"' in challenge
+        assert 'max_age="900"' in challenge
+
+    assert isinstance(house.clock, FixedClock)
+    house.clock.advance(timedelta(minutes=16))
+    await refused()
+    step_up = {"password": PASSWORD}
+    answer = await edge.ask("POST", "/v1/session/step_up", json=step_up, headers=own(edge, cookies))
+    assert answer.status == 200, answer.body
+    house.clock.advance(timedelta(minutes=16))
+    await refused()
+    await edge.ask("POST", "/v1/session/step_up", json=step_up, headers=own(edge, cookies))
+    answer = await replace()
+    assert answer.status == 200, answer.body
+    assert (await house.sign_in_staff(publisher.owner_email, new)).access_token
+
+
+@pytest.mark.case("auth-56")
+async def test_nothing_else_that_auth_gives_out_is_an_access_token(
+    house: AuthHouse, edge: Edge, publisher: Publisher
+) -> None:
+    email = house.fresh()
+    await house.register(publisher.live, email)
+    mailed = await house.token(publisher.live, "verify_registration")
+    tokens = await house.sign_in_staff(publisher.owner_email)
+    cookie = cookies_of(await sign_in(edge, publisher))[SESSION]
+    for token in (mailed, tokens.refresh_token, tokens.device_token, cookie):
+        answer = await edge.devices(token)
+        assert (answer.status, answer.reason) == (401, "access_token_invalid")
+
+
 async def test_the_origin_must_be_this_one_to_the_letter(edge: Edge, publisher: Publisher) -> None:
     port = edge.url.rpartition(":")[2]
     for origin in (

@@ -29,6 +29,7 @@ from libs.vault import Vault
 from services.auth.__main__ import PERSONAL_TABLES
 from services.auth.domain import roles
 from tests.conftest import ServiceDb
+from tests.support import factors
 from tests.support.auth import PASSWORD, AuthHouse, Publisher, running
 
 
@@ -158,6 +159,37 @@ async def test_no_sign_in_slips_through_while_a_reader_is_being_disabled(house: 
         if isinstance(tokens, session_pb2.Tokens):
             with pytest.raises(GatefoldError, match="invalid_grant"):
                 await house.refresh(tokens.refresh_token)
+
+
+async def test_a_second_factor_that_is_being_finished_does_not_stop_a_reader_from_being_disabled(
+    house: AuthHouse,
+) -> None:
+    someone, phone = await factors.with_phone(house)
+    account, code = someone.publisher.live, phone.next_code()
+    waiting = await someone.sign_in()
+    lock = await asyncpg.connect(house.database.owner_dsn.reveal())
+    watch = await asyncpg.connect(house.database.owner_dsn.reveal())
+
+    async def blocked(most: int) -> None:
+        statement = "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
+        async with asyncio.timeout(10):
+            while await watch.fetchval(statement + " AND datname = current_database()") < most:
+                await watch.execute("SELECT pg_sleep(0.01)")
+
+    try:
+        async with lock.transaction():
+            await lock.execute("SELECT id FROM factor WHERE id = $1 FOR UPDATE", ids.decode("fac", phone.id))
+            finishing = asyncio.create_task(factors.complete(house, waiting, code))
+            await blocked(1)
+            disabling = asyncio.create_task(disable(house, account, someone.subject))
+            await blocked(2)
+        tokens = await finishing
+        await disabling
+    finally:
+        await lock.close()
+        await watch.close()
+    with pytest.raises(GatefoldError, match="invalid_grant"):
+        await house.refresh(tokens.refresh_token)
 
 
 async def test_whom_another_account_disables_is_not_concerned(house: AuthHouse) -> None:

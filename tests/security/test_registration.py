@@ -76,6 +76,15 @@ async def test_a_password_chosen_with_the_link_is_checked_like_any_other_and_lea
     await house.verify(publisher.live, token, browser_secret="", password=PASSWORD)
 
 
+async def test_a_stranger_writes_no_words_into_the_mail_to_somebody_elses_mailbox(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    words = "Rita, your account is shut! Open https://evil.example"
+    await house.register(publisher.live, house.fresh("victim"), STRANGER, words)
+    letter = await house.describe(await house.newest_challenge(publisher.live))
+    assert (letter.purpose, letter.name) == ("verify_registration", "")
+    assert words not in str(letter)
+
+
 @pytest.mark.case("auth-18")
 async def test_what_the_browser_keeps_tells_nothing_and_is_the_same_for_a_repetition(house: AuthHouse) -> None:
     publisher = await house.publisher()

@@ -19,8 +19,12 @@ from libs.errors import GatefoldError, Kind
 from libs.policies import Policy
 from libs.postgres import violated
 from services.auth.domain import roles
+from services.auth.domain.session import Session
+from services.auth.domain.sign_in import Door
 from services.auth.repository import people
+from services.auth.usecases.sessions import Sessions
 from tests.conftest import ServiceDb
+from tests.support import factors
 from tests.support.auth import AuthHouse, Publisher, running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -217,6 +221,53 @@ async def test_a_role_counts_at_once_and_who_is_removed_is_out(house: AuthHouse)
         assert not await conn.fetchval("SELECT EXISTS (SELECT FROM staff_route WHERE person_id = $1)", person)
     events = await house.events(publisher.live)
     assert [kind for kind in events if kind.startswith("member.")] == ["member.role_changed", "member.removed"]
+
+
+@pytest.mark.parametrize("what", ["role", "removal"])
+async def test_a_sign_in_that_waits_dies_with_the_role_that_it_began_with(house: AuthHouse, what: str) -> None:
+    publisher = await house.publisher()
+    own, _, email = await member(house, publisher, team_pb2.ROLE_ADMIN)
+    owner = acting(publisher, publisher.owner, roles.OWNER)
+    who = await house.holder(await house.sign_in_staff(email))
+    phone = await factors.begin(house, who)
+    await factors.confirm(house, who, phone)
+    waiting = [await house.sign_in_staff(email, account=account) for account in (publisher.live, publisher.test)]
+    if what == "role":
+        await change(house, owner, own, team_pb2.ROLE_READ_ONLY)
+    else:
+        await remove(house, owner, own)
+    for one in waiting:
+        with pytest.raises(GatefoldError, match="sign_in_expired"):
+            await factors.complete(house, one, phone.next_code())
+
+
+@pytest.mark.parametrize("what", ["role", "removal"])
+async def test_a_sign_in_under_way_while_a_role_changes_begins_with_the_new_one(
+    house: AuthHouse, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    publisher = await house.publisher()
+    own, _, email = await member(house, publisher, team_pb2.ROLE_ADMIN)
+    owner = acting(publisher, publisher.owner, roles.OWNER)
+    begin, arrived, go = Sessions.begin, asyncio.Event(), asyncio.Event()
+
+    async def slow(self: Sessions, door: Door, acr: str) -> Session:
+        assert door.role == roles.ADMIN
+        arrived.set()
+        await go.wait()
+        return await begin(self, door, acr)
+
+    monkeypatch.setattr(Sessions, "begin", slow)
+    signing_in = asyncio.create_task(house.sign_in_staff(email))
+    await asyncio.wait_for(arrived.wait(), 10)
+    if what == "removal":
+        await remove(house, owner, own)
+        go.set()
+        with pytest.raises(GatefoldError, match="credentials_invalid"):
+            await signing_in
+        return
+    await change(house, owner, own, team_pb2.ROLE_READ_ONLY)
+    go.set()
+    assert (await house.claims((await signing_in).access_token))["role"] == roles.READ_ONLY
 
 
 async def test_a_withdrawn_invitation_works_no_longer(house: AuthHouse) -> None:

@@ -14,11 +14,14 @@ from libs.clock import FixedClock
 from libs.config import Secret
 from libs.errors import GatefoldError, Kind
 from services.auth.domain import session
+from services.auth.domain.sign_in import Door
+from services.auth.usecases.sessions import Sessions
 from tests.conftest import ServiceDb
 from tests.support.auth import PASSWORD, AuthHouse, running
 from tests.support.factors import (
     begin,
     complete,
+    confirm,
     later,
     listed,
     mailed,
@@ -57,6 +60,33 @@ async def test_one_recovery_code_in_parallel_opens_one_session(house: AuthHouse)
     assert len([one for one in answers if isinstance(one, session_pb2.Tokens)]) == 1
     assert [one.reason for one in answers if isinstance(one, GatefoldError)] == ["second_factor_wrong"] * 3
     assert (await purposes(house, someone)).count("recovery_code_used") == 1
+
+
+@pytest.mark.parametrize("factor", ["totp", "email_code"])
+async def test_a_password_alone_begins_no_session_beside_a_factor_that_is_being_added(
+    house: AuthHouse, monkeypatch: pytest.MonkeyPatch, factor: str
+) -> None:
+    someone = await reader(house)
+    phone = await begin(house, someone.caller)
+    begun, arrived, go = Sessions.begin, asyncio.Event(), asyncio.Event()
+
+    async def slow(self: Sessions, door: Door, acr: str) -> session.Session:
+        arrived.set()
+        await go.wait()
+        return await begun(self, door, acr)
+
+    monkeypatch.setattr(Sessions, "begin", slow)
+    signing_in = asyncio.create_task(someone.sign_in())
+    await asyncio.wait_for(arrived.wait(), 10)
+    if factor == "totp":
+        await confirm(house, someone.caller, phone)
+    else:
+        await house.call(someone.caller, house.factors.EnableEmailCodes, factor_pb2.EnableEmailCodesRequest())
+    go.set()
+    with pytest.raises(GatefoldError) as raised:
+        await signing_in
+    assert (raised.value.kind, raised.value.reason) == (Kind.CONFLICT, "concurrent_change")
+    assert list((await someone.sign_in()).pending.methods) == [factor]
 
 
 async def test_staff_do_not_prove_by_mailbox(house: AuthHouse) -> None:

@@ -64,6 +64,9 @@ IN_FRAGMENT = frozenset({RESET_PASSWORD, MAGIC_LINK, CHANGE_EMAIL, REVERT_EMAIL,
 """Links whose token stands in the fragment, which a browser sends neither to a server nor as Referer."""
 WITH_TOKEN = IN_QUERY | IN_FRAGMENT
 
+UNPROVEN = frozenset({VERIFY_REGISTRATION, CHANGE_EMAIL})
+"""What goes to a mailbox that nobody has proven yet: whoever has it sent writes the name, so none stands in it."""
+
 BY_PASSWORD = frozenset({RESET_PASSWORD, MAGIC_LINK, UNLOCK, EMAIL_CODE})
 """What is void once the password was set anew."""
 BY_ADDRESS = BY_PASSWORD | {CHANGE_EMAIL}
@@ -73,8 +76,7 @@ _MARK = "gfct_"
 _BROWSER_MARK = "gfbs_"
 BROWSER_SECRET_BYTES = 32
 _CODE_DIGITS = 8
-"""26 bits (ASVS 5.0 6.5.4 asks for 20), with five tries."""
-MOST_TRIES = 5
+"""26 bits (ASVS 5.0 6.5.4 asks for 20), with five tries (domain/sign_in.py)."""
 
 
 @dataclass(frozen=True)

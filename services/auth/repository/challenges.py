@@ -84,26 +84,6 @@ async def inert(conn: Connection, challenge: UUID) -> bool:
     )
 
 
-async def count_try(
-    conn: Connection, account: UUID, subject: UUID, purpose: str, *, now: datetime, most: int
-) -> UUID | None:
-    """Counts a try of the newest open challenge; None when there is none, or there were too many tries already."""
-    challenge: UUID | None = await conn.fetchval(
-        """
-        UPDATE challenge SET tries = tries + 1 WHERE account_id = $1 AND tries < $5 AND id =
-            (SELECT id FROM challenge WHERE account_id = $1 AND subject_id = $2 AND purpose = $3 AND spent_at IS NULL
-                AND expires_at > $4 ORDER BY id DESC LIMIT 1)
-        RETURNING id
-        """,
-        account,
-        subject,
-        purpose,
-        now,
-        most,
-    )
-    return challenge
-
-
 async def spend(conn: Connection, account: UUID, challenge: UUID, *, subject: UUID, at: datetime, by: str) -> bool:
     """Spends a challenge's token; answers True to exactly one caller. What it held of a person goes at once."""
     row = await conn.fetchrow(
@@ -201,6 +181,20 @@ async def void_of(conn: Connection, account: UUID, subject: UUID, purposes: Coll
         account,
         subject,
         list(purposes),
+    )
+
+
+async def void_newer(conn: Connection, account: UUID, than: Challenge) -> None:
+    """Deletes somebody's open challenges of the same purpose that were made after one."""
+    await conn.execute(
+        """
+        DELETE FROM challenge
+        WHERE account_id = $1 AND subject_id = $2 AND purpose = $3 AND id > $4 AND spent_at IS NULL
+        """,
+        account,
+        than.subject,
+        than.purpose,
+        than.id,
     )
 
 

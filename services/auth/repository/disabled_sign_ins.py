@@ -4,6 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from libs.postgres import Connection
+from services.auth.repository import sign_ins
 
 
 async def disable(
@@ -11,10 +12,12 @@ async def disable(
 ) -> bool:
     """Keeps a reader or a member out; answers False when they were kept out already.
 
-    Waits for sign-ins of theirs that are under way, so that what ends their sessions next ends those too. Breaks
-    `membership_last_owner` at the end when no owner could sign in any more.
+    Holds their sign-ins off as `sign_ins.hold_off`. Breaks `membership_last_owner` at the end when no owner could sign
+    in any more.
     """
-    await conn.execute("SELECT pg_advisory_xact_lock(sign_in_lock($1, $2))", account, subject or person)
+    principal = subject or person
+    assert principal is not None
+    await sign_ins.hold_off(conn, account, principal)
     row = await conn.fetchrow(
         """
         INSERT INTO disabled_sign_in (account_id, id, subject_id, person_id, disabled_at) VALUES ($1, $2, $3, $4, $5)

@@ -92,6 +92,14 @@ async def remove_of(conn: Connection, account: UUID, principal: UUID) -> None:
     await conn.execute("DELETE FROM sign_in WHERE account_id = $1 AND principal_id = $2", account, principal)
 
 
+async def hold_off(conn: Connection, account: UUID, principal: UUID) -> None:
+    """Waits for sign-ins of somebody that are under way, so that what ends their sessions next ends those too.
+
+    Later ones wait until the transaction ends. Comes after `remove_of`: whoever finishes a wait has its row already.
+    """
+    await conn.execute("SELECT pg_advisory_xact_lock(sign_in_lock($1, $2))", account, principal)
+
+
 def _pending(row: Any) -> Pending:
     door = Door(row["kind"], row["account_id"], row["live"], row["principal_id"], row["role"], row["identity_id"])
     return Pending(

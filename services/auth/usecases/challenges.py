@@ -1,6 +1,5 @@
 """Owns challenges: making them with their event, finding one by its token, and what its mail says."""
 
-import hmac
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -315,21 +314,6 @@ class Challenges:
         """Ends somebody's open challenges, in the transaction of what makes them stale."""
         await challenges.void_of(conn, account, subject, purposes)
 
-    async def by_code(self, door: Door, code: str) -> Challenge | None:
-        """Returns the newest open mail whose code this is; None for a wrong one, or one too many. To be spent then.
-
-        Each try is counted before the code is looked at, so that tries in parallel are no more than those in a row.
-        """
-        now = self._clock.wall()
-        async with self._db.tenant(door.owner, "count_code") as conn:
-            key = await challenges.count_try(
-                conn, door.owner, door.principal, rules.EMAIL_CODE, now=now, most=rules.MOST_TRIES
-            )
-            found = await challenges.find(conn, door.owner, key) if key else None
-        if found is None or not hmac.compare_digest(rules.code_of(found.id, self._secret).encode(), code.encode()):
-            return None
-        return found
-
     async def describe(self, key: UUID) -> Letter:
         """Returns what the mail says.
 
@@ -352,7 +336,7 @@ class Challenges:
         return Letter(
             purpose=found.purpose,
             email=email,
-            name=name,
+            name="" if found.purpose in rules.UNPROVEN else name,
             publication=publisher.name if publisher else _PLATFORM_NAME,
             link=self._link(found, publisher.reader_url if publisher else self._recover_url),
             code=rules.code_of(key, self._secret) if found.purpose == rules.EMAIL_CODE else "",

@@ -15,7 +15,7 @@ from services.auth.domain import challenge as rules
 from services.auth.domain import session
 from services.auth.domain.challenge import Challenge
 from services.auth.domain.sign_in import Door
-from services.auth.repository import CREDENTIAL_TABLE, PERSON_TABLE, credentials, people
+from services.auth.repository import CREDENTIAL_TABLE, PERSON_TABLE, challenges, credentials, people
 from services.auth.usecases import addresses, doors
 from services.auth.usecases.challenges import Challenges, principal_not_found
 from services.auth.usecases.factor_attempts import FactorAttempts
@@ -119,7 +119,11 @@ class EmailChanges:
         await self._move(door, email, write)
 
     async def revert(self, token: str) -> None:
-        """Makes the former address count again, ends all sessions and whatever else was mailed. Raises as `confirm`."""
+        """Makes the former address count again, ends all sessions and whatever else was mailed. Raises as `confirm`.
+
+        What earlier addresses were mailed to take theirs back stays: whoever took an account over and moved it on and
+        on would else void it with a link of their own.
+        """
         account, found = await self._challenges.by_token(token, rules.REVERT_EMAIL)
         if found.spent_at is not None:
             return
@@ -129,7 +133,8 @@ class EmailChanges:
 
         async def write(conn: Connection) -> None:
             await self._challenges.spend(conn, account, found, found.subject)
-            await self._challenges.void_of(conn, account, found.subject, rules.BY_ADDRESS | {rules.REVERT_EMAIL})
+            await self._challenges.void_of(conn, account, found.subject, rules.BY_ADDRESS)
+            await challenges.void_newer(conn, account, found)
             await end_all(conn, door, self._clock.wall(), session.EMAIL_REVERTED)
             await self._challenges.store_for(conn, door, notice)
 

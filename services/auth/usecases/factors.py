@@ -100,6 +100,7 @@ class Factors:
         notice = await self.notice(door, challenge.FACTOR_ADDED, found.name)
         async with self._db.tenant(door.account, "confirm_totp") as conn:
             async with as_tenant(conn, door.owner):
+                await factors.lock(conn, door.principal)
                 await self._access.refuse_erased(conn, door)
                 if not await factors.confirm(conn, door.owner, key, step, now):
                     raise _not_found()

@@ -119,13 +119,12 @@ class Members:
         if await disabled_sign_ins.since(conn, account, [person]):
             return held
         now = self._clock.wall()
+        changed = await people.count_change(conn, account, held.id)
+        await self._follow(conn, account, changed, "member.disabled", session.DISABLED)
         for place in await places_of(conn, account):
             async with as_tenant(conn, place):
                 await disabled_sign_ins.disable(conn, place, self._make.new(), now, person=person)
-                await sign_ins.remove_of(conn, place, person)
         await people.close_route(conn, account, person)
-        changed = await people.count_change(conn, account, held.id)
-        await self._follow(conn, account, changed, "member.disabled", session.DISABLED)
         return changed
 
     async def let_in(self, conn: Connection, account: UUID, held: Membership, person: UUID) -> Membership:
@@ -153,7 +152,10 @@ class Members:
                 await disabled_sign_ins.enable(conn, place, person)
 
     async def _follow(self, conn: Connection, account: UUID, member: Membership, kind: str, reason: str | None) -> None:
-        """Tells, and ends the member's sessions in the account and its test sibling for a reason."""
+        """Tells, and for a reason ends the member's sessions and waiting sign-ins in the account and its test sibling.
+
+        Sign-ins that are under way are waited for; those after them read what the member is then.
+        """
         removed = kind == "member.removed"
         data = event_pb2.MemberChanged(
             member_id=ids.encode("mem", member.id),
@@ -167,6 +169,8 @@ class Members:
             return
         for place in await places_of(conn, account):
             async with as_tenant(conn, place):
+                await sign_ins.remove_of(conn, place, member.person)
+                await sign_ins.hold_off(conn, place, member.person)
                 await sessions.revoke_all_of(conn, place, member.person, self._clock.wall(), reason)
 
     @asynccontextmanager

@@ -312,6 +312,21 @@ async def staff_role(db: Database, account: Account, person: UUID) -> str | None
         return await people.role_of(conn, account.team, person)
 
 
+async def role_now(conn: Connection, door: Door) -> str | None:
+    """Reads the role of whoever goes in, in the transaction that has stored their session; None for no member any more.
+
+    Whoever changes it waits for that transaction, or this one for theirs: the role that was read at the door may be
+    over.
+    """
+    if door.kind != session.STAFF:
+        return door.role
+    account = await accounts.find(conn, door.account)
+    if account is None:
+        return None
+    async with as_tenant(conn, account.team):
+        return await people.role_of(conn, account.team, door.principal)
+
+
 def _device() -> Device:
     who = caller.current()
     return Device(who.user_agent or "", who.address or "")

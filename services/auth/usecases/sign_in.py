@@ -11,13 +11,13 @@ from uuid import UUID
 from libs import errors
 from libs.clock import WallClock
 from libs.ids import IdSource
-from libs.postgres import Connection, Database, violated
+from libs.postgres import Connection, Database, as_tenant, violated
 from services.auth.domain import session, sign_in
 from services.auth.domain.sign_in import Door, Pending, Standing
-from services.auth.repository import sign_ins
+from services.auth.repository import factors, sign_ins
 from services.auth.usecases.new_devices import NewDevices
 from services.auth.usecases.secrets import TokenSecrets
-from services.auth.usecases.sessions import Pair, Sessions
+from services.auth.usecases.sessions import Pair, Sessions, role_now
 
 _MARK = "gfsi_"
 _MAC_BYTES = 32
@@ -76,7 +76,7 @@ class SignIn:
         if following is None:
             level = sign_in.acr(methods, standing)
             sign_in.refuse(door, standing, level)
-            return await self._begin(door, level, write)
+            return await self._begin(door, level, write, without_factor=level != session.AAL2 and not standing.factors)
         pending = Pending(
             id=self._make.new(),
             door=door,
@@ -172,17 +172,22 @@ class SignIn:
                 raise sign_in_expired()
         return await self._sessions.access(renewed)
 
-    async def _begin(self, door: Door, acr: str, write: Write | None) -> Pair:
+    async def _begin(self, door: Door, acr: str, write: Write | None, *, without_factor: bool) -> Pair:
         held = await self._sessions.begin(door, acr)
         arrival = await self._new_devices.look(door)
         async with self._going_in(door, "sign_in") as conn:
+            if without_factor:
+                await _refuse_a_factor(conn, door)
             if write is not None:
                 await write(conn)
             await self._sessions.store(conn, held)
+            role = await role_now(conn, door)
+            if door.kind == session.STAFF and role is None:
+                raise credentials_invalid()
             await self._remember(conn, door)
             if arrival is not None:
                 await self._new_devices.note(conn, door, arrival)
-        pair = await self._sessions.pair(held, held.generation, None if acr == session.ENROL else door.role)
+        pair = await self._sessions.pair(held, held.generation, None if acr == session.ENROL else role)
         return replace(pair, device_token=self._device_for(door))
 
     @asynccontextmanager
@@ -213,6 +218,17 @@ class SignIn:
 
     def _mac(self, head: bytes) -> bytes:
         return hmac.digest(self._secret, head, "sha256")
+
+
+async def _refuse_a_factor(conn: Connection, door: Door) -> None:
+    """Raises `conflict("concurrent_change")` where a factor was added since it was seen that there is none.
+
+    Until the transaction ends none is added: whoever adds one then ends the session that begins here.
+    """
+    async with as_tenant(conn, door.owner):
+        await factors.lock(conn, door.principal)
+        if await factors.left(conn, door.owner, door.principal):
+            raise errors.conflict("concurrent_change", "Another change got in the way; try again.")
 
 
 def sign_in_expired() -> errors.GatefoldError:

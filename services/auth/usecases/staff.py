@@ -52,13 +52,6 @@ class People:
         async with self._db.transaction("find_person", read_only=True) as conn:
             return await people.find_by_email(conn, email_index)
 
-    async def prove(self, password: str, known: Person | None) -> Person:
-        """Returns the person whose password it is; else raises `unauthenticated("credentials_invalid")`."""
-        proof = await self.proven(password, known)
-        if proof is None:
-            raise credentials_invalid()
-        return proof[0]
-
     def place(self) -> AbstractContextManager[Place]:
         """Keeps a place for a password; as `PasswordHasher.place`."""
         return self._hasher.place()
@@ -150,7 +143,9 @@ class Staff:
         index = await self._people.index(address)
         known = await self._people.find(index)
         if known is not None:
-            await self._people.prove(password, known)
+            target = Target(PLATFORM, index, known.id, "", "/v1/operators/bootstrap")
+            if await self._attempts.guarded(target, lambda: self._people.proven(password, known)) is None:
+                raise credentials_invalid()
         person = known or await self._people.prepare(address, called, password, operator=True)
         try:
             async with self._db.transaction("bootstrap_operator") as conn:

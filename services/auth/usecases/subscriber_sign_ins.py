@@ -39,10 +39,10 @@ class SubscriberSignIns:
         now = self._clock.wall()
         async with self._db.tenant(account, "disable_subscriber_sign_in") as conn:
             await _require(conn, account, subject)
+            await sign_ins.remove_of(conn, account, subject)
             if not await disabled_sign_ins.disable(conn, account, self._make.new(), now, subject=subject):
                 return (await disabled_sign_ins.since(conn, account, [subject]))[subject]
             await sessions.revoke_all_of(conn, account, subject, now, session.DISABLED)
-            await sign_ins.remove_of(conn, account, subject)
             await challenges.void_of(conn, account, subject, challenge.BY_ADDRESS)
             await self._tell(conn, account, subject, "subscriber.sign_in_disabled")
         return now

@@ -9,7 +9,7 @@ from gatefold.auth.v1 import team_pb2
 from libs import caller, errors, idempotency, ids
 from libs.clock import WallClock
 from libs.ids import IdSource
-from libs.postgres import Database, violated
+from libs.postgres import PLATFORM, Database, violated
 from libs.vault import Vault
 from services.auth.domain import account as account_rules
 from services.auth.domain import challenge as rules
@@ -18,8 +18,10 @@ from services.auth.domain.challenge import Challenge
 from services.auth.domain.team import Membership
 from services.auth.repository import MEMBERSHIP_TABLE, accounts, disabled_sign_ins, people
 from services.auth.usecases import addresses
+from services.auth.usecases.attempts import Attempts, Target
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
+from services.auth.usecases.sign_in import credentials_invalid
 from services.auth.usecases.staff import People
 
 _EMAIL_FIELD = 1
@@ -56,6 +58,7 @@ class Team:
         persons: People,
         policy: PasswordPolicy,
         challenges: Challenges,
+        attempts: Attempts,
         clock: WallClock,
         make: IdSource,
     ) -> None:
@@ -64,6 +67,7 @@ class Team:
         self._people = persons
         self._policy = policy
         self._challenges = challenges
+        self._attempts = attempts
         self._clock = clock
         self._make = make
 
@@ -136,7 +140,7 @@ class Team:
 
         A person who is known proves it with their password; for a new one, and one whom a provider made without any,
         the password is set: the mail shows whose address it is. Raises as `Challenges.by_token`, and
-        `unauthenticated("credentials_invalid")` for a known person's wrong password.
+        `unauthenticated("credentials_invalid")` for a known person's wrong password, which counts as at a sign-in.
         """
         called = account_rules.checked_name(name)
         account, found = await self._challenges.by_token(token, rules.INVITE_MEMBER)
@@ -156,7 +160,10 @@ class Team:
         elif not known.password.present:
             person, chosen = known, await self._people.hashed(password)
         else:
-            person = await self._people.prove(password, known)
+            target = Target(PLATFORM, index, known.id, "", "/v1/invitations/accept")
+            if await self._attempts.guarded(target, lambda: self._people.proven(password, known)) is None:
+                raise credentials_invalid()
+            person = known
         now = self._clock.wall()
         try:
             async with self._db.tenant(account, "accept_invitation") as conn:

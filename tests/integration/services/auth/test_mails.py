@@ -1,7 +1,5 @@
-"""Mails about signing in: to whom they go, what they say, codes, and what is left of them."""
+"""Mails about signing in: to whom they go, what they say, and what is left of them."""
 
-import asyncio
-import re
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,7 +7,6 @@ import pytest
 from gatefold.privacy.v1 import subject_data_pb2
 
 from libs import caller, ids
-from libs.clock import FixedClock
 from libs.errors import GatefoldError, Kind
 from libs.postgres import PLATFORM
 from libs.privacy import SubjectDataServicer
@@ -76,40 +73,6 @@ async def test_nobody_is_written_to_who_is_not_known(house: AuthHouse, vault: Va
         with pytest.raises(GatefoldError) as raised:
             await house.challenges(vault).prepare_for(door, rules.NEW_DEVICE)
         assert (raised.value.kind, raised.value.reason) == (Kind.NOT_FOUND, "principal_not_found")
-
-
-async def test_a_code_stands_in_the_newest_mail_alone_and_is_tried_five_times_however_many_try_at_once(
-    house: AuthHouse, vault: Vault
-) -> None:
-    publisher = await house.publisher()
-    subject = await house.reader(publisher.live, house.fresh())
-    door = Door(session.SUBSCRIBER, publisher.live, live=True, principal=subject)
-    challenges = house.challenges(vault)
-    older = (await house.describe((await mailed(house, vault, door, rules.EMAIL_CODE)).id)).code
-    assert isinstance(house.clock, FixedClock)
-    house.clock.advance(timedelta(seconds=1))
-    newer = await mailed(house, vault, door, rules.EMAIL_CODE)
-    code = (await house.describe(newer.id)).code
-    assert re.fullmatch(r"\d{8}", code)
-    assert await challenges.by_code(door, older) is None
-    found = await challenges.by_code(door, code)
-    assert found is not None
-    assert found.id == newer.id
-    other = Door(session.SUBSCRIBER, publisher.test, live=False, principal=subject)
-    assert await challenges.by_code(other, code) is None
-    answers = await asyncio.gather(*(challenges.by_code(door, code) for _ in range(20)))
-    assert sum(answer is not None for answer in answers) == rules.MOST_TRIES - 2
-    assert await challenges.by_code(door, code) is None
-
-
-async def test_a_code_ends_after_ten_minutes(house: AuthHouse, vault: Vault) -> None:
-    publisher = await house.publisher()
-    subject = await house.reader(publisher.live, house.fresh())
-    door = Door(session.SUBSCRIBER, publisher.live, live=True, principal=subject)
-    code = (await house.describe((await mailed(house, vault, door, rules.EMAIL_CODE)).id)).code
-    assert isinstance(house.clock, FixedClock)
-    house.clock.advance(timedelta(minutes=10))
-    assert await house.challenges(vault).by_code(door, code) is None
 
 
 async def test_what_a_mail_told_is_exported_and_erased_with_its_reader(house: AuthHouse, vault: Vault) -> None:

@@ -288,7 +288,9 @@ async def test_of_two_first_keys_that_are_begun_at_once_the_newest_counts(house:
         *(add(house, someone.caller, new_key(options).made(options)) for options in (first, second)),
         return_exceptions=True,
     )
-    assert [one.reason for one in answers if isinstance(one, GatefoldError)] == ["passkey_invalid"]
+    (refused,) = (one.reason for one in answers if isinstance(one, GatefoldError))
+    # Whoever comes after the first key was added needs more than a session without one.
+    assert refused in {"passkey_invalid", "authentication_insufficient"}
     assert len((await listed(house, someone.caller)).data) == 1
 
 

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from gatefold.auth.v1 import recovery_pb2
+from gatefold.auth.v1 import password_pb2, recovery_pb2
 
 from libs import ids
 from libs.clock import FixedClock
@@ -109,6 +109,24 @@ async def test_a_reset_token_dies_with_a_new_request(house: AuthHouse) -> None:
     with pytest.raises(GatefoldError, match="token_invalid"):
         await house.complete_reset(older, NEW)
     await house.complete_reset(await house.token(PLATFORM, "reset_password"), NEW)
+
+
+@pytest.mark.case("auth-33")
+async def test_a_reset_token_dies_with_the_password_it_was_to_replace(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    await house.reader(publisher.live, email)
+    await ask(house, publisher.live, email)
+    await ask_staff(house, publisher.owner_email)
+    held = [
+        (await house.sign_in(publisher.live, email), await house.token(publisher.live, "reset_password")),
+        (await house.sign_in_staff(publisher.owner_email), await house.token(PLATFORM, "reset_password")),
+    ]
+    change = password_pb2.ChangePasswordRequest(current_password=PASSWORD, new_password="another horse battery")
+    for tokens, reset in held:
+        await house.call(await house.holder(tokens), house.passwords.ChangePassword, change)
+        with pytest.raises(GatefoldError, match="token_invalid"):
+            await house.complete_reset(reset, NEW)
 
 
 @pytest.mark.case("auth-33")
