@@ -288,6 +288,7 @@ def _guard(settings: Config, service: Service, secrets: TokenSecrets, offer: Off
         chosen.alarm_seconds,
         chosen.alarm_accounts,
         chosen.alarm_network_accounts,
+        chosen.attempts_store_seconds,
     )
     stream = ActivityStream(service.store, service.telemetry)
     service.background("activities", stream.run)

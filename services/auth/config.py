@@ -124,7 +124,8 @@ class AttemptConfig:
     `attempts_longest_wait_seconds`; after `attempts_most` none is looked at until `attempts_forget_seconds` have passed
     without one. Each device that somebody has signed in on counts by itself. An address (or a /64) may be wrong
     `attempts_address_free` times, whomever it tries. Wrong passwords on `alarm_accounts` accounts within
-    `alarm_seconds`, or on `alarm_network_accounts` from one network (/24, /48), raise an alarm.
+    `alarm_seconds`, or on `alarm_network_accounts` from one network (/24, /48), raise an alarm. The store counts; where
+    it takes longer than `attempts_store_seconds`, the database.
     """
 
     attempts_free: int = 10
@@ -133,6 +134,7 @@ class AttemptConfig:
     attempts_longest_wait_seconds: int = 3600
     attempts_forget_seconds: int = 86_400
     attempts_address_free: int = 50
+    attempts_store_seconds: float = 0.5
     alarm_seconds: int = 300
     alarm_accounts: int = 200
     alarm_network_accounts: int = 20
@@ -142,6 +144,8 @@ class AttemptConfig:
             raise ValueError("attempts_free must be at least 1, and attempts_most no less and at most 100")
         if not 1 <= self.attempts_wait_seconds <= self.attempts_longest_wait_seconds <= self.attempts_forget_seconds:
             raise ValueError("attempts_wait_seconds, _longest_wait_seconds and _forget_seconds must not fall")
+        if self.attempts_store_seconds <= 0:
+            raise ValueError("attempts_store_seconds must be more than 0")
         if min(self.attempts_address_free, self.alarm_seconds, self.alarm_accounts, self.alarm_network_accounts) < 1:
             raise ValueError("attempts_address_free and what alarms count must be at least 1")
 
