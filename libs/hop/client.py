@@ -66,6 +66,8 @@ class Hop:
 
     def ready(self, size: int) -> "Stream | None":
         """Returns a stream that has room for a request of so many bytes, if one stands and nobody waits for it."""
+        if len(self._streams) < self._config.hop_streams:
+            self._open_missing()
         return None if self._waiting else self._roomy(size)
 
     async def stream(self, size: int, ends: float) -> "Stream | None":
@@ -76,7 +78,7 @@ class Hop:
         """
         while time.monotonic() >= self._plain_until:
             self._open_missing()
-            if size > self._longest():
+            if size > min([self._config.hop_call_bytes, *(stream.longest for stream in self._streams)]):
                 return None
             found = self._roomy(size)
             if found is not None:
@@ -86,14 +88,11 @@ class Hop:
 
     async def close(self) -> None:
         """Ends all streams, and the calls in them."""
+        self._plain_until = float("inf")
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _longest(self) -> int:
-        windows = [stream.window for stream in self._streams if stream.window is not None]
-        return min([self._config.hop_call_bytes, *(min(window.call_bytes, window.bytes) for window in windows)])
 
     def _roomy(self, size: int) -> "Stream | None":
         best: Stream | None = None
@@ -127,6 +126,8 @@ class Hop:
             raise NotSentError
 
     def _open_missing(self) -> None:
+        if time.monotonic() < self._plain_until:
+            return
         while len(self._streams) + self._opening < self._config.hop_streams:
             self._opening += 1
             # In an empty context: a stream is nobody's in particular.
@@ -137,28 +138,24 @@ class Hop:
     async def _run(self) -> None:
         """Opens one stream and serves it to its end."""
         stream: Stream | None = None
-        failure: Exception | None = None
         try:
             if self._failures:
                 await asyncio.sleep(self._pause_seconds())
             carry: Any = self._channel.stream_stream(METHOD, None, None)  # bytes both ways
-            stream = Stream(carry(metadata=self._metadata()), self, self._message_bytes)
+            stream = Stream(carry(metadata=self._metadata()), self, self._config.hop_call_bytes, self._message_bytes)
             await stream.run()
         except (grpc.aio.AioRpcError, GatefoldError, DecodeError) as error:
-            failure = error
+            away = isinstance(error, grpc.aio.AioRpcError) and error.code() in _AWAY
+            if not away and (stream is None or not stream.stood):
+                self._plain_until = time.monotonic() + PLAIN_SECONDS
+                self._log.info("a peer takes no calls in frames", extra={"peer": self._peer, "why": str(error)})
         finally:
-            stood = stream is not None and stream.stood
-            if stream is not None:
+            if stream is not None and stream.stood:
                 self.left(stream)
-            if not stood:
+            else:
                 self._opening -= 1
-        if stood:
-            return
-        self._failures += 1
-        if not isinstance(failure, grpc.aio.AioRpcError) or failure.code() not in _AWAY:
-            self._plain_until = time.monotonic() + PLAIN_SECONDS
-            self._log.info("a peer takes no calls in frames", extra={"peer": self._peer, "why": str(failure)})
-        self._wake_all(opened=False)
+                self._failures += 1
+                self._wake_all(opened=False)
 
     def _pause_seconds(self) -> float:
         """Half to all of a growing pause, so that many who lost one peer do not come back at once."""
@@ -225,10 +222,14 @@ class Stream:
     has come, also when nobody waits for it any more: only then has the peer ended it.
     """
 
-    def __init__(self, call: Any, hop: Hop, message_bytes: int) -> None:
-        self.window: Window | None = None
+    def __init__(self, call: Any, hop: Hop, call_bytes: int, message_bytes: int) -> None:
         self.stood = False
         """Whether the peer has opened its window, at some time."""
+        self.longest = call_bytes
+        """Bytes of the longest request that goes here."""
+        self._calls = 0
+        self._bytes = 0
+        self._call_bytes = call_bytes
         self._call = call
         self._hop = hop
         self._message_bytes = message_bytes
@@ -248,8 +249,7 @@ class Stream:
 
     def has_room(self, size: int) -> bool:
         """Tells whether a call with a request of so many bytes may be made now."""
-        window = self.window
-        return window is not None and len(self._under) < window.calls and self._under_bytes + size <= window.bytes
+        return len(self._under) < self._calls and self._under_bytes + size <= self._bytes and size <= self.longest
 
     async def call(self, method: str, payload: bytes, metadata: Metadata, seconds: float) -> bytes:
         """Returns the response, serialised.
@@ -273,6 +273,11 @@ class Stream:
         timer = self._loop.call_later(seconds, _expire, waiting.future)
         try:
             return await waiting.future
+        except asyncio.CancelledError:
+            if not waiting.future.cancelled():
+                # The answer came in the same moment; if it is an error, nobody is to be told that it was not looked at.
+                waiting.future.exception()
+            raise
         finally:
             timer.cancel()
             if number in self._under:
@@ -293,24 +298,28 @@ class Stream:
             self._call.cancel()
             writer.cancel()
             self._end(code)
-            await asyncio.wait((writer,))
+            await asyncio.gather(writer, return_exceptions=True)
 
     def _take(self, response: CarryResponse) -> None:
         if response.HasField("window"):
-            self.window = response.window
-            if self.stood:
-                self._hop.widened()
-            else:
-                self.stood = True
-                self._hop.stood(self)
+            self._widen(response.window)
         for answer in response.answers:
             self._answer(answer)
         if response.draining and not self._draining:
             self._drain()
 
+    def _widen(self, window: Window) -> None:
+        self._calls, self._bytes = window.calls, window.bytes
+        self.longest = min(self._call_bytes, window.call_bytes, window.bytes)
+        if self.stood:
+            self._hop.widened()
+        else:
+            self.stood = True
+            self._hop.stood(self)
+
     def _answer(self, answer: Answer) -> None:
         waiting = self._under.get(answer.id)
-        if waiting is None:
+        if waiting is None or answer.id in self._outbox:
             return
         payload = answer.payload
         if answer.more or waiting.parts is not None:
@@ -320,6 +329,8 @@ class Stream:
             payload = b"".join(waiting.parts or ())
         self._close(answer.id)
         self._hop.freed()
+        if self._draining and not self._under:
+            self._wake()
         if waiting.future.done():
             return
         if answer.refused:
@@ -330,8 +341,6 @@ class Stream:
             waiting.future.set_exception(_error(grpc.StatusCode.RESOURCE_EXHAUSTED, "the response is too long"))
         else:
             waiting.future.set_result(payload)
-        if self._draining and not self._under:
-            self._wake()
 
     def _close(self, number: int) -> None:
         self._under_bytes -= self._under.pop(number).size
@@ -347,7 +356,7 @@ class Stream:
 
     def _end(self, code: grpc.StatusCode) -> None:
         """Fails what is under way: what was sent may have taken effect."""
-        self.window = None
+        self._calls = 0
         for number, waiting in self._under.items():
             if not waiting.future.done():
                 sent = number not in self._outbox
@@ -381,7 +390,11 @@ class Stream:
                 await self._idle
             cancelled, self._cancelled = self._cancelled, []
             request = CarryRequest(calls=self._batch(), cancelled=cancelled)
-            await self._call.write(request.SerializeToString())
+            try:
+                await self._call.write(request.SerializeToString())
+            except asyncio.InvalidStateError:
+                # The stream has ended, which the reader is told of.
+                return
 
     def _batch(self) -> list[Call]:
         """Takes what one frame gathers."""
