@@ -307,7 +307,8 @@ class _Outgoing:
         """Makes one attempt, in a frame where one goes."""
         stream = way.hop.ready(len(request))
         if stream is None:
-            await self._connected(way.peer, way.channel, ends)
+            if await self._connected(way.peer, way.channel, ends):
+                way.hop.ask_again()
             stream = await way.hop.stream(len(request), ends)
         self._kill_points.at("call", "before", way.label)
         everything = self._metadata(who, way.peer, metadata)
@@ -353,11 +354,14 @@ class _Outgoing:
                 raise
             self._observe(policy, "ok", began)
 
-    async def _connected(self, peer: str, channel: grpc.aio.Channel, ends: float) -> None:
-        """Waits for the connection: as long as it does not stand, nothing was sent and everything may be repeated."""
+    async def _connected(self, peer: str, channel: grpc.aio.Channel, ends: float) -> bool:
+        """Waits for the connection: as long as it does not stand, nothing was sent and everything may be repeated.
+
+        Answers whether it is a new one.
+        """
         state = channel.get_state(try_to_connect=True)
         if state is grpc.ChannelConnectivity.READY:
-            return
+            return False
         try:
             async with asyncio.timeout(min(self._connect_seconds, max(0.0, ends - time.monotonic()))):
                 while state is not grpc.ChannelConnectivity.READY:
@@ -365,6 +369,7 @@ class _Outgoing:
                     state = channel.get_state(try_to_connect=True)
         except TimeoutError:
             raise self._away(peer) from None
+        return True
 
     def _away(self, peer: str) -> GatefoldError:
         self._log.warning("peer is away", extra={"peer": peer})

@@ -57,7 +57,8 @@ class Hop:
         self._randomness = randomness
         self._log = telemetry.logger("hop")
         self._open = telemetry.gauge("grpc_hop_streams", "Streams that carry calls to a peer", ("peer",)).labels(peer)
-        self._plain_until = 0.0 if config.hop else float("inf")
+        self._closed = not config.hop
+        self._plain_until = 0.0
         self._streams: list[Stream] = []
         self._opening = 0
         self._failures = 0
@@ -76,8 +77,7 @@ class Hop:
         Raises NotSentError when the stream could not be opened, `timeout("deadline_exceeded")` at the monotonic time
         `ends`, and `unavailable("service_unavailable")` when too many wait already.
         """
-        while time.monotonic() >= self._plain_until:
-            self._open_missing()
+        while self._open_missing():
             if size > min([self._config.hop_call_bytes, *(stream.longest for stream in self._streams)]):
                 return None
             found = self._roomy(size)
@@ -86,9 +86,13 @@ class Hop:
             await self._changed(ends)
         return None
 
+    def ask_again(self) -> None:
+        """Asks a peer anew that took no frames: behind a new connection may be another."""
+        self._plain_until = 0.0
+
     async def close(self) -> None:
         """Ends all streams, and the calls in them."""
-        self._plain_until = float("inf")
+        self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -125,15 +129,17 @@ class Hop:
         if not opened:
             raise NotSentError
 
-    def _open_missing(self) -> None:
-        if time.monotonic() < self._plain_until:
-            return
+    def _open_missing(self) -> bool:
+        """Answers whether the peer takes calls in frames, as far as is known."""
+        if self._closed or time.monotonic() < self._plain_until:
+            return False
         while len(self._streams) + self._opening < self._config.hop_streams:
             self._opening += 1
             # In an empty context: a stream is nobody's in particular.
             task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        return True
 
     async def _run(self) -> None:
         """Opens one stream and serves it to its end."""

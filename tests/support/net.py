@@ -19,13 +19,15 @@ from libs.clock import SystemClock
 from libs.grpc_client import Channels, GrpcConfig
 from libs.grpc_server import GrpcServer
 from libs.hop.config import HopConfig
+from libs.hop.context import CallContext
 from libs.kill_points import KillPoints
 from libs.telemetry import Telemetry
 from tests.support.wire import Wire
 
 ACCOUNT = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 KEYS = {
-    f"{issuer}>billing": (issuer.ljust(32, "k").encode(),) for issuer in ("gateway", "auth", "notify", "compliance")
+    f"{issuer}>billing": (issuer.ljust(32, "k").encode(),)
+    for issuer in ("gateway", "auth", "notify", "compliance", "stranger")
 }
 NOTHING = clock_pb2.DrainedRequest()
 DRAINED = clock_pb2.DrainedResponse(drained=True)
@@ -38,10 +40,17 @@ class ClockStandIn(clock_pb2_grpc.ClockServiceServicer):
 
     def __init__(self) -> None:
         self.calls = 0
+        self.contexts: list[Any] = []
         self.answer: Answer | None = None
+
+    @property
+    def in_frames(self) -> list[bool]:
+        """Of each call of Drained whether it came in a frame."""
+        return [isinstance(context, CallContext) for context in self.contexts]
 
     async def Drained(self, request: clock_pb2.DrainedRequest, context: object) -> clock_pb2.DrainedResponse:
         self.calls += 1
+        self.contexts.append(context)
         return DRAINED if self.answer is None else await self.answer(request)
 
     async def Advance(self, request: clock_pb2.AdvanceRequest, context: object) -> clock_pb2.AdvanceResponse:
@@ -54,15 +63,21 @@ class CatalogueStandIn(catalogue_pb2_grpc.CatalogueServiceServicer):
 
     def __init__(self) -> None:
         self.calls = 0
+        self.contexts: list[Any] = []
         self.answer: Answer | None = None
+
+    @property
+    def in_frames(self) -> list[bool]:
+        """Of each call whether it came in a frame."""
+        return [isinstance(context, CallContext) for context in self.contexts]
 
     async def CreateProduct(
         self, request: catalogue_pb2.CreateProductRequest, context: object
     ) -> catalogue_pb2.Product:
         self.calls += 1
-        if self.answer is not None:
-            await self.answer(request)
-        return catalogue_pb2.Product()
+        self.contexts.append(context)
+        answer = None if self.answer is None else await self.answer(request)
+        return answer if isinstance(answer, catalogue_pb2.Product) else catalogue_pb2.Product()
 
 
 def _asynchronous(servicer: type) -> type:
