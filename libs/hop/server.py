@@ -113,6 +113,7 @@ class _Stream:
         self._said_draining = False
         self._draining = False
         self._no_more_calls = False
+        self._broken = False
         self._idle: asyncio.Future[None] | None = None
         self._crowded: asyncio.Future[None] | None = None
 
@@ -132,13 +133,23 @@ class _Stream:
                     await reader
                 await writer
             except _BrokenError as broken:
+                self._broken = True
+                self._cancel()
+                self._wake()
+                # A status cannot be sent while something else is.
+                await writer
                 self._log.warning("a stream of calls broke the rules", extra={"rule": str(broken)})
                 await self._context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(broken))
         finally:
-            tasks = [under.task for under in self._under.values() if under.task is not None]
-            for task in (reader, writer, *tasks):
-                task.cancel()
-            await asyncio.wait((reader, writer, *tasks))
+            reader.cancel()
+            writer.cancel()
+            await asyncio.wait((reader, writer, *self._cancel()))
+
+    def _cancel(self) -> list[asyncio.Task[None]]:
+        tasks = [under.task for under in self._under.values() if under.task is not None]
+        for task in tasks:
+            task.cancel()
+        return tasks
 
     async def _read(self) -> None:
         while True:
@@ -251,14 +262,20 @@ class _Stream:
         config = self._config
         window = Window(calls=config.hop_calls, bytes=config.hop_bytes, call_bytes=config.hop_call_bytes)
         response = CarryResponse(window=window)
-        while await self._say(response):
-            while not self._outbox and self._draining == self._said_draining:
-                if self._no_more_calls and not self._under:
-                    return
-                self._idle = self._loop.create_future()
-                await self._idle
+        while await self._say(response) and await self._more():
             response = CarryResponse(answers=self._batch(), draining=self._draining and not self._said_draining)
             self._said_draining = self._draining
+
+    async def _more(self) -> bool:
+        """Waits until there is something to say; answers whether anything will be."""
+        while not self._broken:
+            if self._outbox or self._draining != self._said_draining:
+                return True
+            if self._no_more_calls and not self._under:
+                return False
+            self._idle = self._loop.create_future()
+            await self._idle
+        return False
 
     async def _say(self, response: CarryResponse) -> bool:
         """Answers whether the other side is still there to read."""
