@@ -1,9 +1,10 @@
 """Owns calls to other services: one channel a peer behind the ordinary stubs, with caller, trace, deadline, retries."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -17,6 +18,8 @@ from libs.caller import CallerSigner
 from libs.errors import GatefoldError
 from libs.grpc_server import MESSAGE_BYTES, METADATA_BYTES
 from libs.grpc_stack import CALLER_KEY, REQUEST_ID_KEY
+from libs.hop.client import Hop, NotSentError
+from libs.hop.config import HopConfig
 from libs.kill_points import KillPoints
 from libs.policies import Policy
 from libs.telemetry import Telemetry
@@ -25,6 +28,7 @@ from libs.tls import Tls
 DEADLINE_SECONDS = 5.0
 ATTEMPTS = 3
 _PAUSE_SECONDS = 0.05
+_NOT_SENT_ATTEMPTS = 10
 
 # What a peer answers when the two services do not trust each other: a fault of the platform's, not of who called it.
 _DISTRUST = frozenset({"caller_required", "caller_invalid", "caller_expired", "caller_not_peer", "peer_not_allowed"})
@@ -41,6 +45,7 @@ class GrpcConfig:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     connect_seconds: float = 1.0
+    hop: HopConfig = field(default_factory=HopConfig)
 
     def __post_init__(self) -> None:
         self.addresses()
@@ -75,9 +80,15 @@ class Channels:
         *,
         telemetry: Telemetry,
         kill_points: KillPoints,
+        randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._addresses = config.addresses()
         self._tls = config.tls()
+        self._hop = config.hop
+        self._service = service
+        self._signer = signer
+        self._telemetry = telemetry
+        self._randomness = randomness
         self._caller = _Outgoing(service, signer, config.connect_seconds, telemetry, kill_points)
         self._channels: dict[str, PeerChannel] = {}
 
@@ -86,13 +97,30 @@ class Channels:
         if peer not in self._channels:
             if peer not in self._addresses:
                 raise errors.internal("peer_unknown", f"There is no address for {peer}.")
-            self._channels[peer] = PeerChannel(peer, self._open(peer), self._caller)
+            channel = self._open(peer)
+            self._channels[peer] = PeerChannel(peer, channel, self._caller, self._hop_to(peer, channel))
         return self._channels[peer]
 
     async def close(self) -> None:
         """Closes all channels."""
         for channel in self._channels.values():
             await channel.close()
+
+    def _hop_to(self, peer: str, channel: grpc.aio.Channel) -> Hop:
+        def metadata() -> Metadata:
+            # A stream is opened by the service itself; each call in it says for whom it is.
+            who = caller.service_caller(self._service, None, request_id="")
+            return ((CALLER_KEY, self._signer.sign(who, peer)),)
+
+        return Hop(
+            peer,
+            channel,
+            metadata,
+            self._hop,
+            message_bytes=MESSAGE_BYTES,
+            randomness=self._randomness,
+            telemetry=self._telemetry,
+        )
 
     def _open(self, peer: str) -> grpc.aio.Channel:
         options = (
@@ -128,10 +156,11 @@ class PeerChannel(grpc.aio.Channel):
     `timeout("deadline_exceeded")`.
     """
 
-    def __init__(self, peer: str, channel: grpc.aio.Channel, outgoing: "_Outgoing") -> None:
+    def __init__(self, peer: str, channel: grpc.aio.Channel, outgoing: "_Outgoing", hop: Hop) -> None:
         self._peer = peer
         self._channel = channel
         self._outgoing = outgoing
+        self._hop = hop
 
     def unary_unary(  # type: ignore[override]
         self,
@@ -141,11 +170,17 @@ class PeerChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Returns what a stub calls for an RPC with one answer."""
-        raw = self._channel.unary_unary(method, request_serializer, response_deserializer)
-        policy = policies.of(method)
+        assert request_serializer is not None
+        assert response_deserializer is not None
+        # Both ways take and give bytes, so that a request is serialised once, however often it is made.
+        plain: Any = self._channel.unary_unary(method, None, None)
+        label = method.rpartition("/")[2]
+        way = _Way(self._peer, self._channel, self._hop, plain, policies.of(method), label)
+        serialised, deserialised = request_serializer, response_deserializer
 
         async def call(request: Message, timeout: float | None = None, metadata: Metadata = ()) -> Message:
-            return await self._outgoing.unary(self._peer, self._channel, raw, policy, request, timeout, metadata)
+            answer: Message = deserialised(await self._outgoing.unary(way, serialised(request), timeout, metadata))
+            return answer
 
         return call
 
@@ -181,6 +216,7 @@ class PeerChannel(grpc.aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Closes the connection."""
+        await self._hop.close()
         await self._channel.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
@@ -194,6 +230,19 @@ class PeerChannel(grpc.aio.Channel):
     async def channel_ready(self) -> None:
         """Returns when the connection stands."""
         await self._channel.channel_ready()
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How one method of a peer is reached: in frames, or by `plain`, a unary call of its own."""
+
+    peer: str
+    channel: grpc.aio.Channel
+    hop: Hop
+    plain: Any
+    policy: Policy
+    label: str
+    """The method's name, for kill points."""
 
 
 class _Outgoing:
@@ -217,35 +266,35 @@ class _Outgoing:
             "grpc_client_seconds", "Time for a call to a peer by method and outcome", ("method", "outcome")
         )
 
-    async def unary(
-        self,
-        peer: str,
-        channel: grpc.aio.Channel,
-        raw: Any,
-        policy: Policy,
-        request: Message,
-        timeout: float | None,
-        metadata: Metadata,
-    ) -> Message:
-        """Calls once, and again where the policy allows it, until there is an answer or the deadline."""
+    async def unary(self, way: _Way, request: bytes, timeout: float | None, metadata: Metadata) -> bytes:
+        """Calls once, and again where the policy allows it, until there is an answer or the deadline.
+
+        What the peer did not begin is called again, whatever the policy: it had no effect.
+        """
         began = time.monotonic()
         ends = began + _allowed(timeout)
+        policy = way.policy
         who = caller.outgoing(self._service)
         repeatable = policy.repeatable or (policy.keyed and who.idempotency_key is not None)
-        label = policy.method.rpartition("/")[2]
+        attempt = not_sent = 0
         with self._span(policy):
-            for attempt in range(1, ATTEMPTS + 1):
+            while True:
+                attempt += 1
                 try:
-                    await self._connected(peer, channel, ends)
-                    self._kill_points.at("call", "before", label)
-                    response: Message = await raw(
-                        request, timeout=_left(ends), metadata=self._metadata(who, peer, metadata)
-                    )
-                    self._kill_points.at("call", "after", label)
+                    response = await self._call(way, request, ends, who, metadata)
+                except NotSentError:
+                    attempt -= 1
+                    not_sent += 1
+                    if not_sent < _NOT_SENT_ATTEMPTS:
+                        await _pause(_PAUSE_SECONDS / 4 * (not_sent - 1), ends)
+                        continue
+                    failure = self._away(way.peer)
+                    self._observe(policy, failure.kind.name.lower(), began)
+                    raise failure from None
                 except grpc.aio.AioRpcError as error:
                     broken = error.code() is grpc.StatusCode.UNAVAILABLE and not grpc_errors.answered(error)
                     if broken and repeatable and attempt < ATTEMPTS:
-                        await asyncio.sleep(min(_PAUSE_SECONDS * attempt, max(0.0, ends - time.monotonic())))
+                        await _pause(_PAUSE_SECONDS * attempt, ends)
                         continue
                     raise self._failure(policy, error, began, broken=broken) from error
                 except GatefoldError as error:
@@ -253,7 +302,23 @@ class _Outgoing:
                     raise
                 self._observe(policy, "ok", began)
                 return response
-        raise AssertionError("the last attempt returns or raises")
+
+    async def _call(self, way: _Way, request: bytes, ends: float, who: caller.Caller, metadata: Metadata) -> bytes:
+        """Makes one attempt, in a frame where one goes."""
+        stream = way.hop.ready(len(request))
+        if stream is None:
+            if await self._connected(way.peer, way.channel, ends):
+                way.hop.ask_again()
+            stream = await way.hop.stream(len(request), ends)
+        self._kill_points.at("call", "before", way.label)
+        everything = self._metadata(who, way.peer, metadata)
+        response: bytes
+        if stream is None:
+            response = await way.plain(request, timeout=_left(ends), metadata=everything)
+        else:
+            response = await stream.call(way.policy.method, request, everything, _left(ends))
+        self._kill_points.at("call", "after", way.label)
+        return response
 
     async def stream(
         self,
@@ -289,21 +354,28 @@ class _Outgoing:
                 raise
             self._observe(policy, "ok", began)
 
-    async def _connected(self, peer: str, channel: grpc.aio.Channel, ends: float) -> None:
-        """Waits for the connection: as long as it does not stand, nothing was sent and everything may be repeated."""
+    async def _connected(self, peer: str, channel: grpc.aio.Channel, ends: float) -> bool:
+        """Waits for the connection: as long as it does not stand, nothing was sent and everything may be repeated.
+
+        Answers whether it is a new one.
+        """
         state = channel.get_state(try_to_connect=True)
         if state is grpc.ChannelConnectivity.READY:
-            return
+            return False
         try:
             async with asyncio.timeout(min(self._connect_seconds, max(0.0, ends - time.monotonic()))):
                 while state is not grpc.ChannelConnectivity.READY:
                     await channel.wait_for_state_change(state)
                     state = channel.get_state(try_to_connect=True)
         except TimeoutError:
-            self._log.warning("peer is away", extra={"peer": peer})
-            raise errors.unavailable(
-                "service_unavailable", "A part of the platform is away for a moment.", 1, metadata={"service": peer}
-            ) from None
+            raise self._away(peer) from None
+        return True
+
+    def _away(self, peer: str) -> GatefoldError:
+        self._log.warning("peer is away", extra={"peer": peer})
+        return errors.unavailable(
+            "service_unavailable", "A part of the platform is away for a moment.", 1, metadata={"service": peer}
+        )
 
     def _metadata(self, who: caller.Caller, peer: str, more: Metadata) -> list[tuple[str, str | bytes]]:
         return [
@@ -346,3 +418,7 @@ def _left(ends: float) -> float:
     if left <= 0:
         raise errors.timeout("deadline_exceeded", "This took too long; nothing was sent.")
     return left
+
+
+async def _pause(seconds: float, ends: float) -> None:
+    await asyncio.sleep(min(seconds, max(0.0, ends - time.monotonic())))

@@ -1,5 +1,6 @@
 """Owns the gRPC server: every method behind the same stack of trace, caller, policy, closed mode and errors."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ from grpc_health.v1.health import aio as health  # type: ignore[attr-defined]  #
 from libs import policies, sockets
 from libs.caller import CallerVerifier
 from libs.grpc_stack import Handler, Stack
+from libs.hop.config import METHOD, SERVICE, HopConfig
+from libs.hop.server import HopServer
 from libs.telemetry import Telemetry
 from libs.tls import Tls
 
@@ -33,12 +36,16 @@ class GrpcServer:
         telemetry: Telemetry,
         closed: bool = False,
         tls: Tls | None = None,
+        hop: HopConfig | None = None,
     ) -> None:
         self._service = service
         self._listen = listen
         self._tls = tls
         self._stack = Stack(verifier, telemetry, closed=closed, tls=tls is not None)
         self._handlers: dict[str, dict[str, Handler]] = {}
+        self._unary: dict[str, Handler] = {}
+        self._hop_config = hop or HopConfig()
+        self._hop = HopServer(self._unary, self._hop_config, message_bytes=MESSAGE_BYTES, telemetry=telemetry)
         self._health = health.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self.port: int | None = None
@@ -56,6 +63,11 @@ class GrpcServer:
                 method: self._stack.around(policies.of(f"/{name}/{method}"), handler)
                 for method, handler in methods.items()
             }
+            self._unary.update(
+                (f"/{name}/{method}", handler)
+                for method, handler in self._handlers[name].items()
+                if handler.unary_unary is not None
+            )
 
     async def start(self) -> None:
         """Listens; raises ValueError for an address that must not be used, RuntimeError for one that is taken."""
@@ -73,6 +85,10 @@ class GrpcServer:
         )
         for name, methods in self._handlers.items():
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
+        if self._hop_config.hop:
+            carrying = self._stack.carrying(policies.of(METHOD), self._hop.carry)
+            carry = grpc.method_handlers_generic_handler(SERVICE, {METHOD.rpartition("/")[2]: carrying})
+            server.add_generic_rpc_handlers((carry,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         path = sockets.path_of(self._listen)
         if path is None:
@@ -93,7 +109,11 @@ class GrpcServer:
         if self._server is None:
             return
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(seconds)
+        stopping = asyncio.create_task(self._server.stop(seconds))
+        # Whoever is told by a stream to go elsewhere is to find this server's port closed already.
+        await asyncio.sleep(0)
+        self._hop.drain()
+        await stopping
         self._server = None
 
     def _bind(self, server: grpc.aio.Server) -> int:

@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, NoReturn, TypeAlias, cast
 
@@ -55,11 +55,26 @@ class Stack:
             )
         raise TypeError(f"{policy.method} must be an async def, or an async generator when it streams its answer")
 
+    def carrying(self, policy: Policy, behaviour: Callable[[Context], Awaitable[None]]) -> Handler:
+        """Returns the handler of a stream that carries calls: who opens it is checked here, and then each call in it.
+
+        It is neither traced nor measured: it lasts as long as the two services do.
+        """
+
+        async def answer(_: object, context: Context) -> None:
+            try:
+                self._admit(policy, _metadata(context), context)
+            except GatefoldError as error:
+                await _abort(context, error)
+            await behaviour(context)
+
+        return grpc.stream_stream_rpc_method_handler(cast("Any", answer))
+
     def _unary(self, policy: Policy, behaviour: Unary) -> Unary:
         async def answer(request: Message, context: Context) -> Message:
             call = _Call(self._telemetry, policy, context)
             try:
-                self._admit(policy, call, context)
+                self._admit(policy, call.metadata, context)
                 response = await behaviour(request, context)
             except grpc.aio.AbortError:
                 raise
@@ -79,7 +94,7 @@ class Stack:
         async def answer(request: Message, context: Context) -> AsyncIterator[Message]:
             call = _Call(self._telemetry, policy, context)
             try:
-                self._admit(policy, call, context)
+                self._admit(policy, call.metadata, context)
                 async with aclosing(cast("Any", behaviour(request, context))) as responses:
                     async for response in responses:
                         yield response
@@ -97,9 +112,9 @@ class Stack:
 
         return answer
 
-    def _admit(self, policy: Policy, call: "_Call", context: Context) -> None:
+    def _admit(self, policy: Policy, metadata: Mapping[str, str], context: Context) -> None:
         """Sets the caller for the rest of the call's task, when it may make this call."""
-        token = call.metadata.get(CALLER_KEY)
+        token = metadata.get(CALLER_KEY)
         if not token:
             raise errors.unauthenticated("caller_required", "A call between services must say for whom it is.")
         issuer, who = self._verifier.verify(token)
@@ -127,8 +142,7 @@ class _Call:
 
     def __init__(self, telemetry: Telemetry, policy: Policy, context: Context) -> None:
         self._began = time.monotonic()
-        pairs = cast("list[tuple[str, str | bytes]]", context.invocation_metadata() or ())
-        self.metadata = {key: value for key, value in pairs if isinstance(value, str)}
+        self.metadata = _metadata(context)
         self.span = telemetry.tracer.start_span(
             policy.method[1:],
             telemetry.remote(self.metadata),
@@ -140,6 +154,11 @@ class _Call:
     def end(self) -> float:
         """Returns the seconds since the call began."""
         return time.monotonic() - self._began
+
+
+def _metadata(context: Context) -> dict[str, str]:
+    pairs = cast("list[tuple[str, str | bytes]]", context.invocation_metadata() or ())
+    return {key: value for key, value in pairs if isinstance(value, str)}
 
 
 def _peer_names(context: Context) -> frozenset[str]:

@@ -81,6 +81,7 @@ class Service:
             telemetry=self.telemetry,
             closed=process.config.closed_mode,
             tls=settings.grpc.tls(),
+            hop=settings.grpc.hop,
         )
         self.relay = Relay(
             jobs, store, self.name, clock=self.clock, kill_points=self.kill_points, telemetry=self.telemetry

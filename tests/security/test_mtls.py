@@ -3,7 +3,8 @@
 import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from libs.clock import ClockServicer, FixedClock, SystemClock
 from libs.errors import GatefoldError, Kind
 from libs.grpc_client import Channels, GrpcConfig
 from libs.grpc_server import GrpcServer
+from libs.hop.config import HopConfig
 from libs.kill_points import KillPoints
 from libs.telemetry import Telemetry
 from libs.tls import Tls
@@ -28,6 +30,7 @@ KEYS = {"auth>billing": (b"a" * 32,), "notify>billing": (b"n" * 32,)}
 SHORT = 1.0
 NOTHING = clock_pb2.DrainedRequest()
 
+Serve = Callable[[Tls], AbstractAsyncContextManager["Open"]]
 Open = Callable[..., "clock_pb2_grpc.ClockServiceAsyncStub"]
 
 
@@ -43,7 +46,7 @@ def _as_auth() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def billing(tls: Tls) -> AsyncIterator[Open]:
+async def serving(tls: Tls, hop: HopConfig) -> AsyncIterator[Open]:
     """Serves billing with these certificates; yields what opens a client's stub on it, as the service auth."""
 
     async def none_stored() -> dict[UUID, object]:
@@ -58,6 +61,7 @@ async def billing(tls: Tls) -> AsyncIterator[Open]:
         verifier=CallerVerifier("billing", KEYS, SystemClock()),
         telemetry=Telemetry("billing", stream=io.StringIO()),
         tls=tls,
+        hop=hop,
     )
     servicer = ClockServicer(FixedClock(), none_stored, store, {})  # type: ignore[arg-type]
     server.add(clock_pb2_grpc.add_ClockServiceServicer_to_server, servicer)
@@ -71,6 +75,7 @@ async def billing(tls: Tls) -> AsyncIterator[Open]:
             tls_cert=files.certificate if files else None,
             tls_key=files.key if files else None,
             connect_seconds=connect_seconds,
+            hop=hop,
         )
         channels = Channels(
             "auth",
@@ -88,45 +93,55 @@ async def billing(tls: Tls) -> AsyncIterator[Open]:
     await server.drain(0)
 
 
+@pytest.fixture(params=[True, False], ids=["frames", "plain"])
+def billing(request: pytest.FixtureRequest) -> Serve:
+    """Serves billing; calls go as frames or as gRPC calls of their own, and are refused alike."""
+    return partial(serving, hop=HopConfig(hop=request.param))
+
+
 async def refusal(call: Awaitable[object]) -> tuple[Kind, str]:
     with pytest.raises(GatefoldError) as caught:
         await call
     return caught.value.kind, caught.value.reason
 
 
-async def test_the_right_name_by_the_right_authority_is_let_in(authority: Authority) -> None:
+async def test_the_right_name_by_the_right_authority_is_let_in(billing: Serve, authority: Authority) -> None:
     async with billing(authority.issue("billing")) as client:
         assert (await client(authority.issue("auth")).Drained(NOTHING, timeout=30)).drained
 
 
-async def test_one_of_several_names_is_enough(authority: Authority) -> None:
+async def test_one_of_several_names_is_enough(billing: Serve, authority: Authority) -> None:
     names = ("auth.gatefold.svc", "auth")
 
     async with billing(authority.issue("billing.gatefold.svc", "billing")) as client:
         assert (await client(authority.issue(*names)).Drained(NOTHING, timeout=30)).drained
 
 
-async def test_a_common_name_counts_where_there_are_no_other_names(authority: Authority) -> None:
+async def test_a_common_name_counts_where_there_are_no_other_names(billing: Serve, authority: Authority) -> None:
     async with billing(authority.issue("billing")) as client:
         assert (await client(authority.issue(common_name="auth")).Drained(NOTHING, timeout=30)).drained
 
 
 @pytest.mark.parametrize("names", [("notify",), ("auth.evil.example",), ("authx",), ("xauth",), ("AUTH",), ("*",)])
-async def test_a_certificate_of_another_name_is_refused(authority: Authority, names: tuple[str, ...]) -> None:
+async def test_a_certificate_of_another_name_is_refused(
+    billing: Serve, authority: Authority, names: tuple[str, ...]
+) -> None:
     async with billing(authority.issue("billing")) as client:
         stub = client(authority.issue(*names))
 
         assert await refusal(stub.Drained(NOTHING, timeout=30)) == (Kind.INTERNAL, "service_distrusted")
 
 
-async def test_a_common_name_does_not_count_beside_other_names(authority: Authority) -> None:
+async def test_a_common_name_does_not_count_beside_other_names(billing: Serve, authority: Authority) -> None:
     async with billing(authority.issue("billing")) as client:
         stub = client(authority.issue("notify", common_name="auth"))
 
         assert await refusal(stub.Drained(NOTHING, timeout=30)) == (Kind.INTERNAL, "service_distrusted")
 
 
-async def test_a_caller_token_that_was_stolen_is_of_no_use_to_another_service(authority: Authority) -> None:
+async def test_a_caller_token_that_was_stolen_is_of_no_use_to_another_service(
+    billing: Serve, authority: Authority
+) -> None:
     stolen = CallerSigner("auth", KEYS, SystemClock()).sign(caller.outgoing("auth"), "billing")
     async with billing(authority.issue("billing")) as client:
         thief = client(authority.issue("notify"))
@@ -136,7 +151,9 @@ async def test_a_caller_token_that_was_stolen_is_of_no_use_to_another_service(au
         assert await refusal(call) == (Kind.INTERNAL, "service_distrusted")
 
 
-async def test_a_certificate_by_another_authority_is_refused(authority: Authority, tmp_path: Path) -> None:
+async def test_a_certificate_by_another_authority_is_refused(
+    billing: Serve, authority: Authority, tmp_path: Path
+) -> None:
     stranger = Authority(tmp_path, "stranger")
 
     async with billing(authority.issue("billing")) as client:
@@ -145,7 +162,7 @@ async def test_a_certificate_by_another_authority_is_refused(authority: Authorit
         assert (await refusal(stub.Drained(NOTHING, timeout=30)))[0] is Kind.UNAVAILABLE
 
 
-async def test_a_client_without_a_certificate_is_refused(authority: Authority) -> None:
+async def test_a_client_without_a_certificate_is_refused(billing: Serve, authority: Authority) -> None:
     async with billing(authority.issue("billing")) as client:
         assert await refusal(client(None, SHORT).Drained(NOTHING, timeout=30)) == (
             Kind.UNAVAILABLE,
@@ -173,7 +190,9 @@ async def test_a_client_that_only_trusts_the_authority_is_refused(authority: Aut
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_server_by_another_authority_is_not_trusted(authority: Authority, tmp_path: Path) -> None:
+async def test_a_server_by_another_authority_is_not_trusted(
+    billing: Serve, authority: Authority, tmp_path: Path
+) -> None:
     stranger = Authority(tmp_path, "stranger")
 
     async with billing(stranger.issue("billing", trusting=authority)) as client:
@@ -182,14 +201,14 @@ async def test_a_server_by_another_authority_is_not_trusted(authority: Authority
         ] is Kind.UNAVAILABLE
 
 
-async def test_a_server_of_another_name_is_not_trusted(authority: Authority) -> None:
+async def test_a_server_of_another_name_is_not_trusted(billing: Serve, authority: Authority) -> None:
     async with billing(authority.issue("notify")) as client:
         assert (await refusal(client(authority.issue("auth"), SHORT).Drained(NOTHING, timeout=30)))[
             0
         ] is Kind.UNAVAILABLE
 
 
-async def test_a_certificate_that_has_expired_is_refused(authority: Authority) -> None:
+async def test_a_certificate_that_has_expired_is_refused(billing: Serve, authority: Authority) -> None:
     async with billing(authority.issue("billing")) as client:
         assert (await refusal(client(authority.issue("auth", days=-1), SHORT).Drained(NOTHING, timeout=30)))[
             0

@@ -19,6 +19,10 @@ class Wire:
         """Listens at `front`."""
         self._server = await asyncio.start_unix_server(self._accept, self._front)
 
+    def lead(self, back: Path) -> None:
+        """Forwards what connects from now on to `back`."""
+        self._back = back
+
     def cut(self) -> None:
         """Ends all connections at once."""
         for writer in self._writers:
