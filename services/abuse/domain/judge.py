@@ -22,7 +22,7 @@ LONGEST = timedelta(days=30)
 RENEW_AT = 0.8
 """A verdict is renewed once so much of it is over, and not at every event."""
 SPARED = 3
-"""Where so many good actors are, nobody is refused or slowed down: all are asked for a proof, whoever does wrong too."""
+"""Where so many good actors are, nobody is refused or slowed down: all are asked for a proof alike."""
 MANY = 25
 """Where so many are, an office or a carrier's gateway stands: it takes what would block others to ask for a proof."""
 SHARED = frozenset({Scope.ADDRESS, Scope.NETWORK, Scope.DEVICE, Scope.USER_AGENT})

@@ -73,8 +73,7 @@ class Suspicions:
                 value = kept[identity_of(signal)]
             self._values[signal.name] = value
             if signal.steps:
-                loudest = float(value.max())
-                most += max((weight for threshold, weight in signal.steps if threshold <= loudest), default=0.0)
+                most += _loudest(signal, float(value.min()), float(value.max()))
         # Nearly always nothing is near enough to be looked at one by one.
         if most >= detector.threshold:
             self._weigh(view)
@@ -105,6 +104,12 @@ class Suspicions:
             if passed:
                 measures[signal.name] = Measure(round(value, 3), *passed[-1])
         return measures
+
+
+def _loudest(signal: Signal, least: float, most: float) -> float:
+    """Returns the highest weight of all values between two."""
+    weights = [weight for threshold, weight in signal.steps if threshold <= most]
+    return max(weights) if weights and least >= signal.steps[0][0] else max([0.0, *weights])
 
 
 @cache
