@@ -25,8 +25,6 @@ _MONDAY = 72
 """Hours from a Monday to 1970-01-01, a Thursday."""
 _LEARNING = 0.2
 """Share of a new window in what its hour is used to."""
-_ACCEPTED_AFTER_SECONDS = 86_400
-"""What has surprised for so long is the new normal."""
 
 
 class Kernel(Protocol):
@@ -295,19 +293,19 @@ def _distance_km(one: Ints, other: Ints) -> Floats:
 class Surprise:
     """How far a window's count is above what this hour of the week is used to, in standard deviations.
 
-    Windows that surprise are not learnt, until they have done so for a day: an attack does not become the custom.
+    Windows that surprise are not learnt, so that an attack does not become the custom; unless the same hour surprised
+    the week before, too.
     """
 
     def __init__(self, size: int, window_ms: int, least: float, surprising: float) -> None:
         self._window_ms = window_ms
         self._least = least
         self._surprising = surprising
-        self._accepted = _ACCEPTED_AFTER_SECONDS * 1000 // window_ms
         self._count = np.zeros(size, np.int64)
-        self._frozen = np.zeros(size, np.int64)
-        # Per hour of the week, and last for all hours: mean, variance, and how many windows were learnt.
-        self._used_to = np.zeros((size, _HOURS + 1, 3), np.float64)
-        self.state: State = {"count": self._count, "frozen": self._frozen, "used_to": self._used_to}
+        # Per hour of the week, and last for all hours: mean, variance, windows learnt, windows not learnt in a row.
+        self._used_to = np.zeros((size, _HOURS + 1, 4), np.float32)
+        self._a_day, self._an_hour = (hours * _HOUR_MS // window_ms for hours in (24, 1))
+        self.state: State = {"count": self._count, "used_to": self._used_to}
 
     def step(self, segments: Segments, counted: Flags, of: Any) -> Floats:
         """Returns the surprises."""
@@ -315,7 +313,6 @@ class Surprise:
         slots = runs.slots
         fresh = segments.slots[segments.before == NEVER]
         self._used_to[fresh] = 0.0
-        self._frozen[fresh] = 0
         held = np.where(runs.goes_on, self._count[slots], 0)
         counts = within(counted.astype(np.int64), runs.starts, runs.number) + held[runs.number]
         custom = np.zeros((slots.size, 3))
@@ -347,26 +344,25 @@ class Surprise:
     def _learn_one(self, slot: int, count: int, window: int) -> None:
         mean, variance, seen = self._custom(slot, window)
         surprised = seen > 0 and count >= self._least
-        if surprised and (count - mean) / math.sqrt(variance + mean + 1.0) >= self._surprising:
-            self._frozen[slot] += 1
-            if self._frozen[slot] < self._accepted:
-                return
-        else:
-            self._frozen[slot] = 0
-        for hour in (self._hour(window), _HOURS):
-            mean, variance, seen = self._used_to[slot, hour]
+        surprised = surprised and (count - mean) / math.sqrt(variance + mean + 1.0) >= self._surprising
+        for hour, patience in ((self._hour(window), self._an_hour), (_HOURS, self._a_day)):
+            mean, variance, seen, refused = map(float, self._used_to[slot, hour])
+            if surprised and refused < patience:
+                self._used_to[slot, hour, 3] = refused + 1.0
+                continue
             share = max(_LEARNING, 1.0 / (seen + 1.0))
             away = count - mean
             self._used_to[slot, hour] = (
                 mean + share * away,
                 (1.0 - share) * (variance + share * away * away),
                 min(seen + 1.0, 1000.0),
+                refused if surprised else 0.0,
             )
 
     def _custom(self, slot: int, window: int) -> tuple[float, float, float]:
         """Returns what this hour is used to; while it has been seen too seldom, what all hours are."""
         own = self._used_to[slot, self._hour(window)]
-        mean, variance, seen = own if own[2] * self._window_ms >= _HOUR_MS else self._used_to[slot, _HOURS]
+        mean, variance, seen, _ = own if own[2] >= self._an_hour else self._used_to[slot, _HOURS]
         return float(mean), float(variance), float(seen)
 
     def _hour(self, window: int) -> int:

@@ -108,7 +108,7 @@ def fed(engine: Engine, events: list[activity_pb2.Activity], cuts: list[int]) ->
 
 
 @given(seed=st.integers(0, 10_000), keys=st.sampled_from((2, 6, 40)), data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_no_cut_into_batches_changes_what_is_found_or_kept(seed: int, keys: int, data: st.DataObject) -> None:
     events = some_events(seed, 80, keys)
     cuts = data.draw(st.lists(st.integers(0, len(events)), max_size=12))
