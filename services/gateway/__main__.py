@@ -5,11 +5,13 @@ import time
 from collections.abc import Mapping
 
 from libs import config, process, redis_client
+from libs.activity import ActivityStream, Pseudonyms
 from libs.caller import CallerSigner
 from libs.grpc_client import Channels
 from libs.process import Process
 from services.gateway.clients import Backends
 from services.gateway.config import GatewayConfig
+from services.gateway.http.activity import Activities
 from services.gateway.http.address import ClientAddress
 from services.gateway.http.api_keys import ApiKeys
 from services.gateway.http.app import App, Edge, operations
@@ -61,6 +63,12 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     process.on_drain(leaks.close)
     tokens = Tokens(keys, ends, issuer=settings.issuer, clock=process.clock)
     cookies = Cookies(backends.open_cookie, backends.use_cookie, tokens, clock=process.clock, monotonic=time.monotonic)
+    telling = redis_client.connect(settings.redis, most_connections=1)
+    process.on_drain(telling.aclose)
+    stream = ActivityStream(telling, process.telemetry)
+    process.on_drain(stream.close)
+    process.background("activities", stream.run, in_closed_mode=True)
+    pseudonyms = Pseudonyms(settings.key_pepper.reveal())
     edge = Edge(
         telemetry=process.telemetry,
         ids=process.ids,
@@ -77,6 +85,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         authorisation=Authorisation(process.clock, closed=process.config.closed_mode),
         cors=Cors(backends.accounts_of_origin, monotonic=time.monotonic),
         bodies=Bodies(settings.body_bytes, settings.body_seconds),
+        activities=Activities(stream, pseudonyms, clock=process.clock),
     )
     server = HttpServer(App(edge), settings.http_listen, drain_seconds=process.config.drain_seconds)
     await process.serve(server)

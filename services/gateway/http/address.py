@@ -36,6 +36,13 @@ class ClientAddress:
                 address = hop
         return str(address)
 
+    def of_peer(self, peer: object) -> str:
+        """Returns the address of a peer that said nothing which could be read; empty when it is a trusted proxy, which
+        only handed on what some client sent.
+        """
+        address = _parsed(peer[0]) if isinstance(peer, tuple) and peer else None
+        return "" if address is None or self._is_trusted(address) else str(address)
+
     def _is_trusted(self, address: _Address) -> bool:
         return any(address.version == network.version and address in network for network in self._trusted)
 

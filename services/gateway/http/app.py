@@ -19,6 +19,7 @@ from libs.ids import IdSource
 from libs.telemetry import Telemetry
 from services.gateway.clients import Call
 from services.gateway.http import hardening, idempotency
+from services.gateway.http.activity import Activities, refused_by_edge
 from services.gateway.http.address import ClientAddress
 from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
@@ -74,6 +75,7 @@ class Edge:
     cookies: Cookies
     cors: Cors
     bodies: Bodies
+    activities: Activities
 
 
 def operations(contracts: Contracts, connect: Callable[[str, MethodDescriptor], Call]) -> dict[str, Operation]:
@@ -115,12 +117,15 @@ class App:
             response = await self._problem(exchange, failure)
         return self._finish(exchange, response)
 
-    def unreadable(self) -> web.StreamResponse:
-        """Returns the answer to what is no HTTP request, or one with headers beyond their limits."""
+    def unreadable(self, peer: object) -> web.StreamResponse:
+        """Returns the answer to what is no HTTP request, or one with headers beyond their limits, sent by a peer."""
         request_id = self._edge.ids.new().hex
         error = errors.malformed("request_malformed", "This is no HTTP request that can be read here.")
         self._refused.labels(error.reason).inc()
         response = self._edge.problems.response(error, request_id)
+        self._edge.activities.record_unreadable(
+            self._edge.address.of_peer(peer), request_id, response.status, error.reason
+        )
         response.force_close()
         response.headers.update(self._edge.headers.of(request_id, response.headers))
         return response
@@ -143,9 +148,12 @@ class App:
         hardening.check(exchange)
         edge.leaks.check(exchange)
         page = edge.pages.find(exchange.path)
+        exchange.page = page is not None
         if page is not None and page.forms and request.method == "POST":
             await edge.limits.count_preflight(exchange)
-            return reposted(exchange.path, await edge.bodies.read(request, None))
+            form = await edge.bodies.read(request, None)
+            exchange.body_bytes = len(form)
+            return reposted(exchange.path, form)
         if page is not None:
             return page.response(request)
         match = edge.routes.find(exchange.path)
@@ -175,9 +183,11 @@ class App:
         if not (exchange.by_cookie or exchange.wants_cookie or posted):
             await edge.cors.admit(exchange, caller)
         body = await edge.bodies.read(exchange.request, endpoint)
+        exchange.body_bytes = len(body)
         message = operation.transcoder.request(
             exchange.values, exchange.query, exchange.request.headers, exchange.header("Content-Type"), body
         )
+        exchange.called = True
         answer: Any = await edge.cookies.answer(exchange, await self._call(caller, operation, message))
         if endpoint.redirects:
             return web.Response(status=endpoint.success_status, headers={"Location": answer.location})
@@ -205,6 +215,8 @@ class App:
 
     async def _problem(self, exchange: Exchange, error: GatefoldError) -> web.Response:
         self._refused.labels(error.reason).inc()
+        exchange.problem = error.reason
+        exchange.refused = exchange.refused or refused_by_edge(exchange, error)
         if error.kind is Kind.INTERNAL:
             self._log.error("a fault", extra={"request_id": exchange.request_id, "reason": error.reason})
         self._edge.cors.reveal(exchange)
@@ -224,6 +236,8 @@ class App:
         elapsed = time.monotonic() - exchange.began
         verb = exchange.request.method if exchange.endpoint else "-"
         self._seconds.labels(exchange.route, verb, str(response.status)).observe(elapsed)
+        size = len(response.body) if isinstance(response.body, bytes) else 0
+        self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=size)
         if response.status >= 500:
             self._log.warning("answered", extra=_line(exchange, response.status, elapsed))
         elif self._log.isEnabledFor(_DEBUG):

@@ -90,4 +90,4 @@ class _Handler(RequestHandler):
         """Returns the answer where the request could not be read; nothing of what was sent is shown or logged."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
-        return self._app.unreadable()
+        return self._app.unreadable(self.peername)
