@@ -47,10 +47,24 @@ class Connections:
         self._ended = telemetry.counter(
             "gateway_connections_ended", "Connections that were not waited for any longer, by why", ("why",)
         )
-        telemetry.gauge("gateway_connections", "Open connections").set_function(self.__len__)
+        states = {
+            "open": self._open,
+            "new": self._fresh,
+            "idle": self._idle,
+            "header": self._headers,
+            "slow_reader": self._writing,
+            "ending": self._ending,
+        }
+        gauge = telemetry.gauge("gateway_connections", "Connections that are open, and what they wait for", ("state",))
+        for state, those in states.items():
+            gauge.labels(state).set_function(those.__len__)
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def open(self) -> "list[Connection]":
+        """Returns all that are open."""
+        return list(self._open)
 
     def of_client(self, client: str) -> int:
         """Returns how many connections a client has; none of them are counted for a client without a name."""

@@ -20,7 +20,8 @@ _LENGTH = re.compile(r"[0-9]{1,19}")
 def check(exchange: Exchange) -> None:
     """Refuses requests that no route could want.
 
-    Raises `malformed("target_malformed")`, `malformed("version_unknown")` and `unsupported_media` for an encoded body.
+    Raises `malformed("target_malformed")`, `malformed("version_unknown")` and `unsupported_media` for an encoded body,
+    whether it is the content that is encoded or the transfer: what a few bytes unfold to is never found out here.
     """
     target = f"{exchange.path}?{exchange.query}"
     if _TARGET.fullmatch(target) is None:
@@ -28,8 +29,12 @@ def check(exchange: Exchange) -> None:
     version = exchange.header("Gatefold-Version")
     if version and version != VERSION:
         raise errors.malformed("version_unknown", f"The one version of this API is {VERSION}.")
-    if exchange.header("Content-Encoding").strip().lower() not in ("", "identity"):
+    if not (_plain(exchange, "Content-Encoding", "identity") and _plain(exchange, "Transfer-Encoding", "chunked")):
         raise errors.unsupported_media("content_encoding_unsupported", "Send the body without Content-Encoding.")
+
+
+def _plain(exchange: Exchange, name: str, value: str) -> bool:
+    return name not in exchange.request.headers or exchange.header(name).strip().lower() in ("", value)
 
 
 class Bodies:

@@ -57,6 +57,11 @@ class HttpServer:
         self.port = self._port
         """The port listened on, for addresses that end in `:0`."""
 
+    @property
+    def requests(self) -> int:
+        """How many requests there were."""
+        return 0 if self._server is None else self._server.requests_count
+
     async def start(self) -> None:
         """Listens; raises OSError for an address that is taken."""
         self._server = Server(self._app.handle, loop=asyncio.get_running_loop(), handler_cancellation=False)
