@@ -1,7 +1,7 @@
 """Owns the public connections: how many there are, what each waits for, and when it has waited too long."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -47,7 +47,7 @@ class Connections:
         self._ended = telemetry.counter(
             "gateway_connections_ended", "Connections that were not waited for any longer, by why", ("why",)
         )
-        states = {
+        states: dict[str, Sized] = {
             "open": self._open,
             "new": self._fresh,
             "idle": self._idle,
