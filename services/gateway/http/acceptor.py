@@ -171,7 +171,7 @@ class Acceptor:
         except (TimeoutError, OSError, ssl.SSLError, ProxyHeaderError):
             self._connections.count(why)
             accepted.close()
-        except asyncio.CancelledError:
+        except BaseException:
             accepted.close()
             raise
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sized
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -233,8 +233,7 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins."""
         super().connection_made(transport)
-        assert isinstance(transport, asyncio.Transport)
-        self._real = transport
+        self._real = cast("asyncio.Transport", transport)  # uvloop's are none by name
         self._connections.opened(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:

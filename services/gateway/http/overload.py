@@ -48,6 +48,11 @@ class Overload:
         self.lag_seconds = 0.0
         """How late the event loop is, fading."""
 
+    @property
+    def accounts(self) -> int:
+        """How many accounts have requests under way."""
+        return len(self._by_account)
+
     def check(self, criticality: int) -> None:
         """Refuses what cannot be served soon, before any work is done for it; raises `unavailable("overloaded")`."""
         criticality = criticality or _NORMAL

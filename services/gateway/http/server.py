@@ -23,6 +23,7 @@ LINGER_SECONDS = 1.0
 """How long a body that nobody reads is thrown away for, so that its sender gets to see the refusal."""
 SWEEP_SECONDS = 1.0
 """How often at least connections are looked at that have waited too long."""
+_CUT_OFF_SECONDS = 0.1
 _NEVER_SECONDS = 1e8
 """aiohttp's own idle time-out, one timer a connection, which `Connections.sweep` takes the place of."""
 
@@ -91,8 +92,7 @@ class HttpServer:
         Where others listen on the port, not one connection is lost: new ones go to them.
         """
         taking, self._acceptor = self._acceptor, None
-        server, self._server = self._server, None
-        if taking is None or server is None:
+        if taking is None or self._server is None:
             return
         self._app.drain()
         if self._bounds.drain_notice_seconds:
@@ -102,7 +102,8 @@ class HttpServer:
             await asyncio.sleep(acceptor.TURNING_AWAY_SECONDS)
         await taking.stop()
         await self.connections.drain(seconds)
-        await server.shutdown(0)
+        # What has not ended by now is cut off; a time-out of 0 would be none.
+        await self._server.shutdown(_CUT_OFF_SECONDS)
 
     def _connection(self, peer: Peer, client: str) -> Connection:
         assert self._server is not None
