@@ -6,6 +6,7 @@ import ipaddress
 import zlib
 from collections import defaultdict, deque
 from collections.abc import Mapping
+from functools import lru_cache
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -26,6 +27,8 @@ LONGEST_STREAM = 2_000
 """Entries of one shard, about a million activities."""
 EVERY_SECONDS = 0.1
 HASH_BYTES = 16
+_MOST_HASHES = 32_768
+_LONGEST_REMEMBERED = 300
 
 
 def stream_of(shard: int) -> str:
@@ -53,12 +56,20 @@ class Pseudonyms:
     def __init__(self, pepper: str) -> None:
         kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"gatefold/activity")
         self._key = kdf.derive(pepper.encode())
+        # The same clients come again and again, and a hash costs more than all the rest of an activity's field.
+        self._remembered = lru_cache(_MOST_HASHES)(self._hashed)
 
     def of(self, kind: str, text: str) -> bytes:
         """Returns the keyed hash of a text of a kind (`address`, `network`, `user_agent`, `actor`, `target`, `device`,
         `session`); empty for an empty text.
         """
-        return hmac.digest(self._key, f"{kind}:{text}".encode(), "sha256")[:HASH_BYTES] if text else b""
+        if not text:
+            return b""
+        return self._remembered(kind, text) if len(text) <= _LONGEST_REMEMBERED else self._hashed(kind, text)
+
+    def _hashed(self, kind: str, text: str) -> bytes:
+        # What a client sends may be no text at all; it must be told apart, and never be a fault of ours.
+        return hmac.digest(self._key, f"{kind}:{text}".encode("utf-8", "surrogatepass"), "sha256")[:HASH_BYTES]
 
 
 class ActivityStream:
@@ -77,10 +88,11 @@ class ActivityStream:
         else:
             self._held.append(activity)
 
-    async def flush(self) -> None:
+    async def flush(self) -> bool:
         """Sends one batch to each shard that has news; one that the store does not take is lost, and the shard's next
-        says how many were.
+        says how many were. Returns whether the store took all.
         """
+        taken = True
         sharded: Mapping[int, list[activity_pb2.Activity]] = defaultdict(list)
         for _ in range(min(len(self._held), MOST_IN_BATCH)):
             activity = self._held.popleft()
@@ -94,6 +106,8 @@ class ActivityStream:
             except (GatefoldError, RedisError, OSError):
                 self._lost[shard] += batch.lost
                 self._lose(shard, len(packed))
+                taken = False
+        return taken
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sends until `stop` is set, and then what is left."""
@@ -101,8 +115,15 @@ class ActivityStream:
             await self.flush()
             if len(self._held) < MOST_IN_BATCH:
                 await pause(stop, EVERY_SECONDS)
-        while self._held:
-            await self.flush()
+        await self.close()
+
+    async def close(self) -> None:
+        """Sends what is left, also of what was recorded after `run`; a store that is away is not waited for twice."""
+        while self._held and await self.flush():
+            pass
+        for activity in self._held:
+            self._lose(shard_of(activity), 1)
+        self._held.clear()
 
     def _lose(self, shard: int, number: int) -> None:
         self._lost[shard] += number

@@ -5,16 +5,19 @@ import time
 from collections.abc import Mapping
 
 from libs import config, process, redis_client
+from libs.activity import ActivityStream, Pseudonyms
 from libs.caller import CallerSigner
 from libs.grpc_client import Channels
 from libs.process import Process
 from services.gateway.clients import Backends
 from services.gateway.config import GatewayConfig
+from services.gateway.http.activity import Activities
 from services.gateway.http.address import ClientAddress
 from services.gateway.http.api_keys import ApiKeys
 from services.gateway.http.app import App, Edge, operations
 from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
+from services.gateway.http.certificates import Certificates
 from services.gateway.http.contracts import Contracts
 from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
@@ -23,6 +26,7 @@ from services.gateway.http.headers import StandardHeaders
 from services.gateway.http.leaks import Leaks
 from services.gateway.http.limits import Limits, LocalLimiter, Quotas, RateStore
 from services.gateway.http.openapi import document
+from services.gateway.http.overload import Overload
 from services.gateway.http.pages import Pages
 from services.gateway.http.problems import Problems
 from services.gateway.http.routes import Routes
@@ -61,12 +65,21 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     process.on_drain(leaks.close)
     tokens = Tokens(keys, ends, issuer=settings.issuer, clock=process.clock)
     cookies = Cookies(backends.open_cookie, backends.use_cookie, tokens, clock=process.clock, monotonic=time.monotonic)
+    telling = redis_client.connect(settings.redis, most_connections=1)
+    process.on_drain(telling.aclose)
+    stream = ActivityStream(telling, process.telemetry)
+    process.on_drain(stream.close)
+    process.background("activities", stream.run, in_closed_mode=True)
+    pseudonyms = Pseudonyms(settings.key_pepper.reveal())
+    overload = Overload(settings.load, monotonic=time.monotonic, telemetry=process.telemetry)
+    process.background("loop lag", overload.watch, in_closed_mode=True)
+    address = ClientAddress(settings.trusted_proxies)
     edge = Edge(
         telemetry=process.telemetry,
         ids=process.ids,
         problems=Problems(settings.problem_base),
-        headers=StandardHeaders(settings.hsts_seconds),
-        address=ClientAddress(settings.trusted_proxies),
+        headers=StandardHeaders(settings.hsts()),
+        address=address,
         leaks=leaks,
         pages=Pages(document(contracts), settings.problem_page),
         routes=Routes(contracts.endpoints),
@@ -76,10 +89,31 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         limits=Limits(Quotas(settings.quotas()), limiter),
         authorisation=Authorisation(process.clock, closed=process.config.closed_mode),
         cors=Cors(backends.accounts_of_origin, monotonic=time.monotonic),
-        bodies=Bodies(settings.body_bytes, settings.body_seconds),
+        bodies=Bodies(settings.bodies),
+        overload=overload,
+        activities=Activities(stream, pseudonyms, clock=process.clock),
     )
-    server = HttpServer(App(edge), settings.http_listen, drain_seconds=process.config.drain_seconds)
+    server = HttpServer(
+        App(edge),
+        settings.http_listen,
+        settings.connections,
+        address,
+        monotonic=time.monotonic,
+        telemetry=process.telemetry,
+        certificates=_certificates(settings, process),
+        proxied=settings.http_proxy_protocol,
+        shared_port=settings.http_shared_port,
+    )
+    process.background("connections", server.sweep, in_closed_mode=True)
     await process.serve(server)
+
+
+def _certificates(settings: GatewayConfig, process: Process) -> Certificates | None:
+    if settings.http_certificate is None or settings.http_key is None:
+        return None
+    return Certificates(
+        settings.http_certificate, settings.http_key, monotonic=time.monotonic, telemetry=process.telemetry
+    )
 
 
 def main(environ: Mapping[str, str] | None = None) -> int:

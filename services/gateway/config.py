@@ -11,8 +11,10 @@ from libs.caller import CallerConfig
 from libs.config import Secret
 from libs.grpc_client import GrpcConfig
 from libs.redis_client import RedisConfig
+from services.gateway.domain.bounds import BodyBounds, ConnectionBounds, LoadBounds
 
 ROOT = Path(__file__).resolve().parents[2]
+_YEAR_SECONDS = 31_536_000
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class GatewayConfig:
     redis: RedisConfig
     issuer: str
     """`iss` of access tokens that are taken."""
+    connections: ConnectionBounds
+    load: LoadBounds
+    bodies: BodyBounds
     key_pepper: Secret = field(repr=False)
     """Key of the HMAC that API keys are looked up by; auth has the same."""
     http_listen: str = "127.0.0.1:8080"
@@ -33,12 +38,15 @@ class GatewayConfig:
     """What the `type` of a problem begins with; the reason follows."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks whose X-Forwarded-For is believed, `10.0.0.0/8`."""
-    hsts_seconds: int = 0
-    """Strict-Transport-Security for so long; 0 sends none (plain HTTP on one machine)."""
-    body_bytes: int = 256 * 1024
-    """Greatest body of endpoints whose policy states none."""
-    body_seconds: float = 30.0
-    """How long a client may take to send a body."""
+    hsts_seconds: int | None = None
+    """Strict-Transport-Security for so long, 0 for never; a year where this process terminates TLS, else none."""
+    http_certificate: Path | None = None
+    """PEM chain; with `http_key` TLS is terminated here, and both are read anew when they change."""
+    http_key: Path | None = None
+    http_proxy_protocol: bool = False
+    """Every connection comes from a trusted proxy and begins with a PROXY header of version 2."""
+    http_shared_port: bool = False
+    """Other processes may listen on the same port (SO_REUSEPORT)."""
     rate_quotas: str = "{}"
     """JSON that replaces quotas: `{"strict.address": [30, 60]}` is 30 units in 60 seconds."""
     rate_store_seconds: float = 0.02
@@ -48,7 +56,17 @@ class GatewayConfig:
         sockets.split(self.http_listen)
         for network in self.trusted_proxies:
             ipaddress.ip_network(network)
+        if (self.http_certificate is None) != (self.http_key is None):
+            raise ValueError("http_certificate and http_key must be set together")
+        if self.http_proxy_protocol and not self.trusted_proxies:
+            raise ValueError("http_proxy_protocol needs trusted_proxies: nobody else may say who a client is")
         self.quotas()
+
+    def hsts(self) -> int:
+        """Returns for how many seconds browsers are told to use TLS alone; 0 for not at all."""
+        if self.hsts_seconds is None:
+            return _YEAR_SECONDS if self.http_certificate else 0
+        return self.hsts_seconds
 
     def quotas(self) -> dict[str, tuple[int, int]]:
         """Returns the quotas that replace defaults; raises ValueError when they cannot be read."""

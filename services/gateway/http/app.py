@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from gatefold.edge.v1 import policy_pb2
@@ -19,9 +19,11 @@ from libs.ids import IdSource
 from libs.telemetry import Telemetry
 from services.gateway.clients import Call
 from services.gateway.http import hardening, idempotency
-from services.gateway.http.address import ClientAddress
+from services.gateway.http.activity import Activities, refused_by_edge
+from services.gateway.http.address import ClientAddress, Peer
 from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
+from services.gateway.http.connections import Connection
 from services.gateway.http.contracts import Contracts, Endpoint
 from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
@@ -30,7 +32,8 @@ from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
 from services.gateway.http.leaks import Leaks
 from services.gateway.http.limits import Limits
-from services.gateway.http.pages import Pages, reposted
+from services.gateway.http.overload import Overload
+from services.gateway.http.pages import READY_PATH, Pages, reposted
 from services.gateway.http.problems import Problems
 from services.gateway.http.routes import Routes
 from services.gateway.http.transcoding import Transcoder
@@ -74,6 +77,8 @@ class Edge:
     cookies: Cookies
     cors: Cors
     bodies: Bodies
+    overload: Overload
+    activities: Activities
 
 
 def operations(contracts: Contracts, connect: Callable[[str, MethodDescriptor], Call]) -> dict[str, Operation]:
@@ -92,6 +97,7 @@ class App:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+        self._draining = False
         self._log = edge.telemetry.logger("http")
         self._seconds = edge.telemetry.histogram(
             "gateway_http_seconds",
@@ -115,26 +121,32 @@ class App:
             response = await self._problem(exchange, failure)
         return self._finish(exchange, response)
 
-    def unreadable(self) -> web.StreamResponse:
-        """Returns the answer to what is no HTTP request, or one with headers beyond their limits."""
+    def unreadable(self, peer: Peer, error: GatefoldError) -> web.Response:
+        """Returns the answer to what a peer sent that is no whole HTTP request, or one beyond its limits."""
         request_id = self._edge.ids.new().hex
-        error = errors.malformed("request_malformed", "This is no HTTP request that can be read here.")
         self._refused.labels(error.reason).inc()
         response = self._edge.problems.response(error, request_id)
         response.force_close()
         response.headers.update(self._edge.headers.of(request_id, response.headers))
+        address = self._edge.address.of_peer(peer)
+        self._edge.activities.record_unreadable(address, request_id, response.status, error.reason)
         return response
+
+    def drain(self) -> None:
+        """Says from now on that this process takes no new work, to whoever asks whether it is ready."""
+        self._draining = True
 
     def _exchange(self, request: web.BaseRequest) -> Exchange:
         path, _, query = request.raw_path.partition("?")
-        peer = None if request.transport is None else request.transport.get_extra_info("peername")
         return Exchange(
             request=request,
             request_id=request_id_of(request) or self._edge.ids.new().hex,
             began=time.monotonic(),
             path=path,
             query=query,
-            address=self._edge.address.of(peer, request.headers.getall("X-Forwarded-For", [])),
+            address=self._edge.address.of(
+                cast("Connection", request.protocol).peer, request.headers.getall("X-Forwarded-For", ())
+            ),
             origin=origin_of(request),
         )
 
@@ -143,9 +155,14 @@ class App:
         hardening.check(exchange)
         edge.leaks.check(exchange)
         page = edge.pages.find(exchange.path)
+        exchange.page = page is not None
+        if self._draining and exchange.path == READY_PATH:
+            raise errors.unavailable("draining", "This process is about to end.")
         if page is not None and page.forms and request.method == "POST":
             await edge.limits.count_preflight(exchange)
-            return reposted(exchange.path, await edge.bodies.read(request, None))
+            form = await edge.bodies.read(request, None)
+            exchange.body_bytes = len(form)
+            return reposted(exchange.path, form)
         if page is not None:
             return page.response(request)
         match = edge.routes.find(exchange.path)
@@ -164,6 +181,8 @@ class App:
 
     async def _serve(self, exchange: Exchange, operation: Operation) -> web.Response:
         edge, endpoint = self._edge, operation.endpoint
+        criticality = endpoint.policy.message.criticality
+        edge.overload.check(criticality)
         edge.bodies.check(exchange.request, endpoint)
         edge.cookies.admit(exchange, endpoint)
         exchange.idempotency_key = idempotency.key_of(exchange, endpoint)
@@ -175,10 +194,13 @@ class App:
         if not (exchange.by_cookie or exchange.wants_cookie or posted):
             await edge.cors.admit(exchange, caller)
         body = await edge.bodies.read(exchange.request, endpoint)
+        exchange.body_bytes = len(body)
         message = operation.transcoder.request(
             exchange.values, exchange.query, exchange.request.headers, exchange.header("Content-Type"), body
         )
-        answer: Any = await edge.cookies.answer(exchange, await self._call(caller, operation, message))
+        with edge.overload.working(criticality, caller.account):
+            exchange.called = True
+            answer: Any = await edge.cookies.answer(exchange, await self._call(caller, operation, message))
         if endpoint.redirects:
             return web.Response(status=endpoint.success_status, headers={"Location": answer.location})
         written, media_type = operation.transcoder.response(answer)
@@ -205,6 +227,8 @@ class App:
 
     async def _problem(self, exchange: Exchange, error: GatefoldError) -> web.Response:
         self._refused.labels(error.reason).inc()
+        exchange.problem = error.reason
+        exchange.refused = exchange.refused or refused_by_edge(exchange, error)
         if error.kind is Kind.INTERNAL:
             self._log.error("a fault", extra={"request_id": exchange.request_id, "reason": error.reason})
         self._edge.cors.reveal(exchange)
@@ -224,6 +248,8 @@ class App:
         elapsed = time.monotonic() - exchange.began
         verb = exchange.request.method if exchange.endpoint else "-"
         self._seconds.labels(exchange.route, verb, str(response.status)).observe(elapsed)
+        size = len(response.body) if isinstance(response.body, bytes) else 0
+        self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=size)
         if response.status >= 500:
             self._log.warning("answered", extra=_line(exchange, response.status, elapsed))
         elif self._log.isEnabledFor(_DEBUG):

@@ -37,6 +37,19 @@ class Exchange:
     """The caller is known by a cookie, from a page of this origin."""
     cookies: list[str] = field(default_factory=list)
     """Set-Cookie headers of the answer."""
+    page: bool = False
+    """The path is a page of the gateway's own, so that it holds no text of anybody's."""
+    called: bool = False
+    """The endpoint's service was asked."""
+    body_bytes: int = 0
+    """Of the request's body, as far as it was read."""
+    problem: str = ""
+    """Reason of the answer, where it is a problem."""
+    refused: bool = False
+    """The answer is the edge's own refusal, and says nothing of the client."""
+    verdict_id: str = ""
+    """Verdict that was acted on."""
+    verified_crawler: bool = False
 
     def header(self, name: str) -> str:
         """Returns a request header, empty when it is absent; never with bytes that are no UTF-8."""

@@ -6,6 +6,7 @@ import re
 from aiohttp import ClientError, StreamReader, web
 
 from libs import errors
+from services.gateway.domain.bounds import BodyBounds
 from services.gateway.http.contracts import Endpoint
 from services.gateway.http.exchange import Exchange
 
@@ -19,7 +20,8 @@ _LENGTH = re.compile(r"[0-9]{1,19}")
 def check(exchange: Exchange) -> None:
     """Refuses requests that no route could want.
 
-    Raises `malformed("target_malformed")`, `malformed("version_unknown")` and `unsupported_media` for an encoded body.
+    Raises `malformed("target_malformed")`, `malformed("version_unknown")` and `unsupported_media` for an encoded body,
+    whether it is the content that is encoded or the transfer: what a few bytes unfold to is never found out here.
     """
     target = f"{exchange.path}?{exchange.query}"
     if _TARGET.fullmatch(target) is None:
@@ -27,16 +29,19 @@ def check(exchange: Exchange) -> None:
     version = exchange.header("Gatefold-Version")
     if version and version != VERSION:
         raise errors.malformed("version_unknown", f"The one version of this API is {VERSION}.")
-    if exchange.header("Content-Encoding").strip().lower() not in ("", "identity"):
+    if not (_plain(exchange, "Content-Encoding", "identity") and _plain(exchange, "Transfer-Encoding", "chunked")):
         raise errors.unsupported_media("content_encoding_unsupported", "Send the body without Content-Encoding.")
 
 
-class Bodies:
-    """Reads bodies up to a size and a time."""
+def _plain(exchange: Exchange, name: str, value: str) -> bool:
+    return name not in exchange.request.headers or exchange.header(name).strip().lower() in ("", value)
 
-    def __init__(self, default_bytes: int, seconds: float) -> None:
-        self._default_bytes = default_bytes
-        self._seconds = seconds
+
+class Bodies:
+    """Reads bodies up to a size and a time, and not slower than at a least rate."""
+
+    def __init__(self, bounds: BodyBounds) -> None:
+        self._bounds = bounds
 
     def check(self, request: web.BaseRequest, endpoint: Endpoint) -> None:
         """Refuses a body whose stated length is too large, before any of it is read; raises `too_large`."""
@@ -48,7 +53,7 @@ class Bodies:
         """Returns the body.
 
         Raises `too_large("body_too_large")` as soon as it is, `malformed("body_timeout")` (408) when it takes too long
-        in all, `malformed("body_incomplete")` when the client goes away.
+        in all or comes too slowly, `malformed("body_incomplete")` when the client goes away.
         """
         if not request.body_exists:
             return b""
@@ -58,8 +63,7 @@ class Bodies:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         try:
-            async with asyncio.timeout(self._seconds):
-                body = await _read(request.content, limit)
+            body = await self._read(request.content, limit)
         except TimeoutError:
             raise errors.malformed("body_timeout", "The body took too long to arrive.") from None
         except (ClientError, web.RequestPayloadError, ConnectionError):
@@ -68,21 +72,31 @@ class Bodies:
             raise self._too_large(endpoint)
         return body
 
+    async def _read(self, content: StreamReader, limit: int) -> bytes | None:
+        if content.is_eof():
+            # It came together with the headers, as most do.
+            body = content.read_nowait()
+            return body if len(body) <= limit else None
+        loop, bounds = asyncio.get_running_loop(), self._bounds
+        began = loop.time()
+        chunks: list[bytes] = []
+        size = 0
+        async with asyncio.timeout_at(began + bounds.body_seconds) as deadline:
+            while True:
+                if bounds.body_bytes_per_second:
+                    earned = bounds.body_grace_seconds + size / bounds.body_bytes_per_second
+                    deadline.reschedule(began + min(bounds.body_seconds, earned))
+                chunk = await content.readany()
+                if not chunk:
+                    return b"".join(chunks)
+                size += len(chunk)
+                if size > limit:
+                    return None
+                chunks.append(chunk)
+
     def _limit(self, endpoint: Endpoint | None) -> int:
-        return (
-            self._default_bytes if endpoint is None else endpoint.policy.message.max_body_bytes or self._default_bytes
-        )
+        default = self._bounds.body_bytes
+        return default if endpoint is None else endpoint.policy.message.max_body_bytes or default
 
     def _too_large(self, endpoint: Endpoint | None) -> errors.GatefoldError:
         return errors.too_large("body_too_large", f"The body may have {self._limit(endpoint)} bytes at most.")
-
-
-async def _read(content: StreamReader, limit: int) -> bytes | None:
-    chunks: list[bytes] = []
-    size = 0
-    while chunk := await content.readany():
-        size += len(chunk)
-        if size > limit:
-            return None
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

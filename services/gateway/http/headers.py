@@ -9,6 +9,17 @@ PAGE_CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+PAGE_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": PAGE_CSP,
+    # No window that opened a page, or was opened by it, gets hold of it.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+HOSTED_PAGE_HEADERS: Mapping[str, str] = {
+    **PAGE_HEADERS,
+    # Applications may have them opened in a window of their own, and wait for it to come back.
+    "Cross-Origin-Opener-Policy": "unsafe-none",
+}
 
 
 class StandardHeaders:
@@ -34,6 +45,8 @@ class StandardHeaders:
             **self._fixed,
             "Cache-Control": "no-store",
             "Content-Security-Policy": API_CSP,
+            # Says nothing of what scripts ask by CORS; other sites' pages cannot embed an answer.
+            "Cross-Origin-Resource-Policy": "same-origin",
             "X-Request-Id": request_id,
             **own,
         }

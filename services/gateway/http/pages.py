@@ -13,10 +13,11 @@ import orjson
 from aiohttp import web
 
 from libs import errors
-from services.gateway.http.headers import PAGE_CSP
+from services.gateway.http.headers import HOSTED_PAGE_HEADERS, PAGE_HEADERS
 
 _ROW = re.compile(r"\| `([a-z0-9_]+)` \| ([0-9]{3}) \| ([^|]+) \|")
 _FORM = re.compile(rb"[A-Za-z0-9%&=+*._-]{0,7000}")
+READY_PATH = "/readyz"
 _DAY = "public, max-age=86400"
 _MINUTE = "public, max-age=60"
 
@@ -44,7 +45,7 @@ class Page:
             if request.headers.get("If-None-Match") == self.tag:
                 return web.Response(status=304, headers=headers)
         if self.media_type.startswith("text/html"):
-            headers["Content-Security-Policy"] = PAGE_CSP
+            headers.update(HOSTED_PAGE_HEADERS if self.forms else PAGE_HEADERS)
         return web.Response(body=self.body, headers=headers)
 
 
@@ -55,7 +56,7 @@ class Pages:
         ok = Page(b'{"status":"ok"}', "application/json")
         self._pages = {
             "/healthz": ok,
-            "/readyz": ok,
+            READY_PATH: ok,
             "/openapi.json": _page(orjson.dumps(openapi), "application/json", _MINUTE),
             "/docs": _page(_READING_ROOM.encode(), "text/html; charset=utf-8", _MINUTE),
             **_assets(),

@@ -18,7 +18,7 @@ REALM = 'Bearer realm="gatefold"'
 BASIC = 'Basic realm="gatefold", charset="UTF-8"'
 
 # HTTP has a status of its own for what RPCs have no kind for.
-_STATUSES = {"body_timeout": 408, "version_mismatch": 412}
+_STATUSES = {"body_timeout": 408, "header_timeout": 408, "version_mismatch": 412}
 # Neither protocol of others knows 422.
 _OTHERS_STATUSES = {Kind.INVALID: 400, Kind.UNSUPPORTED_MEDIA: 400}
 _OAUTH_ERRORS = {

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from infra.local.valkey import ValkeyServer
-from tests.support.gateway import SECRET_KEY, RunningGateway, running_gateway
+from tests.support.crowd import crowd_of
+from tests.support.gateway import OTHER_ACCOUNT, SECRET_KEY, RunningGateway, api_key, running_gateway
+from tests.support.waiting import until
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def post(more: str = "", *, length: int = 34) -> bytes:
@@ -94,3 +98,100 @@ async def test_a_request_in_flight_is_answered_while_the_gateway_drains(fresh_ga
     backend.goes_on.set()
     assert (await asking).status == 200
     await draining
+
+
+async def test_a_draining_gateway_says_so_first_and_with_every_answer(fresh_gateway: RunningGateway) -> None:
+    backend = fresh_gateway.backend
+    async with crowd_of(fresh_gateway) as crowd:
+        kept = await crowd.client()
+        kept.say(HEALTH)
+        assert b"Connection: close" not in await kept.hear()
+        # An answer on its way keeps the gateway from ending.
+        backend.goes_on.clear()
+        asking = asyncio.create_task(fresh_gateway.ask("GET", "/v1/access?feature=premium", credential=SECRET_KEY))
+        await backend.entered.wait()
+        draining = asyncio.create_task(crowd.server.drain(20))
+        await until(lambda: crowd.connections.draining)
+        kept.say(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        heard = await kept.rest()
+        assert b"HTTP/1.1 503 " in heard
+        assert b'"reason":"draining"' in heard
+        assert b"Connection: close" in heard
+        backend.goes_on.set()
+        answer = await asking
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        await draining
+        assert len(crowd.connections) == 0
+
+
+async def test_the_gateway_goes_on_for_a_while_after_it_says_that_it_drains(
+    run_directory: Path, valkey_server: ValkeyServer
+) -> None:
+    notice = {"drain_notice_seconds": "0.5"}
+    async with running_gateway(run_directory, valkey_server.url(), **notice) as gateway, crowd_of(gateway) as crowd:
+        draining = asyncio.create_task(crowd.server.drain(5))
+        await asyncio.sleep(0)
+        assert (await gateway.ask("GET", "/readyz")).reason == "draining"
+        assert (await gateway.ask("GET", "/v1/offers", credential=SECRET_KEY)).status == 200
+        await draining
+        with pytest.raises(OSError):
+            await asyncio.open_connection("127.0.0.1", gateway.port)
+
+
+async def test_too_much_at_once_is_refused_before_anybody_is_asked_who_it_is(
+    run_directory: Path, valkey_server: ValkeyServer
+) -> None:
+    few = {"in_flight": "2", "in_flight_per_account": "1"}
+    async with running_gateway(run_directory, valkey_server.url(), **few) as gateway:
+        backend = gateway.backend
+        path = "/v1/access?feature=premium"
+        other = api_key(body="o" * 43)
+        backend.add_key(other, account=OTHER_ACCOUNT, scopes=("access:read",))
+        backend.goes_on.clear()
+        asking = [asyncio.create_task(gateway.ask("GET", path, credential=SECRET_KEY))]
+        await until(lambda: len(backend.calls) == 1)
+        refused = await gateway.ask("GET", path, credential=SECRET_KEY)
+        assert (refused.status, refused.reason, refused.headers["Retry-After"]) == (429, "in_flight_exceeded", "1")
+        asking.append(asyncio.create_task(gateway.ask("GET", path, credential=other)))
+        await until(lambda: len(backend.calls) == 2)
+        looked_up = len(backend.lookups)
+        shed = await gateway.ask("GET", path, credential=api_key(body="n" * 43))
+        assert (shed.status, shed.reason) == (503, "overloaded")
+        assert int(shed.headers["Retry-After"]) >= 1
+        assert len(backend.lookups) == looked_up, "the key was not looked at"
+        assert (await gateway.ask("GET", "/healthz")).status == 200
+        assert (
+            sum(gateway.metric("gatefold_gateway_shed_total", criticality=one) for one in ("low", "normal", "high"))
+            == 1
+        )
+        backend.goes_on.set()
+        assert [answer.status for answer in await asyncio.gather(*asking)] == [200, 200]
+
+
+async def test_the_lag_of_the_event_loop_is_measured(fresh_gateway: RunningGateway) -> None:
+    fresh_gateway.process._background.start()
+    await until(lambda: fresh_gateway.metric("gatefold_gateway_loop_lag_seconds") > 0)
+    await fresh_gateway.process._background.stop()
+
+
+async def test_pages_and_answers_tell_browsers_what_not_to_do(gateway: RunningGateway) -> None:
+    api = (await gateway.ask("GET", "/v1/offers", credential=SECRET_KEY)).headers
+    problem = (await gateway.ask("GET", "/v1/nothing")).headers
+    page = (await gateway.ask("GET", "/docs")).headers
+    hosted = (await gateway.ask("GET", "/oauth2/authorize")).headers
+    for headers in (api, problem, page, hosted):
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["Server"] == "gatefold"
+        assert "Strict-Transport-Security" not in headers, "this one speaks plain HTTP"
+    for headers in (api, problem):
+        assert headers["Cache-Control"] == "no-store"
+    for headers in (page, hosted):
+        assert "camera=()" in headers["Permissions-Policy"]
+    assert page["Cross-Origin-Opener-Policy"] == "same-origin"
+    # Applications may have it in a window of their own that comes back to them.
+    assert hosted["Cross-Origin-Opener-Policy"] == "unsafe-none"

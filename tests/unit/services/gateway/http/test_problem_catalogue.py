@@ -14,7 +14,7 @@ KINDS = {kind.name.lower(): kind for kind in Kind}
 # Said between services alone: the calling side turns them into `internal_error` (libs/grpc_client).
 INSIDE = {"caller_required", "caller_invalid", "caller_expired", "caller_not_peer", "peer_not_allowed"}
 # Statuses that HTTP has and RPCs have no kind for (services/gateway/http/problems.py).
-OWN_STATUSES = {"body_timeout": 408, "version_mismatch": 412}
+OWN_STATUSES = {"body_timeout": 408, "header_timeout": 408, "version_mismatch": 412}
 
 
 def literals(node: ast.expr, tree: ast.Module) -> Iterator[str]:
