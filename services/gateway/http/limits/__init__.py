@@ -2,7 +2,7 @@
 
 from services.gateway.http.limits.admission import Limits
 from services.gateway.http.limits.local import LocalLimiter
-from services.gateway.http.limits.quotas import Quotas
+from services.gateway.http.limits.quotas import Away, Quotas
 from services.gateway.http.limits.store import RateStore
 
-__all__ = ["Limits", "LocalLimiter", "Quotas", "RateStore"]
+__all__ = ["Away", "Limits", "LocalLimiter", "Quotas", "RateStore"]

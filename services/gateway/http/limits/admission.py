@@ -1,13 +1,22 @@
 """Owns holding a request against its limits."""
 
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from libs import errors
 from libs.caller import Caller
+from libs.clock import WallClock
+from libs.telemetry import Telemetry
+from services.gateway.domain.bundle import Override, Quota
+from services.gateway.http.caches import Monotonic
 from services.gateway.http.contracts import RATE_CLASSES, Endpoint
 from services.gateway.http.exchange import Exchange
 from services.gateway.http.limits.decision import Decision
+from services.gateway.http.limits.in_flight import InFlight, Slot
 from services.gateway.http.limits.quotas import Limit, Quotas
+
+SHADOW_LOG_SECONDS = 60.0
+"""How often a quota in shadow is logged at most; the metric counts every request."""
 
 _FAILED_AUTHENTICATION = "strict"
 _ENDED_CREDENTIAL = "read"
@@ -18,38 +27,114 @@ _PREFLIGHT = "read"
 class Decider(Protocol):
     """Whatever decides on limits."""
 
-    async def decide(self, limits: list[Limit], cost: int) -> Decision: ...
+    async def decide(self, limits: Sequence[Limit], cost: int) -> Decision: ...
+
+    def forget(self) -> None: ...
 
 
 class Limits:
     """Lets a request through or refuses it, and says so in its headers."""
 
-    def __init__(self, quotas: Quotas, store: Decider) -> None:
+    def __init__(
+        self, quotas: Quotas, store: Decider, *, clock: WallClock, monotonic: Monotonic, telemetry: Telemetry
+    ) -> None:
         self._quotas = quotas
         self._store = store
+        self._in_flight = InFlight()
+        self._replaced: tuple[tuple[Quota, ...], tuple[Override, ...]] = ((), ())
+        self._clock = clock
+        self._monotonic = monotonic
+        self._log = telemetry.logger("rate_limit")
+        self._shadow_said: dict[str, float] = {}
+        self._refused = telemetry.counter(
+            "gateway_rate_limited", "Requests beyond a quota, by the quota and whether it counts", ("quota", "mode")
+        )
 
-    async def admit(self, exchange: Exchange, caller: Caller, endpoint: Endpoint) -> None:
-        """Counts a request of a known caller; raises `too_many("rate_limited")`."""
-        message = endpoint.policy.message
-        limits = self._quotas.of(RATE_CLASSES[message.rate], caller, exchange.address)
-        await self._count(exchange, limits, message.cost or 1)
+    def replace(self, quotas: Iterable[Quota], overrides: Iterable[Override]) -> None:
+        """Takes what replaces the configured quotas, at once and whole; raises ValueError and keeps the old ones.
+
+        Overrides hold until they expire, by the wall clock as it is now: a step of it afterwards changes nothing.
+        """
+        given = tuple(quotas), tuple(overrides)
+        if given == self._replaced:
+            return
+        wall, now = self._clock.wall(), self._monotonic()
+        ending = [
+            (one, now + (one.expires_at - wall).total_seconds() if one.expires_at else float("inf")) for one in given[1]
+        ]
+        self._quotas = self._quotas.replaced(given[0], [(one, until) for one, until in ending if until > now])
+        self._store.forget()
+        self._replaced = given
+
+    async def admit(self, exchange: Exchange, caller: Caller, endpoint: Endpoint) -> Slot:
+        """Counts a request of a known caller, which is under way until it leaves the slot.
+
+        Raises `too_many("too_many_in_flight")`, `too_many("rate_limited")` and `unavailable("rate_limits_away")`.
+        """
+        message, quotas = endpoint.policy.message, self._quotas
+        slot = self._entered(quotas.in_flight(caller, exchange.address))
+        try:
+            limits = quotas.of(
+                RATE_CLASSES[message.rate], caller, exchange.address, rpc=endpoint.rpc, rates=exchange.rates
+            )
+            await self._count(exchange, limits, message.cost or 1)
+        except BaseException:
+            slot.leave()
+            raise
+        return slot
 
     async def count_failed_authentication(self, exchange: Exchange, reason: str) -> None:
-        """Counts a credential that was no good against its sender's address; raises `too_many("rate_limited")`.
+        """Counts a credential that was no good against its sender's address; raises as `admit` does.
 
         A token that has ended was good once, so that it is no guess: readers who share an address and come back with
         theirs must be told to refresh.
         """
         rate = _ENDED_CREDENTIAL if reason in _ENDED else _FAILED_AUTHENTICATION
-        await self._count(exchange, [self._quotas.of_address(rate, exchange.address)], 1)
+        await self._count(exchange, self._quotas.of_address(rate, exchange.address), 1)
 
     async def count_preflight(self, exchange: Exchange) -> None:
-        """Counts a preflight, which makes origins be looked up; raises `too_many("rate_limited")`."""
-        await self._count(exchange, [self._quotas.of_address(_PREFLIGHT, exchange.address)], 1)
+        """Counts a preflight, which makes origins be looked up; raises as `admit` does."""
+        await self._count(exchange, self._quotas.of_address(_PREFLIGHT, exchange.address), 1)
 
-    async def _count(self, exchange: Exchange, limits: list[Limit], cost: int) -> None:
+    def _entered(self, limits: Sequence[Limit]) -> Slot:
+        if full := self._in_flight.full(limits):
+            self._shadowed([limit for limit in full if limit.shadow])
+            if violated := [limit for limit in full if not limit.shadow]:
+                raise errors.too_many(
+                    "too_many_in_flight",
+                    "Too many requests are under way at one time; wait for one to end.",
+                    1,
+                    metadata=self._violations(violated),
+                )
+        return self._in_flight.enter(limits)
+
+    async def _count(self, exchange: Exchange, limits: Sequence[Limit], cost: int) -> None:
+        if not limits:
+            return
         # A request that costs more than a whole quota takes the whole quota.
-        decision = await self._store.decide(limits, min(cost, *(limit.amount for limit in limits)))
+        decision = await self._store.decide(limits, cost)
         exchange.headers.update(decision.headers())
-        if not decision.admitted:
-            raise errors.too_many("rate_limited", "This was asked too often.", max(1, decision.retry_after_seconds))
+        self._shadowed(decision.shadowed)
+        if decision.unavailable:
+            raise errors.unavailable(
+                "rate_limits_away", "This cannot be counted for a moment, and is refused uncounted."
+            )
+        if violated := decision.violated:
+            seconds = max(1, decision.retry_after_seconds)
+            raise errors.too_many(
+                "rate_limited", "This was asked too often.", seconds, metadata=self._violations(violated)
+            )
+
+    def _violations(self, violated: Sequence[Limit]) -> dict[str, str]:
+        for limit in violated:
+            self._refused.labels(limit.name, "enforce").inc()
+        return {"violated_policies": ",".join(limit.name for limit in violated)}
+
+    def _shadowed(self, limits: Sequence[Limit]) -> None:
+        for limit in limits:
+            self._refused.labels(limit.name, "shadow").inc()
+            now = self._monotonic()
+            if now >= self._shadow_said.get(limit.name, now):
+                # As many entries as there are quotas in shadow.
+                self._shadow_said[limit.name] = now + SHADOW_LOG_SECONDS
+                self._log.info("a quota in shadow would have refused a request", extra={"quota": limit.name})
