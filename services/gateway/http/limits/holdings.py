@@ -82,7 +82,8 @@ class Asking:
         """Takes the store's answer, three figures for each limit that was asked for, and decides."""
         for position, (index, _, want, holding) in enumerate(self.missing):
             backlog, wait, leased = answer[3 * position : 3 * position + 3]
-            self.states[index] = State(backlog, wait)
+            # What is leased is still there to be asked for, here.
+            self.states[index] = State(backlog - leased * holding.emission, wait)
             holding.least, holding.most = self.now + backlog, answered_at + backlog
             if want:
                 holding.asking = False
