@@ -114,7 +114,6 @@ class Limits:
         # A request that costs more than a whole quota takes the whole quota.
         decision = await self._store.decide(limits, cost)
         exchange.headers.update(decision.headers())
-        self._shadowed(decision.shadowed)
         if decision.unavailable:
             raise errors.unavailable(
                 "rate_limits_away", "This cannot be counted for a moment, and is refused uncounted."
@@ -124,6 +123,7 @@ class Limits:
             raise errors.too_many(
                 "rate_limited", "This was asked too often.", seconds, metadata=self._violations(violated)
             )
+        self._shadowed(decision.shadowed)
 
     def _violations(self, violated: Sequence[Limit]) -> dict[str, str]:
         for limit in violated:
