@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 from uuid import UUID
 
 from libs.caller import Caller, CallerKind
@@ -55,6 +56,14 @@ class Limit:
         object.__setattr__(self, "policy", f'"{self.name}";q={self.amount};w={self.seconds}')
 
 
+class Held(NamedTuple):
+    """What one request is held against."""
+
+    limits: tuple[Limit, ...]
+    in_flight: tuple[Limit, ...]
+    """How many requests may be under way at one time."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Own:
     """A quota of one account's own, until a time of the monotonic clock."""
@@ -95,39 +104,36 @@ class Quotas:
         # Most requests have neither a route's quota nor a rule's: nothing is looked up for them.
         self._special = frozenset(quota.name.rpartition(".")[0] for quota in every if ":" in quota.name)
         self._ending = frozenset(override.account for override, until in overrides if until != float("inf"))
-        self._made: dict[tuple[object, ...], tuple[Limit, ...]] = {}
+        self._made: dict[tuple[object, ...], Held] = {}
 
     def replaced(self, quotas: Sequence[Quota], overrides: Sequence[tuple[Override, float]]) -> "Quotas":
         """Returns these, with others in place of what was replaced before; raises ValueError."""
         return Quotas(self._configured, away=self._away, quotas=quotas, overrides=overrides, monotonic=self._monotonic)
 
-    def of(
-        self, rate: str, caller: Caller, address: str, *, rpc: str = "", rates: tuple[str, ...] = ()
-    ) -> tuple[Limit, ...]:
-        """Returns the limits that a caller's request of a rate class is held against.
+    def of(self, rate: str, caller: Caller, address: str, *, rpc: str = "", rates: tuple[str, ...] = ()) -> Held:
+        """Returns what a caller's request of a rate class is held against.
 
         `rates` are classes, or names of `rule:` quotas, that rules of the firewall add.
         """
         route = f"route:{rpc}" if f"route:{rpc}" in self._special else ""
         network = network_of(address)
         found = (rate, route, rates, caller.kind.value, caller.actor, caller.account, network)
-        limits = self._made.get(found)
-        if limits is None:
-            limits = self._limits(rate, caller, network, route, rates)
+        held = self._made.get(found)
+        if held is None:
+            held = Held(
+                self._limits(rate, caller, network, route, rates),
+                self._limits(names.IN_FLIGHT, caller, network, "", ()),
+            )
             if caller.account not in self._ending:
                 if len(self._made) >= _MOST_MADE:
                     del self._made[next(iter(self._made))]
-                self._made[found] = limits
-        return limits
+                self._made[found] = held
+        return held
 
     def of_address(self, rate: str, address: str) -> tuple[Limit, ...]:
         """Returns the limit of a client that is known by its address alone."""
         limit = self._limit(rate, "address", network_of(address), rate, None)
         return (limit,) if limit else ()
-
-    def in_flight(self, caller: Caller, address: str) -> tuple[Limit, ...]:
-        """Returns how many requests may be under way at one time."""
-        return self.of(names.IN_FLIGHT, caller, address)
 
     def _limits(self, rate: str, caller: Caller, network: str, route: str, rates: tuple[str, ...]) -> tuple[Limit, ...]:
         identities = _identities(caller, network)

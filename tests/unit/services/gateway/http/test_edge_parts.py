@@ -319,7 +319,7 @@ def test_unknown_quotas_are_refused() -> None:
 def test_readers_behind_one_publishable_key_do_not_share_a_limit() -> None:
     quotas = Quotas({})
     key = Caller(kind=CallerKind.PUBLISHABLE_KEY, actor="key_x")
-    keys = {quotas.of("strict", key, address)[0].key for address in ("203.0.113.1", "203.0.113.2")}
+    keys = {quotas.of("strict", key, address).limits[0].key for address in ("203.0.113.1", "203.0.113.2")}
     assert len(keys) == 2
 
 
