@@ -10,7 +10,7 @@ from libs.config import Secret
 from libs.redis_client import RedisConfig, connect
 from libs.telemetry import Telemetry
 from services.gateway.http.limits import LocalLimiter, RateStore
-from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.limits.limit import Limit
 
 WARM = 16
 

@@ -6,7 +6,7 @@ from typing import Any
 from libs.redis_client import Store
 from libs.telemetry import Telemetry
 from services.gateway.http.limits import LocalLimiter, RateStore
-from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.limits.limit import Limit
 
 
 class Microseconds:

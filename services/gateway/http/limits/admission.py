@@ -15,7 +15,9 @@ from services.gateway.http.contracts import RATE_CLASSES, Endpoint
 from services.gateway.http.exchange import Exchange
 from services.gateway.http.limits.decision import Decision
 from services.gateway.http.limits.in_flight import InFlight, Slot
-from services.gateway.http.limits.quotas import Limit, Quotas
+from services.gateway.http.limits.limit import Limit
+from services.gateway.http.limits.quotas import Held, Quotas
+from services.gateway.http.limits.refusal import Refusal
 
 SHADOW_LOG_SECONDS = 60.0
 """How often a quota in shadow is logged at most; the metric counts every request."""
@@ -78,9 +80,11 @@ class Limits:
         held = self._quotas.of(
             RATE_CLASSES[message.rate], caller, exchange.address, rpc=endpoint.rpc, rates=exchange.rates
         )
+        cost = message.cost or 1
+        self._repeat(exchange, held, cost)
         slot = self._entered(held.in_flight)
         try:
-            await self._count(exchange, held.limits, message.cost or 1)
+            await self._count(exchange, held, cost)
         except BaseException:
             slot.leave()
             raise
@@ -93,11 +97,11 @@ class Limits:
         theirs must be told to refresh.
         """
         rate = _ENDED_CREDENTIAL if reason in _ENDED else _FAILED_AUTHENTICATION
-        await self._count(exchange, self._quotas.of_address(rate, exchange.address), 1)
+        await self._count_address(exchange, rate)
 
     async def count_preflight(self, exchange: Exchange) -> None:
         """Counts a preflight, which makes origins be looked up; raises as `admit` does."""
-        await self._count(exchange, self._quotas.of_address(_PREFLIGHT, exchange.address), 1)
+        await self._count_address(exchange, _PREFLIGHT)
 
     def _entered(self, limits: Sequence[Limit]) -> Slot:
         if full := self._in_flight.full(limits):
@@ -111,22 +115,47 @@ class Limits:
                 )
         return self._in_flight.enter(limits)
 
-    async def _count(self, exchange: Exchange, limits: Sequence[Limit], cost: int) -> None:
-        if not limits:
+    async def _count_address(self, exchange: Exchange, rate: str) -> None:
+        held = self._quotas.of_address(rate, exchange.address)
+        self._repeat(exchange, held, 1)
+        await self._count(exchange, held, 1)
+
+    def _repeat(self, exchange: Exchange, held: Held, cost: int) -> None:
+        refusal = held.refusal
+        if refusal is None or refusal.cost != cost:
+            return
+        now = self._now()
+        if now >= refusal.until:
+            held.refusal = None
+            return
+        exchange.headers.update(refusal.headers(now))
+        for name in refusal.names:
+            self._counter(name, "enforce").inc()
+        raise errors.too_many(
+            "rate_limited", "This was asked too often.", refusal.retry_after_seconds(now), metadata=refusal.violations
+        )
+
+    async def _count(self, exchange: Exchange, held: Held, cost: int) -> None:
+        if not held.limits:
             return
         # A request that costs more than a whole quota takes the whole quota.
-        decision = await self._store.decide(limits, cost)
+        decision = await self._store.decide(held.limits, cost)
         exchange.headers.update(decision.headers())
         if decision.unavailable:
             raise errors.unavailable(
                 "rate_limits_away", "This cannot be counted for a moment, and is refused uncounted."
             )
         if violated := decision.violated:
+            if decision.refused_until:
+                held.refusal = Refusal(decision, cost, self._now())
             seconds = max(1, decision.retry_after_seconds)
             raise errors.too_many(
                 "rate_limited", "This was asked too often.", seconds, metadata=self._violations(violated)
             )
         self._shadowed(decision.shadowed)
+
+    def _now(self) -> int:
+        return round(self._monotonic() * 1_000_000)
 
     def _violations(self, violated: Sequence[Limit]) -> dict[str, str]:
         for limit in violated:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.limits.limit import Limit
 
 
 class State(NamedTuple):
@@ -27,6 +27,8 @@ class Decision:
     states: Sequence[State]
     unavailable: bool = False
     """The store is away, and a limit is of a class that is closed without it."""
+    refused_until: int = 0
+    """Microsecond of the monotonic clock before which the same would be refused again, whatever else is asked."""
 
     @property
     def admitted(self) -> bool:

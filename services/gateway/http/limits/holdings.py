@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from services.gateway.http.limits.decision import UNKNOWN, Decision, State
-from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.limits.limit import Limit
 
 LEASE_SHARE = 20
 """A lease is at most this part of a quota."""
@@ -125,7 +125,7 @@ class Holdings:
 
     def decide(self, limits: Sequence[Limit], cost: int, now: int) -> Decision | Asking:
         """Decides without the store, or says what it has to be asked; what is leased is reserved meanwhile."""
-        refused = False
+        refused_until = 0
         states: list[State | None] = []
         found: list[_Holding] = []
         for limit in limits:
@@ -134,12 +134,14 @@ class Holdings:
             increment = (cost if cost < limit.amount else limit.amount) * limit.emission
             over = increment - limit.tolerance - now
             if holding.least + over > 0 and (holding.lease is None or not holding.lease.units):
-                refused = refused or not limit.shadow
+                if not limit.shadow:
+                    refused_until = max(refused_until, now + holding.least + over)
                 states.append(State(holding.most - now, holding.most + over))
             else:
                 states.append(None)
-        if refused:
-            return Decision(limits, [UNKNOWN if state is None else state for state in states])
+        if refused_until:
+            known = [UNKNOWN if state is None else state for state in states]
+            return Decision(limits, known, refused_until=refused_until)
         return self._spend(limits, cost, now, found, states)
 
     def unspent(self, now: int) -> list[tuple[str, int, int]]:

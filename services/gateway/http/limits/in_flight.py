@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from types import TracebackType
 
-from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.limits.limit import Limit
 
 
 class InFlight:

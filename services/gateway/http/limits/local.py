@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from services.gateway.http.caches import Monotonic
 from services.gateway.http.limits.decision import Decision, State
-from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.limits.limit import Limit
 
 STRICT_SHARE = 4
 """Strict quotas are divided by this while each replica counts alone: several together then stay near the quota."""

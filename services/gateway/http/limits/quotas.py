@@ -1,9 +1,7 @@
 """Owns which limits a request is held against: quotas by class and whom, by RPC and by rule, and accounts' own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import NamedTuple
+from dataclasses import dataclass
 from uuid import UUID
 
 from libs.caller import Caller, CallerKind
@@ -11,57 +9,22 @@ from services.gateway.domain import quotas as names
 from services.gateway.domain.bundle import Mode, Override, Quota
 from services.gateway.http.address import network_of
 from services.gateway.http.caches import Monotonic
+from services.gateway.http.limits.limit import Away, Limit
+from services.gateway.http.limits.refusal import Refusal
 
 _PEOPLE = frozenset({CallerKind.STAFF, CallerKind.SUBSCRIBER, CallerKind.PLATFORM_OPERATOR, CallerKind.SCIM})
-_MOST_MADE = 20_000
+_MOST_MADE = 10_000
 
 
-class Away(Enum):
-    """What becomes of the requests of a rate class while the store is away."""
-
-    LOCAL = "local"
-    """Each gateway counts alone."""
-    OPEN = "open"
-    """They are let through."""
-    CLOSED = "closed"
-    """They are refused with 503."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """One counter that a request is held against."""
-
-    name: str
-    """As in the RateLimit headers: `read-server`."""
-    key: str
-    """Of the counter in the store."""
-    amount: int
-    seconds: int
-    strict: bool = False
-    """Guards guesses: never leased, and tighter while each gateway counts alone."""
-    shadow: bool = False
-    """Counted and told of, never a reason to refuse."""
-    away: Away = Away.LOCAL
-    emission: int = field(init=False)
-    """Microseconds in which one unit comes back, never too few."""
-    tolerance: int = field(init=False)
-    """Microseconds of backlog up to which requests are let through: the whole quota at once."""
-    policy: str = field(init=False)
-    """As in the RateLimit-Policy header."""
-
-    def __post_init__(self) -> None:
-        emission = -(-self.seconds * 1_000_000 // self.amount)
-        object.__setattr__(self, "emission", emission)
-        object.__setattr__(self, "tolerance", emission * self.amount)
-        object.__setattr__(self, "policy", f'"{self.name}";q={self.amount};w={self.seconds}')
-
-
-class Held(NamedTuple):
-    """What one request is held against."""
+@dataclass(slots=True)
+class Held:
+    """What one caller's requests are held against."""
 
     limits: tuple[Limit, ...]
     in_flight: tuple[Limit, ...]
     """How many requests may be under way at one time."""
+    refusal: Refusal | None = None
+    """What they were told last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +83,26 @@ class Quotas:
         found = (rate, route, rates, caller.kind.value, caller.actor, caller.account, network)
         held = self._made.get(found)
         if held is None:
-            held = Held(
-                self._limits(rate, caller, network, route, rates),
-                self._limits(names.IN_FLIGHT, caller, network, "", ()),
-            )
+            limits = self._limits(rate, caller, network, route, rates)
+            held = Held(limits, self._limits(names.IN_FLIGHT, caller, network, "", ()))
             if caller.account not in self._ending:
-                if len(self._made) >= _MOST_MADE:
-                    del self._made[next(iter(self._made))]
-                self._made[found] = held
+                self._keep(found, held)
         return held
 
-    def of_address(self, rate: str, address: str) -> tuple[Limit, ...]:
-        """Returns the limit of a client that is known by its address alone."""
-        limit = self._limit(rate, "address", network_of(address), rate, None)
-        return (limit,) if limit else ()
+    def of_address(self, rate: str, address: str) -> Held:
+        """Returns what a client is held against that is known by its address alone."""
+        found = (rate, network_of(address))
+        held = self._made.get(found)
+        if held is None:
+            limit = self._limit(rate, "address", found[1], rate, None)
+            held = Held(() if limit is None else (limit,), ())
+            self._keep(found, held)
+        return held
+
+    def _keep(self, found: tuple[object, ...], held: Held) -> None:
+        if len(self._made) >= _MOST_MADE:
+            del self._made[next(iter(self._made))]
+        self._made[found] = held
 
     def _limits(self, rate: str, caller: Caller, network: str, route: str, rates: tuple[str, ...]) -> tuple[Limit, ...]:
         identities = _identities(caller, network)

@@ -13,8 +13,8 @@ from libs.telemetry import Telemetry
 from services.gateway.http.caches import Monotonic
 from services.gateway.http.limits.decision import UNKNOWN, Decision
 from services.gateway.http.limits.holdings import Asking, Holdings
+from services.gateway.http.limits.limit import Away, Limit
 from services.gateway.http.limits.local import LocalLimiter
-from services.gateway.http.limits.quotas import Away, Limit
 
 BATCH = 64
 """Requests that one script call decides."""

@@ -17,7 +17,7 @@ from libs.config import Secret
 from libs.redis_client import RedisConfig, Store, connect
 from libs.telemetry import Telemetry
 from services.gateway.http.limits import LocalLimiter, RateStore
-from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.limits.limit import Limit
 from services.gateway.http.limits.store import FAILURES_TO_OPEN, OPEN_SECONDS
 from tests.support.gateway import SECRET_KEY, RunningGateway, running_gateway
 

@@ -47,6 +47,9 @@ class Edge:
             telemetry=self.telemetry,
         )
         self._endpoints = endpoints
+        self.told = 0
+        """Seconds to wait, as the last refusal said."""
+        self.headers: dict[str, str] = {}
 
     async def ask(
         self,
@@ -62,6 +65,7 @@ class Edge:
         try:
             slot = await self.limits.admit(exchange, caller, self._endpoints[rpc])
         except GatefoldError as error:
+            self.told, self.headers = error.retry_after_seconds or 0, exchange.headers
             return f"{error.reason} {error.metadata['violated_policies']}"
         if leave:
             slot.leave()
@@ -185,14 +189,38 @@ async def test_a_route_has_quotas_of_its_own_by_whom_and_by_address(edge: MakeEd
 
 
 async def test_an_address_is_a_64_of_ipv6(edge: MakeEdge) -> None:
-    one, anonymous = edge(strict__address=(2, HOUR)), Caller(kind=CallerKind.ANONYMOUS, actor="anonymous")
-    refresh = REFRESH
-    rate = one._endpoints[refresh].policy.message.rate
-    name = "strict" if rate == 3 else "write"
-    one.limits.replace([Quota(f"{name}.address", 2, HOUR)], [])
+    one, anonymous = edge(), Caller(kind=CallerKind.ANONYMOUS, actor="anonymous")
+    one.limits.replace([Quota(f"route:{REFRESH}.address", 2, HOUR)], [])
     addresses = ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:1::3", "2001:db8:0:2::1")
-    answers = [await one.ask(anonymous, refresh, address=address) for address in addresses]
-    assert answers == ["ok", "ok", f"rate_limited {name}-address", "ok"]
+    answers = [await one.ask(anonymous, REFRESH, address=address) for address in addresses]
+    assert answers == ["ok", "ok", "rate_limited SessionService.RefreshSession-address", "ok"]
+
+
+@pytest.mark.case("edge-7")
+async def test_a_refusal_that_is_said_again_tells_what_the_store_would(edge: MakeEdge, redis: Store) -> None:
+    one, key = edge(read__server=(7, 50)), server(uuid4())
+    one.store.latency = (6_000, 9_000)
+    while await one.ask(key) == "ok":
+        pass
+    calls = one.store.calls
+    at = await _let_through_at(redis, key)
+    for before in (6_999_999, 5_123_456, 3_005_000, 3_004_999, 2_000_000, 1_001_000, 1):
+        # Beyond whole seconds by less than the store's answer took, too: rounded up, never down.
+        one.clock.now = at - before
+        assert await one.ask(key) == "rate_limited read-server"
+        decision = await one.limiter.decide(Quotas({"read.server": (7, 50)}).of("read", key, "").limits, 1)
+        assert one.headers == {**one.headers, **decision.headers()}
+        assert one.told == decision.retry_after_seconds
+        assert one.clock.now + one.told * 1_000_000 >= await _let_through_at(redis, key)
+    assert one.store.calls == calls
+    one.clock.now = await _let_through_at(redis, key)
+    assert await one.ask(key) == "ok"
+
+
+async def _let_through_at(redis: Store, key: Caller) -> int:
+    stored = await redis.get(f"gatefold:gcra:read:server:{key.actor}")
+    arrival, emission = (int(part) for part in stored.split(b"/"))
+    return arrival + emission - 7 * emission
 
 
 async def test_a_rule_holds_requests_against_a_class_or_a_quota_of_its_own_besides(edge: MakeEdge) -> None:

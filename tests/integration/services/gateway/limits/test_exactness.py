@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from libs.redis_client import Store
 from services.gateway.http.limits.decision import Decision
-from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.limits.limit import Limit
 from tests.support.rates import Microseconds, Oracle, TimedStore, gateway
 
 GATEWAYS = 3

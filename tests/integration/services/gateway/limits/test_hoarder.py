@@ -13,7 +13,7 @@ from infra.local.valkey import ValkeyServer
 from libs.redis_client import Store
 from services.gateway.config import ROOT
 from services.gateway.http.limits.holdings import LEASE_SHARE
-from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.limits.limit import Limit
 
 GATEWAYS = 4
 AMOUNT, SECONDS, LEASE_SECONDS = 200, 1, 2

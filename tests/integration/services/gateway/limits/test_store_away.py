@@ -13,7 +13,7 @@ from libs.config import Secret
 from libs.redis_client import RedisConfig, Store, connect
 from libs.telemetry import Telemetry
 from services.gateway.http.limits import Away, LocalLimiter, RateStore
-from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.limits.limit import Limit
 from services.gateway.http.limits.store import FAILURES_TO_OPEN, OPEN_SECONDS
 from tests.support.rates import Microseconds
 from tests.support.valkey_proxy import ValkeyProxy, valkey_proxy

@@ -24,7 +24,7 @@ from services.gateway.http.api_keys import checksum
 from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.caches import Cache
 from services.gateway.http.limits import LocalLimiter, Quotas
-from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.limits.limit import Limit
 from services.gateway.http.problems import Problems
 from services.gateway.http.session_ends import SessionEnds
 from services.gateway.http.tokens import KEY_SET_SECONDS, REFETCH_SECONDS, KeySet, Tokens
