@@ -9,6 +9,7 @@ from libs.activity import ActivityStream, Pseudonyms
 from libs.caller import CallerSigner
 from libs.grpc_client import Channels
 from libs.process import Process
+from libs.redis_client import RedisConfig
 from services.gateway.clients import Backends
 from services.gateway.config import GatewayConfig
 from services.gateway.http.activity import Activities
@@ -24,7 +25,7 @@ from services.gateway.http.cors import Cors
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
 from services.gateway.http.leaks import Leaks
-from services.gateway.http.limits import Limits, LocalLimiter, Quotas, RateStore
+from services.gateway.http.limits import Away, Limits, LocalLimiter, Quotas, RateStore
 from services.gateway.http.openapi import document
 from services.gateway.http.overload import Overload
 from services.gateway.http.pages import Pages
@@ -52,14 +53,27 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     ends = SessionEnds(blocking, backends.session_ends, monotonic=time.monotonic, telemetry=process.telemetry)
     process.ready(ends.loaded, "session_ends")
     process.background("session ends", ends.follow, in_closed_mode=True)
+    counters = store
+    if settings.rate_redis_url is not None:
+        counters = redis_client.connect(RedisConfig(settings.rate_redis_url))
+        process.on_drain(counters.aclose)
     limiter = RateStore(
-        store,
+        counters,
         LocalLimiter(time.monotonic),
         seconds=settings.rate_store_seconds,
         monotonic=time.monotonic,
         telemetry=process.telemetry,
     )
     await limiter.warm()
+    process.on_drain(limiter.close)
+    away = {rate: Away(value) for rate, value in settings.away().items()}
+    limits = Limits(
+        Quotas(settings.quotas(), away=away, monotonic=time.monotonic),
+        limiter,
+        clock=process.clock,
+        monotonic=time.monotonic,
+        telemetry=process.telemetry,
+    )
     api_keys = ApiKeys(backends.resolve_api_key, settings.key_pepper, monotonic=time.monotonic)
     leaks = Leaks(api_keys, backends.report_leaked_api_key, process.telemetry)
     process.on_drain(leaks.close)
@@ -86,7 +100,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         operations=operations(contracts, backends.call),
         authentication=Authentication(api_keys, tokens, cookies),
         cookies=cookies,
-        limits=Limits(Quotas(settings.quotas()), limiter),
+        limits=limits,
         authorisation=Authorisation(process.clock, closed=process.config.closed_mode),
         cors=Cors(backends.accounts_of_origin, monotonic=time.monotonic),
         bodies=Bodies(settings.bodies),

@@ -47,8 +47,12 @@ class GatewayConfig:
     """Every connection comes from a trusted proxy and begins with a PROXY header of version 2."""
     http_shared_port: bool = False
     """Other processes may listen on the same port (SO_REUSEPORT)."""
+    rate_redis_url: Secret | None = field(default=None, repr=False)
+    """Store of rate limits, a primary with replicas and no cluster; the common one when none is given."""
     rate_quotas: str = "{}"
-    """JSON that replaces quotas: `{"strict.address": [30, 60]}` is 30 units in 60 seconds."""
+    """JSON that replaces quotas: `{"strict.address": [30, 60]}` is 30 units in 60 seconds; docs/rate-limits.md."""
+    rate_store_away: str = "{}"
+    """JSON by rate class, what holds while the store is away: `local` (unless said otherwise), `open` or `closed`."""
     rate_store_seconds: float = 0.02
     """How long a rate limit's store may take before this process decides by itself."""
 
@@ -61,6 +65,12 @@ class GatewayConfig:
         if self.http_proxy_protocol and not self.trusted_proxies:
             raise ValueError("http_proxy_protocol needs trusted_proxies: nobody else may say who a client is")
         self.quotas()
+        self.away()
+
+    def away(self) -> dict[str, str]:
+        """Returns what holds without the store, by rate class; raises ValueError when it cannot be read."""
+        document = _object("rate_store_away", self.rate_store_away)
+        return {name: _away(name, value) for name, value in document.items()}
 
     def hsts(self) -> int:
         """Returns for how many seconds browsers are told to use TLS alone; 0 for not at all."""
@@ -70,13 +80,23 @@ class GatewayConfig:
 
     def quotas(self) -> dict[str, tuple[int, int]]:
         """Returns the quotas that replace defaults; raises ValueError when they cannot be read."""
-        try:
-            document = orjson.loads(self.rate_quotas)
-        except orjson.JSONDecodeError:
-            raise ValueError("rate_quotas must be JSON") from None
-        if not isinstance(document, dict):
-            raise ValueError("rate_quotas must be a JSON object")  # noqa: TRY004 — a rule of the value's
-        return {name: _quota(name, value) for name, value in document.items()}
+        return {name: _quota(name, value) for name, value in _object("rate_quotas", self.rate_quotas).items()}
+
+
+def _object(name: str, text: str) -> dict[str, object]:
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise ValueError(f"{name} must be JSON") from None
+    if not isinstance(document, dict):
+        raise ValueError(f"{name} must be a JSON object")  # noqa: TRY004 — a rule of the value's
+    return document
+
+
+def _away(name: str, value: object) -> str:
+    if value in ("local", "open", "closed"):
+        return str(value)
+    raise ValueError(f"without its store the class {name} must be local, open or closed")
 
 
 def _quota(name: str, value: object) -> tuple[int, int]:

@@ -187,7 +187,11 @@ class App:
         edge.cookies.admit(exchange, endpoint)
         exchange.idempotency_key = idempotency.key_of(exchange, endpoint)
         caller = exchange.caller = await self._authenticate(exchange, endpoint)
-        await edge.limits.admit(exchange, caller, endpoint)
+        with await edge.limits.admit(exchange, caller, endpoint):
+            return await self._perform(exchange, caller, operation)
+
+    async def _perform(self, exchange: Exchange, caller: callers.Caller, operation: Operation) -> web.Response:
+        edge, endpoint = self._edge, operation.endpoint
         edge.authorisation.authorise(caller, endpoint)
         # A form of another site leads its browser on: there is no answer that a script could read.
         posted = endpoint.redirects and endpoint.anonymous_only

@@ -35,6 +35,8 @@ class Exchange:
     """A page of this origin asks for a cookie instead of tokens."""
     by_cookie: bool = False
     """The caller is known by a cookie, from a page of this origin."""
+    rates: tuple[str, ...] = ()
+    """Rate classes, or names of `rule:` quotas, that rules of the firewall hold it against, too."""
     cookies: list[str] = field(default_factory=list)
     """Set-Cookie headers of the answer."""
     page: bool = False

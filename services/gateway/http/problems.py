@@ -15,6 +15,8 @@ PROBLEM_TYPE = "application/problem+json"
 SCIM_TYPE = "application/scim+json"
 SCIM_ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
 REALM = 'Bearer realm="gatefold"'
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+"""The type of `rate_limited`, as clients of RateLimit headers know it (draft-ietf-httpapi-ratelimit-headers-11)."""
 BASIC = 'Basic realm="gatefold", charset="UTF-8"'
 
 # HTTP has a status of its own for what RPCs have no kind for.
@@ -57,6 +59,10 @@ class Problems:
             "instance": f"urn:gatefold:request:{request_id}",
             "reason": error.reason,
         }
+        if "violated_policies" in error.metadata:
+            problem["violated-policies"] = error.metadata["violated_policies"].split(",")
+            if error.reason == "rate_limited":
+                problem["type"] = QUOTA_EXCEEDED
         if error.violations:
             problem["errors"] = [
                 {"field": violation.field, "rule": violation.rule, "detail": violation.detail}

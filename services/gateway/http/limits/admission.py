@@ -1,13 +1,26 @@
 """Owns holding a request against its limits."""
 
+from collections.abc import Iterable, Sequence
 from typing import Protocol
+
+from prometheus_client import Counter
 
 from libs import errors
 from libs.caller import Caller
+from libs.clock import WallClock
+from libs.telemetry import Telemetry
+from services.gateway.domain.bundle import Override, Quota
+from services.gateway.http.caches import Monotonic
 from services.gateway.http.contracts import RATE_CLASSES, Endpoint
 from services.gateway.http.exchange import Exchange
 from services.gateway.http.limits.decision import Decision
-from services.gateway.http.limits.quotas import Limit, Quotas
+from services.gateway.http.limits.in_flight import InFlight, Slot
+from services.gateway.http.limits.limit import Limit
+from services.gateway.http.limits.quotas import Held, Quotas
+from services.gateway.http.limits.refusal import Refusal
+
+SHADOW_LOG_SECONDS = 60.0
+"""How often a quota in shadow is logged at most; the metric counts every request."""
 
 _FAILED_AUTHENTICATION = "strict"
 _ENDED_CREDENTIAL = "read"
@@ -18,38 +31,149 @@ _PREFLIGHT = "read"
 class Decider(Protocol):
     """Whatever decides on limits."""
 
-    async def decide(self, limits: list[Limit], cost: int) -> Decision: ...
+    async def decide(self, limits: Sequence[Limit], cost: int) -> Decision: ...
+
+    def forget(self) -> None: ...
 
 
 class Limits:
     """Lets a request through or refuses it, and says so in its headers."""
 
-    def __init__(self, quotas: Quotas, store: Decider) -> None:
+    def __init__(
+        self, quotas: Quotas, store: Decider, *, clock: WallClock, monotonic: Monotonic, telemetry: Telemetry
+    ) -> None:
         self._quotas = quotas
         self._store = store
+        self._in_flight = InFlight()
+        self._replaced: tuple[tuple[Quota, ...], tuple[Override, ...]] = ((), ())
+        self._clock = clock
+        self._monotonic = monotonic
+        self._log = telemetry.logger("rate_limit")
+        self._counters: dict[tuple[str, str], Counter] = {}
+        self._shadow_said: dict[str, float] = {}
+        self._refused = telemetry.counter(
+            "gateway_rate_limited", "Requests beyond a quota, by the quota and whether it counts", ("quota", "mode")
+        )
 
-    async def admit(self, exchange: Exchange, caller: Caller, endpoint: Endpoint) -> None:
-        """Counts a request of a known caller; raises `too_many("rate_limited")`."""
+    def replace(self, quotas: Iterable[Quota], overrides: Iterable[Override]) -> None:
+        """Takes what replaces the configured quotas, at once and whole; raises ValueError and keeps the old ones.
+
+        Overrides hold until they expire, by the wall clock as it is now: a step of it afterwards changes nothing.
+        """
+        given = tuple(quotas), tuple(overrides)
+        if given == self._replaced:
+            return
+        wall, now = self._clock.wall(), self._monotonic()
+        ending = [
+            (one, now + (one.expires_at - wall).total_seconds() if one.expires_at else float("inf")) for one in given[1]
+        ]
+        self._quotas = self._quotas.replaced(given[0], [(one, until) for one, until in ending if until > now])
+        self._store.forget()
+        self._replaced = given
+
+    async def admit(self, exchange: Exchange, caller: Caller, endpoint: Endpoint) -> Slot:
+        """Counts a request of a known caller, which is under way until it leaves the slot.
+
+        Raises `too_many("too_many_in_flight")`, `too_many("rate_limited")` and `unavailable("rate_limits_away")`.
+        """
         message = endpoint.policy.message
-        limits = self._quotas.of(RATE_CLASSES[message.rate], caller, exchange.address)
-        await self._count(exchange, limits, message.cost or 1)
+        held = self._quotas.of(
+            RATE_CLASSES[message.rate], caller, exchange.address, rpc=endpoint.rpc, rates=exchange.rates
+        )
+        cost = message.cost or 1
+        self._repeat(exchange, held, cost)
+        slot = self._entered(held.in_flight)
+        try:
+            await self._count(exchange, held, cost)
+        except BaseException:
+            slot.leave()
+            raise
+        return slot
 
     async def count_failed_authentication(self, exchange: Exchange, reason: str) -> None:
-        """Counts a credential that was no good against its sender's address; raises `too_many("rate_limited")`.
+        """Counts a credential that was no good against its sender's address; raises as `admit` does.
 
         A token that has ended was good once, so that it is no guess: readers who share an address and come back with
         theirs must be told to refresh.
         """
         rate = _ENDED_CREDENTIAL if reason in _ENDED else _FAILED_AUTHENTICATION
-        await self._count(exchange, [self._quotas.of_address(rate, exchange.address)], 1)
+        await self._count_address(exchange, rate)
 
     async def count_preflight(self, exchange: Exchange) -> None:
-        """Counts a preflight, which makes origins be looked up; raises `too_many("rate_limited")`."""
-        await self._count(exchange, [self._quotas.of_address(_PREFLIGHT, exchange.address)], 1)
+        """Counts a preflight, which makes origins be looked up; raises as `admit` does."""
+        await self._count_address(exchange, _PREFLIGHT)
 
-    async def _count(self, exchange: Exchange, limits: list[Limit], cost: int) -> None:
+    def _entered(self, limits: Sequence[Limit]) -> Slot:
+        if full := self._in_flight.full(limits):
+            self._shadowed([limit for limit in full if limit.shadow])
+            if violated := [limit for limit in full if not limit.shadow]:
+                raise errors.too_many(
+                    "too_many_in_flight",
+                    "Too many requests are under way at one time; wait for one to end.",
+                    1,
+                    metadata=self._violations(violated),
+                )
+        return self._in_flight.enter(limits)
+
+    async def _count_address(self, exchange: Exchange, rate: str) -> None:
+        held = self._quotas.of_address(rate, exchange.address)
+        self._repeat(exchange, held, 1)
+        await self._count(exchange, held, 1)
+
+    def _repeat(self, exchange: Exchange, held: Held, cost: int) -> None:
+        refusal = held.refusal
+        if refusal is None or refusal.cost != cost:
+            return
+        now = self._now()
+        if now >= refusal.until:
+            held.refusal = None
+            return
+        exchange.headers.update(refusal.headers(now))
+        for name in refusal.names:
+            self._counter(name, "enforce").inc()
+        raise errors.too_many(
+            "rate_limited", "This was asked too often.", refusal.retry_after_seconds(now), metadata=refusal.violations
+        )
+
+    async def _count(self, exchange: Exchange, held: Held, cost: int) -> None:
+        if not held.limits:
+            return
         # A request that costs more than a whole quota takes the whole quota.
-        decision = await self._store.decide(limits, min(cost, *(limit.amount for limit in limits)))
+        decision = await self._store.decide(held.limits, cost)
         exchange.headers.update(decision.headers())
-        if not decision.admitted:
-            raise errors.too_many("rate_limited", "This was asked too often.", max(1, decision.retry_after_seconds))
+        if decision.unavailable:
+            raise errors.unavailable(
+                "rate_limits_away", "This cannot be counted for a moment, and is refused uncounted."
+            )
+        if violated := decision.violated:
+            if decision.refused_until:
+                held.refusal = Refusal(decision, cost, self._now())
+            seconds = max(1, decision.retry_after_seconds)
+            raise errors.too_many(
+                "rate_limited", "This was asked too often.", seconds, metadata=self._violations(violated)
+            )
+        self._shadowed(decision.shadowed)
+
+    def _now(self) -> int:
+        return round(self._monotonic() * 1_000_000)
+
+    def _violations(self, violated: Sequence[Limit]) -> dict[str, str]:
+        for limit in violated:
+            self._counter(limit.name, "enforce").inc()
+        return {"violated_policies": ",".join(limit.name for limit in violated)}
+
+    def _counter(self, quota: str, mode: str) -> Counter:
+        # As many as there are quotas; prometheus-client's own look-up takes a microsecond of each refusal.
+        found = self._counters.get((quota, mode))
+        if found is None:
+            found = self._counters[quota, mode] = self._refused.labels(quota, mode)
+        return found
+
+    def _shadowed(self, limits: Sequence[Limit]) -> None:
+        for limit in limits:
+            self._counter(limit.name, "shadow").inc()
+            now = self._monotonic()
+            if now >= self._shadow_said.get(limit.name, now):
+                # As many entries as there are quotas in shadow.
+                self._shadow_said[limit.name] = now + SHADOW_LOG_SECONDS
+                self._log.info("a quota in shadow would have refused a request", extra={"quota": limit.name})

@@ -1,83 +1,165 @@
-"""Owns how much of what a client may ask for: quotas by rate class and by whom they count."""
+"""Owns which limits a request is held against: quotas by class and whom, by RPC and by rule, and accounts' own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from libs.caller import Caller, CallerKind
+from services.gateway.domain import quotas as names
+from services.gateway.domain.bundle import Mode, Override, Quota
 from services.gateway.http.address import network_of
+from services.gateway.http.caches import Monotonic
+from services.gateway.http.limits.limit import Away, Limit
+from services.gateway.http.limits.refusal import Refusal
 
-_WINDOW_SECONDS = 60
-
-# Units a minute. `server`: one secret key; `person`: one member of staff, reader or operator; `browser`: one address
-# that uses a publishable key, which all readers of a site share; `address`: one address without a credential;
-# `account`: all of an account together.
-_DEFAULTS = {
-    "read": {"server": 6000, "person": 600, "browser": 600, "address": 600, "account": 60_000},
-    "write": {"server": 1800, "person": 120, "browser": 120, "address": 120, "account": 18_000},
-    "strict": {"server": 600, "person": 30, "browser": 30, "address": 30, "account": 6000},
-    "bulk": {"server": 60, "person": 20, "browser": 6, "address": 6, "account": 120},
-    "webhook": {"server": 6000, "person": 600, "browser": 600, "address": 6000, "account": 60_000},
-}
 _PEOPLE = frozenset({CallerKind.STAFF, CallerKind.SUBSCRIBER, CallerKind.PLATFORM_OPERATOR, CallerKind.SCIM})
+_MOST_MADE = 10_000
+
+
+@dataclass(slots=True)
+class Held:
+    """What one caller's requests are held against."""
+
+    limits: tuple[Limit, ...]
+    in_flight: tuple[Limit, ...]
+    """How many requests may be under way at one time."""
+    refusal: Refusal | None = None
+    """What they were told last."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """One counter that a request is held against."""
+class _Own:
+    """A quota of one account's own, until a time of the monotonic clock."""
 
-    name: str
-    """As in the RateLimit headers: `read-server`."""
-    key: str
-    """Of the counter in the store."""
-    amount: int
-    seconds: int
-
-    @property
-    def emission(self) -> int:
-        """Microseconds in which one unit comes back."""
-        return max(1, self.seconds * 1_000_000 // self.amount)
-
-    @property
-    def tolerance(self) -> int:
-        """Microseconds of backlog up to which requests are let through: the whole quota at once."""
-        return self.emission * self.amount
+    quota: Quota
+    until: float
 
 
 class Quotas:
-    """All quotas."""
+    """All quotas of one version; never changed, only replaced whole."""
 
-    def __init__(self, replaced: Mapping[str, tuple[int, int]]) -> None:
-        """Takes quotas in place of defaults, by `class.whom`; raises ValueError for an unknown name."""
-        self._quotas = {
-            f"{rate}.{whom}": (amount, _WINDOW_SECONDS)
-            for rate, amounts in _DEFAULTS.items()
-            for whom, amount in amounts.items()
-        }
-        if unknown := replaced.keys() - self._quotas.keys():
-            raise ValueError(f"there is no quota {', '.join(sorted(unknown))}")
-        self._quotas.update(replaced)
+    def __init__(
+        self,
+        configured: Mapping[str, tuple[int, int]],
+        *,
+        away: Mapping[str, Away] | None = None,
+        quotas: Sequence[Quota] = (),
+        overrides: Sequence[tuple[Override, float]] = (),
+        monotonic: Monotonic = lambda: 0.0,
+    ) -> None:
+        """Takes what replaces the defaults by name, `configured` first, then `quotas`; raises ValueError.
 
-    def of(self, rate: str, caller: Caller, address: str) -> list[Limit]:
-        """Returns the limits that a caller's request of a rate class is held against."""
-        account: UUID | None = caller.account
-        if caller.kind is CallerKind.SECRET_KEY:
-            limits = [self._limit(rate, "server", caller.actor)]
-        elif caller.kind is CallerKind.PUBLISHABLE_KEY:
-            limits = [self._limit(rate, "browser", f"{caller.actor}:{network_of(address)}")]
-        elif caller.kind in _PEOPLE:
-            # One reader has one identity in each account, and staff has one in several.
-            limits = [self._limit(rate, "person", f"{caller.actor}:{account.hex if account else ''}")]
-        else:
-            limits = [self.of_address(rate, address)]
-        if account is not None:
-            limits.append(self._limit(rate, "account", account.hex))
-        return limits
+        `overrides` come with the time on the monotonic clock at which they end.
+        """
+        self._configured = configured
+        self._away = away or {}
+        self._monotonic = monotonic
+        self._quotas = {name: Quota(name, *given) for name, given in {**names.DEFAULTS, **configured}.items()}
+        self._quotas.update((quota.name, quota) for quota in quotas)
+        self._own: dict[UUID, dict[str, _Own]] = {}
+        for override, until in overrides:
+            self._own.setdefault(override.account, {})[override.quota.name] = _Own(override.quota, until)
+        every = [*self._quotas.values(), *(override.quota for override, _ in overrides)]
+        for quota in every:
+            names.check(quota.name, quota.amount, quota.seconds)
+        if unknown := self._away.keys() - set(names.RATE_CLASSES):
+            raise ValueError(f"there is no rate class {', '.join(sorted(unknown))}")
+        # Most requests have neither a route's quota nor a rule's: nothing is looked up for them.
+        self._special = frozenset(quota.name.rpartition(".")[0] for quota in every if ":" in quota.name)
+        self._ending = frozenset(override.account for override, until in overrides if until != float("inf"))
+        self._made: dict[tuple[object, ...], Held] = {}
 
-    def of_address(self, rate: str, address: str) -> Limit:
-        """Returns the limit of a client that is known by its address alone."""
-        return self._limit(rate, "address", network_of(address))
+    def replaced(self, quotas: Sequence[Quota], overrides: Sequence[tuple[Override, float]]) -> "Quotas":
+        """Returns these, with others in place of what was replaced before; raises ValueError."""
+        return Quotas(self._configured, away=self._away, quotas=quotas, overrides=overrides, monotonic=self._monotonic)
 
-    def _limit(self, rate: str, whom: str, identity: str) -> Limit:
-        amount, seconds = self._quotas[f"{rate}.{whom}"]
-        return Limit(f"{rate}-{whom}", f"gatefold:rate:{rate}:{whom}:{identity}", amount, seconds)
+    def of(self, rate: str, caller: Caller, address: str, *, rpc: str = "", rates: tuple[str, ...] = ()) -> Held:
+        """Returns what a caller's request of a rate class is held against.
+
+        `rates` are classes, or names of `rule:` quotas, that rules of the firewall add.
+        """
+        route = f"route:{rpc}" if f"route:{rpc}" in self._special else ""
+        network = network_of(address)
+        found = (rate, route, rates, caller.kind.value, caller.actor, caller.account, network)
+        held = self._made.get(found)
+        if held is None:
+            limits = self._limits(rate, caller, network, route, rates)
+            held = Held(limits, self._limits(names.IN_FLIGHT, caller, network, "", ()))
+            if caller.account not in self._ending:
+                self._keep(found, held)
+        return held
+
+    def of_address(self, rate: str, address: str) -> Held:
+        """Returns what a client is held against that is known by its address alone."""
+        found = (rate, network_of(address))
+        held = self._made.get(found)
+        if held is None:
+            limit = self._limit(rate, "address", found[1], rate, None)
+            held = Held(() if limit is None else (limit,), ())
+            self._keep(found, held)
+        return held
+
+    def _keep(self, found: tuple[object, ...], held: Held) -> None:
+        if len(self._made) >= _MOST_MADE:
+            del self._made[next(iter(self._made))]
+        self._made[found] = held
+
+    def _limits(self, rate: str, caller: Caller, network: str, route: str, rates: tuple[str, ...]) -> tuple[Limit, ...]:
+        identities = _identities(caller, network)
+        # A route's and a rule's quota may count by address whoever the caller is.
+        everything = identities | {"address": network}
+        made = [self._limit(rate, whom, identity, rate, caller.account) for whom, identity in identities.items()]
+        if route:
+            made += [self._limit(route, whom, who, rate, caller.account) for whom, who in everything.items()]
+        for name in rates:
+            if name in names.RATE_CLASSES:
+                made += [self._limit(name, whom, who, name, caller.account) for whom, who in identities.items()]
+            elif f"rule:{name}" in self._special:
+                rule = f"rule:{name}"
+                made += [self._limit(rule, whom, who, rate, caller.account) for whom, who in everything.items()]
+        return tuple({limit.key: limit for limit in made if limit is not None}.values())
+
+    def _limit(self, group: str, whom: str, identity: str, rate: str, account: UUID | None) -> Limit | None:
+        name = f"{group}.{whom}"
+        quota = self._quotas.get(name)
+        own = self._own[account].get(name) if account in self._own else None
+        if own is not None and self._monotonic() < own.until:
+            quota = own.quota
+            if whom == "address" and account is not None:
+                identity = f"{identity}:{account.hex}"  # others count there by the common quota
+        if quota is None or quota.mode is Mode.OFF:
+            return None
+        return Limit(
+            f"{_short(group)}-{whom}",
+            f"gatefold:gcra:{group}:{whom}:{identity}",
+            quota.amount,
+            quota.seconds,
+            strict=rate == "strict",
+            shadow=quota.mode is Mode.SHADOW,
+            away=self._away.get(rate, Away.LOCAL),
+        )
+
+
+def _identities(caller: Caller, network: str) -> dict[str, str]:
+    account = caller.account
+    if caller.kind is CallerKind.SECRET_KEY:
+        identities = {"server": caller.actor}
+    elif caller.kind is CallerKind.PUBLISHABLE_KEY:
+        identities = {"browser": f"{caller.actor}:{network}"}
+    elif caller.kind in _PEOPLE:
+        # One reader has one identity in each account, and staff has one in several.
+        identities = {"person": f"{caller.actor}:{account.hex if account else ''}"}
+    else:
+        identities = {"address": network}
+    if account is not None:
+        identities["account"] = account.hex
+    return identities
+
+
+def _short(group: str) -> str:
+    """`route:/gatefold.auth.v1.SessionService/CreateSession` is told of as `SessionService.CreateSession`."""
+    kind, _, rest = group.partition(":")
+    if kind == "route":
+        service, _, method = rest.rpartition("/")
+        return f"{service.rpartition('.')[2]}.{method}"
+    return rest or kind

@@ -56,6 +56,11 @@ _PROBLEM = {
                 "required": ["field", "rule", "detail"],
             },
         },
+        "violated-policies": {
+            "type": "array",
+            "description": "With 429: names of the limits that are used up, as in `RateLimit`.",
+            "items": {"type": "string"},
+        },
     },
     "required": ["type", "title", "status", "detail", "instance", "reason"],
 }

@@ -24,7 +24,7 @@ from services.gateway.http.api_keys import checksum
 from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.caches import Cache
 from services.gateway.http.limits import LocalLimiter, Quotas
-from services.gateway.http.limits.quotas import Limit
+from services.gateway.http.limits.limit import Limit
 from services.gateway.http.problems import Problems
 from services.gateway.http.session_ends import SessionEnds
 from services.gateway.http.tokens import KEY_SET_SECONDS, REFETCH_SECONDS, KeySet, Tokens
@@ -322,7 +322,7 @@ def test_unknown_quotas_are_refused() -> None:
 def test_readers_behind_one_publishable_key_do_not_share_a_limit() -> None:
     quotas = Quotas({})
     key = Caller(kind=CallerKind.PUBLISHABLE_KEY, actor="key_x")
-    keys = {quotas.of("strict", key, address)[0].key for address in ("203.0.113.1", "203.0.113.2")}
+    keys = {quotas.of("strict", key, address).limits[0].key for address in ("203.0.113.1", "203.0.113.2")}
     assert len(keys) == 2
 
 
