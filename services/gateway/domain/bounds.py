@@ -47,7 +47,6 @@ class LoadBounds:
     in_flight: int = 1024
     """Requests of a process that a service is asked for: nine tenths for what is of normal criticality, three
     quarters for what is of low."""
-    in_flight_per_account: int = 256
     lag_low_seconds: float = 0.25
     """From this lag on, what is of low criticality is refused."""
     lag_normal_seconds: float = 1.0

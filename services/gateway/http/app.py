@@ -181,8 +181,7 @@ class App:
 
     async def _serve(self, exchange: Exchange, operation: Operation) -> web.Response:
         edge, endpoint = self._edge, operation.endpoint
-        criticality = endpoint.policy.message.criticality
-        edge.overload.check(criticality)
+        edge.overload.check(endpoint.policy.message.criticality)
         edge.bodies.check(exchange.request, endpoint)
         edge.cookies.admit(exchange, endpoint)
         exchange.idempotency_key = idempotency.key_of(exchange, endpoint)
@@ -202,7 +201,7 @@ class App:
         message = operation.transcoder.request(
             exchange.values, exchange.query, exchange.request.headers, exchange.header("Content-Type"), body
         )
-        with edge.overload.working(criticality, caller.account):
+        with edge.overload.working(endpoint.policy.message.criticality):
             exchange.called = True
             answer: Any = await edge.cookies.answer(exchange, await self._call(caller, operation, message))
         if endpoint.redirects:

@@ -141,7 +141,7 @@ async def test_the_gateway_goes_on_for_a_while_after_it_says_that_it_drains(
 async def test_too_much_at_once_is_refused_before_anybody_is_asked_who_it_is(
     run_directory: Path, valkey_server: ValkeyServer
 ) -> None:
-    few = {"in_flight": "2", "in_flight_per_account": "1"}
+    few = {"in_flight": "2"}
     async with running_gateway(run_directory, valkey_server.url(), **few) as gateway:
         backend = gateway.backend
         path = "/v1/access?feature=premium"
@@ -150,8 +150,6 @@ async def test_too_much_at_once_is_refused_before_anybody_is_asked_who_it_is(
         backend.goes_on.clear()
         asking = [asyncio.create_task(gateway.ask("GET", path, credential=SECRET_KEY))]
         await until(lambda: len(backend.calls) == 1)
-        refused = await gateway.ask("GET", path, credential=SECRET_KEY)
-        assert (refused.status, refused.reason, refused.headers["Retry-After"]) == (429, "in_flight_exceeded", "1")
         asking.append(asyncio.create_task(gateway.ask("GET", path, credential=other)))
         await until(lambda: len(backend.calls) == 2)
         looked_up = len(backend.lookups)

@@ -2,7 +2,6 @@
 
 import io
 from contextlib import ExitStack
-from uuid import UUID
 
 import pytest
 from gatefold.edge.v1 import policy_pb2
@@ -19,8 +18,7 @@ LOW, NORMAL, HIGH, UNSTATED = (
     policy_pb2.CRITICALITY_HIGH,
     policy_pb2.CRITICALITY_UNSPECIFIED,
 )
-ACCOUNT, OTHER = UUID(int=1), UUID(int=2)
-BOUNDS = LoadBounds(in_flight=20, in_flight_per_account=3)
+BOUNDS = LoadBounds(in_flight=20)
 
 
 @pytest.fixture
@@ -65,9 +63,9 @@ def test_work_under_way_sheds_the_least_critical_first(overload: Overload) -> No
     with ExitStack() as stack:
         for number in range(20):
             seen[number] = refused(overload)
-            stack.enter_context(overload.working(HIGH, None))
+            stack.enter_context(overload.working(HIGH))
         assert refused(overload) == [LOW, NORMAL, HIGH]
-        with pytest.raises(GatefoldError), overload.working(HIGH, None):
+        with pytest.raises(GatefoldError), overload.working(HIGH):
             pass
     assert [seen[number] for number in (14, 15, 17, 18, 19)] == [[], [LOW], [LOW], [LOW, NORMAL], [LOW, NORMAL]]
     assert refused(overload) == []
@@ -81,23 +79,8 @@ def test_what_states_no_criticality_is_normal(overload: Overload) -> None:
         overload.check(UNSTATED)
 
 
-def test_one_account_cannot_have_everything(overload: Overload) -> None:
-    with ExitStack() as stack:
-        for _ in range(3):
-            stack.enter_context(overload.working(NORMAL, ACCOUNT))
-        with pytest.raises(GatefoldError) as caught, overload.working(HIGH, ACCOUNT):
-            pass
-        assert (caught.value.kind, caught.value.reason) == (Kind.TOO_MANY, "in_flight_exceeded")
-        with overload.working(NORMAL, OTHER), overload.working(NORMAL, None):
-            pass
-    with overload.working(NORMAL, ACCOUNT):
-        assert overload.accounts == 1
-    assert overload.accounts == 0, "nothing is kept of accounts that ask for nothing"
-
-
 def test_work_that_fails_is_over_too(overload: Overload) -> None:
     for _ in range(50):
-        with pytest.raises(RuntimeError), overload.working(NORMAL, ACCOUNT):
+        with pytest.raises(RuntimeError), overload.working(NORMAL):
             raise RuntimeError
     assert refused(overload) == []
-    assert overload.accounts == 0
