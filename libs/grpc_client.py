@@ -11,7 +11,6 @@ from typing import Any, NoReturn, Self
 import grpc
 import orjson
 from google.protobuf.message import Message
-from opentelemetry import trace
 
 from libs import caller, deadline, errors, grpc_errors, policies
 from libs.caller import CallerSigner
@@ -277,7 +276,7 @@ class _Outgoing:
         who = caller.outgoing(self._service)
         repeatable = policy.repeatable or (policy.keyed and who.idempotency_key is not None)
         attempt = not_sent = 0
-        with self._span(policy):
+        with self._telemetry.calling(policy.method[1:]):
             while True:
                 attempt += 1
                 try:
@@ -335,7 +334,7 @@ class _Outgoing:
         ends = began + _allowed(timeout)
         who = caller.outgoing(self._service)
         label = policy.method.rpartition("/")[2]
-        with self._span(policy):
+        with self._telemetry.calling(policy.method[1:]):
             try:
                 await self._connected(peer, channel, ends)
                 self._kill_points.at("call", "before", label)
@@ -384,13 +383,6 @@ class _Outgoing:
             *self._telemetry.headers().items(),
             *more,
         ]
-
-    def _span(self, policy: Policy) -> Any:
-        return self._telemetry.tracer.start_as_current_span(
-            policy.method[1:],
-            kind=trace.SpanKind.CLIENT,
-            attributes={"rpc.system": "grpc", "rpc.method": policy.method[1:]},
-        )
 
     def _failure(self, policy: Policy, error: grpc.aio.AioRpcError, began: float, *, broken: bool) -> GatefoldError:
         failure = grpc_errors.from_rpc_error(error)

@@ -143,12 +143,7 @@ class _Call:
     def __init__(self, telemetry: Telemetry, policy: Policy, context: Context) -> None:
         self._began = time.monotonic()
         self.metadata = _metadata(context)
-        self.span = telemetry.tracer.start_span(
-            policy.method[1:],
-            telemetry.remote(self.metadata),
-            trace.SpanKind.SERVER,
-            {"rpc.system": "grpc", "rpc.method": policy.method[1:]},
-        )
+        self.span = telemetry.serving(policy.method[1:], self.metadata)
         otel_context.attach(trace.set_span_in_context(self.span))
 
     def end(self) -> float:

@@ -5,6 +5,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -41,6 +42,8 @@ _CREDENTIAL = re.compile(
     r"|\b((?:sk|pk|rk|whsec)_[a-z]*_?)[\w]{8,}"
     r"|\b(eyJ)[\w-]{8,}\.[\w.-]+"  # a token in JWT's form
 )
+_NO_SPAN: AbstractContextManager[object] = nullcontext()
+_UNRECORDED = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-00")
 _STANDARD_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -128,6 +131,16 @@ class Telemetry:
         """Returns all metrics in the Prometheus text format."""
         return generate_latest(self.registry)
 
+    def calling(self, name: str) -> AbstractContextManager[object]:
+        """Returns the span of a call to another service, to be entered.
+
+        Within a trace that is not recorded there is none: the ids of whoever calls go along, and the time is saved.
+        """
+        outer = trace.get_current_span().get_span_context()
+        if outer.is_valid and not outer.trace_flags.sampled:
+            return _NO_SPAN
+        return self.tracer.start_as_current_span(name, kind=trace.SpanKind.CLIENT, attributes=_rpc(name))
+
     def headers(self) -> dict[str, str]:
         """Returns the W3C trace headers of the present span, to be sent along."""
         carrier: dict[str, str] = {}
@@ -137,6 +150,18 @@ class Telemetry:
     def remote(self, headers: Mapping[str, str]) -> otel_context.Context:
         """Returns the context that W3C trace headers name, as a parent for spans."""
         return self._propagator.extract(headers)
+
+    def serving(self, name: str, headers: Mapping[str, str]) -> trace.Span:
+        """Returns the span of a served call, under whatever span its W3C trace headers name.
+
+        Of a trace that is not recorded it is that span itself, as if the work were done there.
+        """
+        unrecorded = _UNRECORDED.fullmatch(headers.get("traceparent", ""))
+        if unrecorded is not None and "tracestate" not in headers:
+            there = trace.SpanContext(int(unrecorded[1], 16), int(unrecorded[2], 16), is_remote=True)
+            if there.is_valid:
+                return trace.NonRecordingSpan(there)
+        return self.tracer.start_span(name, self.remote(headers), trace.SpanKind.SERVER, _rpc(name))
 
     def close(self) -> None:
         """Sends what traces are left."""
@@ -172,6 +197,10 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = scrub("".join(traceback.format_exception(record.exc_info[1])))
         return orjson.dumps(line, default=str).decode()
+
+
+def _rpc(name: str) -> dict[str, str]:
+    return {"rpc.system": "grpc", "rpc.method": name}
 
 
 def redact(key: str, value: Any) -> Any:

@@ -115,6 +115,14 @@ def test_a_planted_gap_is_found(change: dict[str, object], text: str) -> None:
     assert text in " ".join(wrongs("planted", Policy(**{**good, **change}), has_route=True, verb="post"))  # type: ignore[arg-type]
 
 
+def test_whoever_may_call_anything_may_open_a_stream_that_carries_its_calls() -> None:
+    (carry,) = [method for method in methods() if method.full_name == "gatefold.mux.v1.MuxService.Carry"]
+    callers = {peer for method in methods() if method is not carry for peer in policy(method).peers}
+
+    # The edge speaks for people, who are no peers.
+    assert {*callers, "gateway"} <= set(policy(carry).peers)
+
+
 def test_no_two_rpcs_share_a_route() -> None:
     routes: dict[tuple[str, str], str] = {}
     for method in methods():

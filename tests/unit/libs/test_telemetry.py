@@ -7,6 +7,7 @@ from uuid import UUID
 
 import orjson
 import pytest
+from opentelemetry import trace
 
 from libs import caller
 from libs.caller import Caller, CallerKind
@@ -146,6 +147,62 @@ def test_trace_headers_lead_back_to_the_same_trace() -> None:
 
     assert list(headers) == ["traceparent"]
     assert inner.get_span_context().trace_id == outer.get_span_context().trace_id
+
+
+def test_a_call_within_a_trace_that_is_not_recorded_has_no_span_of_its_own() -> None:
+    telemetry = Telemetry("a")
+
+    with telemetry.tracer.start_as_current_span("outer") as outer, telemetry.calling("x.Y/Z"):
+        inner = trace.get_current_span()
+
+    assert inner is outer
+
+
+def test_a_call_outside_of_any_trace_begins_one() -> None:
+    telemetry = Telemetry("a")
+
+    with telemetry.calling("x.Y/Z"):
+        headers = telemetry.headers()
+
+    assert list(headers) == ["traceparent"]
+
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.mark.parametrize(
+    ("headers", "same_trace", "same_span"),
+    [
+        ({"traceparent": f"00-{TRACE}-{SPAN}-00"}, True, True),
+        ({"traceparent": f"00-{TRACE}-{SPAN}-01"}, True, False),
+        ({"traceparent": f"00-{TRACE}-{SPAN}-00", "tracestate": "a=b"}, True, False),
+        ({"traceparent": f"00-{TRACE}-{'0' * 16}-00"}, False, False),
+        ({"traceparent": f"00-{'0' * 32}-{SPAN}-00"}, False, False),
+        ({"traceparent": f"00-{TRACE}-{SPAN}-00-"}, False, False),
+        ({"traceparent": f"00-{TRACE.upper()}-{SPAN}-00"}, False, False),
+        ({"traceparent": "nonsense"}, False, False),
+        ({}, False, False),
+    ],
+)
+def test_a_served_call_belongs_to_the_trace_of_its_headers(
+    headers: dict[str, str], same_trace: bool, same_span: bool
+) -> None:
+    span = Telemetry("b").serving("x.Y/Z", headers).get_span_context()
+
+    assert span.is_valid
+    assert (trace.format_trace_id(span.trace_id) == TRACE) is same_trace
+    assert (trace.format_span_id(span.span_id) == SPAN) is same_span
+
+
+def test_a_trace_that_is_recorded_is_recorded_on_both_sides() -> None:
+    settings = TelemetryConfig(otlp_endpoint="http://127.0.0.1:9", trace_share=1.0)
+    calling, serving = Telemetry("a", settings), Telemetry("b", settings)
+
+    with calling.tracer.start_as_current_span("outer", end_on_exit=False), calling.calling("x.Y/Z") as client:
+        served = serving.serving("x.Y/Z", calling.headers())
+        assert client.is_recording()  # type: ignore[attr-defined]
+        assert served.is_recording()
+        assert served.parent.span_id == client.get_span_context().span_id  # type: ignore[attr-defined]
 
 
 def test_two_services_in_one_process_keep_their_metrics_apart() -> None:
