@@ -99,11 +99,12 @@ async def test_who_knocks_while_one_goes_reaches_another_and_is_not_cut_off() ->
 
     async def knock() -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        greeting = await reader.read()
         writer.close()
-        return await reader.read()
+        return greeting
 
     assert acceptor.ignore_new(going)
-    greeting = asyncio.create_task(greet())
+    greeter = asyncio.create_task(greet())
     knocking = [asyncio.create_task(knock()) for _ in range(40)]
     # The kernel spreads them over both, so some of these were ignored and will knock again.
     await asyncio.wait(knocking, timeout=0.3)
@@ -111,7 +112,7 @@ async def test_who_knocks_while_one_goes_reaches_another_and_is_not_cut_off() ->
         going.accept()
     going.close()
     assert await asyncio.gather(*knocking) == [b"hello"] * 40
-    greeting.cancel()
+    greeter.cancel()
     staying.close()
 
 
