@@ -44,6 +44,14 @@ class Environments:
         stores = self._databases(service) if service in WITH_SCHEMA else {}
         return {**self._everyone(service), **stores, **own, **extra}
 
+    def gateway(self, name: str) -> dict[str, str]:
+        """Returns what is each gateway's own where several share a port."""
+        return {
+            "GATEFOLD_HTTP_SHARED_PORT": "true",
+            "GATEFOLD_LISTEN": self._place.socket(name),
+            "GATEFOLD_METRICS_LISTEN": f"unix:{self._place.admin_socket(name)}",
+        }
+
     def dsn(self, role: str, database: str = DATABASE) -> str:
         """Returns a role's DSN."""
         return self._postgres.dsn(role, self._secrets.secret(f"postgres/{role}"), database).reveal()

@@ -13,6 +13,7 @@ from infra.local.secrets import SERVICES
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
+_MOST_GATEWAYS = 64
 _PORTS = range(15_000, 32_000)
 _LONGEST_SOCKET = max(len(name) for name in SERVICES) * "x" + "-admin.sock"
 
@@ -27,6 +28,16 @@ class StackConfig:
     mail_port: int = 8025
     smtp_port: int = 1025
     bcrypt_cost: int = 12
+    gateways: int = 1
+    """Processes that share the API's port, one for each core at most."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.gateways <= _MOST_GATEWAYS:
+            raise ValueError(f"gateways must be between 1 and {_MOST_GATEWAYS}")
+
+    def gateway_names(self) -> tuple[str, ...]:
+        """Returns what the gateways are called: `gateway`, `gateway-2`, …"""
+        return ("gateway", *(f"gateway-{number}" for number in range(2, self.gateways + 1)))
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,11 @@ class Stack:
         return self._progress
 
     @property
+    def gateways(self) -> tuple[str, ...]:
+        """What the processes of the gateway are called."""
+        return self._settings.gateway_names()
+
+    @property
     def bcrypt_cost(self) -> int:
         """What hashing a password costs."""
         return self._settings.bcrypt_cost
@@ -189,7 +194,8 @@ class Running:
         return [
             Program("stripe", self._stripe, _STAGE_OUTSIDE, stop_seconds=10),
             Program("mail", self._mail, _STAGE_OUTSIDE, stop_seconds=10),
-            *(self._service(name) for name in SERVICES),
+            *(self._service(name) for name in SERVICES if name != "gateway"),
+            *(self._gateway(name) for name in self._stack.gateways),
         ]
 
     def prepare(self) -> int:
@@ -212,16 +218,16 @@ class Running:
             f"{self.ports.mail_url}/mails",
             f"{self.ports.gateway_url}/healthz",
         )
-        await readiness.wait_ready(self.place, SERVICES, urls, READY_SECONDS)
+        names = dict.fromkeys([*SERVICES, *self._stack.gateways])
+        await readiness.wait_ready(self.place, list(names), urls, READY_SECONDS)
 
     def _service(self, name: str) -> Program:
-        environ = self.environments.of(name, self._stack.settings_of(name))
+        return Program(name, _main(name, self.environments.of(name, self._stack.settings_of(name))), _STAGE_SERVICES)
 
-        def run() -> int:
-            main: Callable[[Mapping[str, str]], int] = importlib.import_module(f"services.{name}.__main__").main
-            return main(environ)
-
-        return Program(name, run, _STAGE_EDGE if name == "gateway" else _STAGE_SERVICES)
+    def _gateway(self, name: str) -> Program:
+        shared = self.environments.gateway(name) if len(self._stack.gateways) > 1 else {}
+        environ = self.environments.of("gateway", {**shared, **self._stack.settings_of("gateway")})
+        return Program(name, _main("gateway", environ), _STAGE_EDGE)
 
     def _stripe(self) -> int:
         from infra.local.stripe.__main__ import main
@@ -232,6 +238,14 @@ class Running:
         from infra.local.mail import main
 
         return main(self.place.mails, self.ports.smtp, self.ports.mail)
+
+
+def _main(service: str, environ: Mapping[str, str]) -> Callable[[], int]:
+    def run() -> int:
+        main: Callable[[Mapping[str, str]], int] = importlib.import_module(f"services.{service}.__main__").main
+        return main(environ)
+
+    return run
 
 
 def _external(name: str, child: Callable[[], Child], stop_signal: signal.Signals) -> Program:

@@ -308,6 +308,8 @@ class RunningGateway:
     process: Process
     client: aiohttp.ClientSession
     servers: dict[str, GrpcServer]
+    environ: Mapping[str, str]
+    """What the gateway was told."""
 
     async def ask(
         self,
@@ -404,8 +406,9 @@ async def running_gateway(directory: Path, redis_url: Secret, **environ: str) ->
     }
     client = aiohttp.ClientSession(auto_decompress=False)
     try:
-        await compose(process, {f"GATEFOLD_{name.upper()}": value for name, value in settings.items()})
-        yield RunningGateway(f"http://127.0.0.1:{port}", port, backend, process, client, servers)
+        told = {f"GATEFOLD_{name.upper()}": value for name, value in settings.items()}
+        await compose(process, told)
+        yield RunningGateway(f"http://127.0.0.1:{port}", port, backend, process, client, servers, told)
     finally:
         await client.close()
         for served in process._servers:

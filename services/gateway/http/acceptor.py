@@ -90,7 +90,7 @@ class Acceptor:
         A listening socket that is closed takes with it all connections whose handshake it has not finished. Those are
         still taken here.
         """
-        return all(_ignore_new(listener) for listener in self._listeners)
+        return all(ignore_new(listener) for listener in self._listeners)
 
     async def stop(self) -> None:
         """Listens no more, and ends what is only being opened."""
@@ -192,7 +192,7 @@ def _plain(host: str) -> str:
     return host.partition("%")[0]
 
 
-def _ignore_new(listener: socket.socket) -> bool:
+def ignore_new(listener: socket.socket) -> bool:
     """Attaches a filter of the classic BPF kind that drops segments which open a connection (SYN)."""
     load_flags, if_syn, drop, keep = (0x30, 0, 0, 13), (0x45, 0, 1, 2), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)
     code = ctypes.create_string_buffer(
