@@ -43,12 +43,23 @@ class GatewayConfig:
     """JSON that replaces quotas: `{"strict.address": [30, 60]}` is 30 units in 60 seconds."""
     rate_store_seconds: float = 0.02
     """How long a rate limit's store may take before this process decides by itself."""
+    postgres_app_dsn: Secret | None = field(default=None, repr=False)
+    postgres_jobs_dsn: Secret | None = field(default=None, repr=False)
+    """Without both, rules and limits are not served here; what is enforced then comes from the stream alone."""
+    postgres_pool_size: int = 2
+    postgres_statement_cache_size: int = 256
+    bundle_file: Path | None = None
+    """Where the last known good version is kept for a start without any store; its folder is the gateway's own."""
 
     def __post_init__(self) -> None:
         sockets.split(self.http_listen)
         for network in self.trusted_proxies:
             ipaddress.ip_network(network)
         self.quotas()
+        if (self.postgres_app_dsn is None) != (self.postgres_jobs_dsn is None):
+            raise ValueError("postgres_app_dsn and postgres_jobs_dsn must be set together")
+        if self.postgres_pool_size < 1:
+            raise ValueError("postgres_pool_size must be at least 1")
 
     def quotas(self) -> dict[str, tuple[int, int]]:
         """Returns the quotas that replace defaults; raises ValueError when they cannot be read."""
