@@ -32,7 +32,6 @@ class Refused:
     """A version that was not taken."""
 
     version: int
-    digest: bytes
     reason: str
 
 
@@ -57,20 +56,27 @@ class Following:
         self._save = save
         self._clock = clock
         self._sets = EntrySets()
+        self._kept: tuple[bytes, ...] = ()
         self._taking = asyncio.Lock()
         self.held = Identity()
         self.source = ""
         self.since: datetime | None = None
         self.refused: Refused | None = None
+        self._hopeless: Identity | None = None
         self._log = telemetry.logger("bundles")
         self._version = telemetry.gauge("gateway_bundle_version", "Version of rules and limits that is enforced.")
         self._refusals = telemetry.counter(
             "gateway_bundles_refused", "Versions that could not be enforced.", ("source",)
         )
 
+    @property
+    def digests(self) -> Collection[bytes]:
+        """Which entries are held."""
+        return self._sets.held()
+
     async def ask(self) -> bool:
         """Asks the database, and takes what is not held; answers whether something was. Raises `unavailable`."""
-        snapshot = await self._fetch(self.held, self._sets.held())
+        snapshot = await self._fetch(self.held, self.digests)
         if snapshot is None:
             return False
         return await self.take(snapshot, DATABASE)
@@ -81,14 +87,22 @@ class Following:
             if not self._is_news(snapshot, source):
                 return False
             try:
-                opened, swap = await asyncio.to_thread(self._readied, snapshot)
+                opened = await asyncio.to_thread(packing.opened, snapshot, self._sets)
+            except GatefoldError as error:
+                self._refuse(snapshot, source, error)
+                return False
+            try:
+                swap = await asyncio.to_thread(self._prepare, opened.bundle)
             except Exception as error:  # noqa: BLE001 — whatever is wrong with a version, the one before it stays
                 self._refuse(snapshot, source, error)
+                # What is whole and refused will be refused again; what was damaged may come whole the next time.
+                self._hopeless = opened.identity
                 return False
             swap()
             self.held, self.source, self.since = opened.identity, source, self._clock.wall()
-            self.refused = None
-            self._sets.keep(opened.digests)
+            self.refused = self._hopeless = None
+            self._kept = opened.digests
+            self._sets.keep(self._kept)
             self._version.set(opened.identity.version)
             self._log.info("a version is enforced", extra={"version": opened.identity.version, "source": source})
             if self._save is not None and source != FILE:
@@ -110,7 +124,8 @@ class Following:
         )
 
     def _is_news(self, snapshot: bundle_pb2.Snapshot, source: str) -> bool:
-        if self.refused and (snapshot.version, snapshot.digest) == (self.refused.version, self.refused.digest):
+        hopeless = self._hopeless
+        if hopeless is not None and (snapshot.version, snapshot.digest) == (hopeless.version, hopeless.digest):
             return False
         if self.held.version == 0 or self.held.lineage is None:
             return True
@@ -119,13 +134,10 @@ class Following:
             return not same_history or (snapshot.version, snapshot.digest) != (self.held.version, self.held.digest)
         return same_history and snapshot.version > self.held.version
 
-    def _readied(self, snapshot: bundle_pb2.Snapshot) -> tuple[Opened, Swap]:
-        opened = packing.opened(snapshot, self._sets)
-        return opened, self._prepare(opened.bundle)
-
     def _refuse(self, snapshot: bundle_pb2.Snapshot, source: str, error: Exception) -> None:
         reason = error.reason if isinstance(error, GatefoldError) else type(error).__name__
-        self.refused = Refused(snapshot.version, snapshot.digest, reason)
+        self.refused = Refused(snapshot.version, reason)
+        self._sets.keep(self._kept)
         self._refusals.labels(source).inc()
         self._log.error(
             "a version was refused; the one before it stays",
