@@ -54,7 +54,7 @@ from services.gateway.servicer import FirewallServicer
 from services.gateway.usecases.back_tests import BackTests, Matcher
 from services.gateway.usecases.changes import Changes
 from services.gateway.usecases.fleet import Fleet
-from services.gateway.usecases.following import Following, Prepare, Swap
+from services.gateway.usecases.following import Fetch, Following, Prepare, Swap
 from services.gateway.usecases.hits import HitCounts
 from services.gateway.usecases.lists import EntryLists
 from services.gateway.usecases.quotas import RateLimits
@@ -150,7 +150,7 @@ async def _enforce(
     feed, roll_call, board = BundleFeed(store, blocking()), RollCall(store), BackTestBoard(store, blocking())
     back_tests = BackTests(board, roll_call, enforced.lookback, matcher, clock, process.ids)
     app, jobs = await _databases(process, settings)
-    fetch = _nothing
+    fetch: Fetch | None = None
     if app is not None and jobs is not None:
         announcing = Announcing(Announcements(jobs, feed, clock, process.kill_points), telemetry)
         changes = Changes(app, clock, process.ids, prepare, announcing.wake)
@@ -222,10 +222,6 @@ async def _databases(process: Process, settings: GatewayConfig) -> tuple[Databas
         return database
 
     return await opened(settings.postgres_app_dsn, "app"), await opened(settings.postgres_jobs_dsn, "jobs")
-
-
-async def _nothing(held: Identity, digests: Collection[bytes]) -> Snapshot | None:
-    return None
 
 
 def _caller_keys(settings: GatewayConfig) -> Keys:

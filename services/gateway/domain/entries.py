@@ -134,8 +134,11 @@ def _ahead(end: datetime | None, now: datetime) -> datetime | None:
         return None
     if end <= now:
         raise EntryError("end_past", "This end is over already.")
-    # Kept in whole seconds; an entry never ends before it was to.
-    return end.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=bool(end.microsecond))
+    try:
+        # Kept in whole seconds; an entry never ends before it was to.
+        return end.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=bool(end.microsecond))
+    except OverflowError:
+        raise EntryError("end_malformed", "There is no such time.") from None
 
 
 def _refuse(wrong: list[Violation]) -> None:

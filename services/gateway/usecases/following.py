@@ -44,13 +44,14 @@ class Following:
 
     def __init__(
         self,
-        fetch: Fetch,
+        fetch: Fetch | None,
         prepare: Prepare,
         save: Save | None,
         *,
         clock: WallClock,
         telemetry: Telemetry,
     ) -> None:
+        """Without `fetch` there is no database to ask, and without `save` nothing is kept for the next start."""
         self._fetch = fetch
         self._prepare = prepare
         self._save = save
@@ -75,11 +76,16 @@ class Following:
         return self._sets.held()
 
     async def ask(self) -> bool:
-        """Asks the database, and takes what is not held; answers whether something was. Raises `unavailable`."""
-        snapshot = await self._fetch(self.held, self.digests)
-        if snapshot is None:
+        """Asks the database, if there is one, and takes what is not held; answers whether there is one that knows.
+
+        Raises `unavailable`.
+        """
+        if self._fetch is None:
             return False
-        return await self.take(snapshot, DATABASE)
+        snapshot = await self._fetch(self.held, self.digests)
+        if snapshot is not None:
+            await self.take(snapshot, DATABASE)
+        return True
 
     async def take(self, snapshot: bundle_pb2.Snapshot, source: str) -> bool:
         """Takes a version and answers whether it did; what cannot be enforced is counted and told of, once."""

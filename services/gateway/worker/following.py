@@ -76,11 +76,10 @@ class FollowingLoop:
     async def _asked(self) -> bool:
         """Asks the database; answers whether it did."""
         try:
-            await self._following.ask()
+            return await self._following.ask()
         except _AWAY as error:
             self._failed(error, "database")
             return False
-        return True
 
     async def _streamed(self) -> bool:
         """Reads the stream; answers whether it did."""

@@ -116,12 +116,12 @@ class TestSpreading:
     async def test_entries_that_did_not_change_are_not_sent_again(self, register: Register) -> None:
         await register.add_list("networks", "192.0.2.0/24")
         gateway = register.gateway()
-        assert await gateway.following.ask()
+        await gateway.following.ask()
         await register.add_rule("rule")
         snapshot = await register.versions.newest(gateway.following.held, gateway.following.digests)
         assert snapshot is not None
         assert len(snapshot.sets) == 0
-        assert await gateway.following.ask()
+        await gateway.following.ask()
         assert [text for text, _ in gateway.applied[-1].lists[0].entries] == ["192.0.2.0/24"]
 
     async def test_entries_come_with_their_ends(self, register: Register, clock: FixedClock) -> None:
@@ -163,7 +163,7 @@ class TestRefusal:
         await register.set_quota(7)
         bad = await register.add_rule("bad", POISON)
         for _ in range(3):
-            assert not await gateway.following.ask()
+            await gateway.following.ask()
         assert gateway.version == 1
         status = gateway.following.status("gw", "1")
         assert (status.version, status.refused_version, status.refused_reason) == (1, 3, "expression_invalid")
@@ -171,7 +171,7 @@ class TestRefusal:
         assert gateway.metric("gatefold_gateway_bundles_refused_total", source="database") == 1
         with acting():
             await register.rules.delete(bad.rule.id, bundle_pb2.Content(), 0)
-        assert await gateway.following.ask()
+        await gateway.following.ask()
         assert (gateway.version, gateway.applied[-1].quotas[0].amount) == (4, 7)
         assert gateway.following.status("gw", "1").refused_version == 0
 
@@ -181,7 +181,8 @@ class TestRefusal:
 
         await register.add_rule("good")
         gateway = register.gateway(prepare=breaks)
-        assert not await gateway.following.ask()
+        await gateway.following.ask()
+        assert gateway.version == 0
         assert gateway.following.status("gw", "1").refused_reason == "ZeroDivisionError"
 
 
@@ -213,7 +214,7 @@ class TestHistories:
         gateway = register.gateway()
         await gateway.following.ask()
         await as_owner(database, "DELETE FROM version WHERE number = 2", "UPDATE head SET version = 1")
-        assert await gateway.following.ask()
+        await gateway.following.ask()
         assert (gateway.version, gateway.applied[-1].quotas[0].amount) == (1, 1)
 
     async def test_another_version_of_the_same_number_is_taken_from_the_database(
@@ -225,7 +226,7 @@ class TestHistories:
         await gateway.following.ask()
         await as_owner(database, "DELETE FROM version WHERE number = 2", "UPDATE head SET version = 1")
         await register.set_quota(3)
-        assert await gateway.following.ask()
+        await gateway.following.ask()
         assert (gateway.version, gateway.applied[-1].quotas[0].amount) == (2, 3)
 
 
@@ -449,5 +450,5 @@ class TestTheDatabase:
         assert refused.value.reason == "version_not_kept"
         # Whatever a gateway holds, it gets what it lacks.
         gateway = register.gateway()
-        assert await gateway.following.ask()
+        await gateway.following.ask()
         assert len(gateway.applied[-1].lists[0].entries) == 2
