@@ -1,32 +1,38 @@
 """Owns the gateway's composition: configuration in, a served edge out."""
 
+import asyncio
 import hmac
 import os
 import platform
 import random
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 from gatefold.gateway.v1.bundle_pb2 import Snapshot
+from gatefold.gateway.v1.firewall_pb2 import RestoreVersionRequest
 from gatefold.gateway.v1.firewall_pb2_grpc import add_FirewallServiceServicer_to_server
 
-from libs import config, errors, migrate, process, redis_client
+from libs import caller, config, errors, migrate, process, redis_client
 from libs.caller import CallerSigner, CallerVerifier, Keys
-from libs.config import Secret
+from libs.clock import SystemClock
+from libs.config import ConfigError, Secret
+from libs.errors import GatefoldError
 from libs.grpc_client import Channels, GrpcConfig
 from libs.grpc_server import GrpcServer
 from libs.idempotency import Purger
+from libs.ids import IdMaker
 from libs.postgres import Database, Role
 from libs.process import Process
 from libs.redis_client import Store
 from libs.version import CODE_VERSION
 from services.gateway.clients import Backends, BackTestBoard, BundleFeed, RollCall
 from services.gateway.clients.bundle_file import BundleFile
-from services.gateway.config import GatewayConfig
+from services.gateway.config import CommandConfig, GatewayConfig
 from services.gateway.domain.bundle import Bundle
 from services.gateway.domain.hits import HitCounter
 from services.gateway.domain.lookback import Lookback
@@ -64,6 +70,7 @@ from services.gateway.worker.following import FollowingLoop
 from services.gateway.worker.opening import Opening
 from services.gateway.worker.telling import Announcing, Answering, HitFlushing, Reporting
 
+_VERSIONS_SHOWN = 20
 _OWN_PAIR = "gateway>gateway"
 
 
@@ -250,10 +257,54 @@ def _matcher(expression: str) -> Any:
     raise errors.unavailable("back_test_unavailable", "Nothing is tried for the moment.")
 
 
-def main(environ: Mapping[str, str] | None = None) -> int:
-    """Runs the gateway and returns its exit code."""
-    return process.run("gateway", compose, environ)
+async def list_versions(environ: Mapping[str, str] | None, _: str) -> str:
+    """Returns the newest versions, one a line, for whoever looks for the one to go back to."""
+    async with _versions(environ) as versions:
+        found = await versions.page(1 << 62, _VERSIONS_SHOWN)
+    return "\n".join(
+        f"{each.number:>6}  {each.made_at:%Y-%m-%d %H:%M:%S}  {each.change:<22} {each.about}  {each.made_by}"
+        for each in found
+    )
+
+
+async def roll_back(environ: Mapping[str, str] | None, number: str) -> str:
+    """Brings a version back; for the day on which a rule shuts out those who could take it back."""
+    wanted = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else 0
+    async with _versions(environ) as versions:
+        with caller.serving(caller.service_caller("gateway", None, request_id="roll-back")):
+            made = await versions.restore(wanted, RestoreVersionRequest(number=wanted), 0)
+    return f"Version {made.number} has what version {number} had; gateways take it within a second."
+
+
+@asynccontextmanager
+async def _versions(environ: Mapping[str, str] | None) -> AsyncIterator[Versions]:
+    settings = config.load(CommandConfig, environ).postgres
+    clock = SystemClock()
+    db = await Database.open(settings.postgres_app_dsn, service="gateway", role="app", pool_size=1)
+    try:
+        yield Versions(db, Changes(db, clock, IdMaker(clock, os.urandom), _prepare, lambda: None))
+    finally:
+        await db.close()
+
+
+_COMMANDS = {"versions": list_versions, "roll-back": roll_back}
+
+
+def main(environ: Mapping[str, str] | None = None, arguments: Sequence[str] = ()) -> int:
+    """Runs the gateway, or the command that is named; returns the exit code."""
+    if not arguments:
+        return process.run("gateway", compose, environ)
+    command = _COMMANDS.get(arguments[0])
+    if command is None or len(arguments) != 1 + (command is roll_back):
+        sys.stderr.write("usage: python -m services.gateway [versions | roll-back NUMBER]\n")
+        return 2
+    try:
+        sys.stdout.write(asyncio.run(command(environ, arguments[-1])) + "\n")
+    except (ConfigError, GatefoldError) as error:
+        sys.stderr.write(f"gateway: {error}\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(arguments=sys.argv[1:]))

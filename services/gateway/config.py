@@ -10,9 +10,17 @@ from libs import sockets
 from libs.caller import CallerConfig
 from libs.config import Secret
 from libs.grpc_client import GrpcConfig
+from libs.postgres import PostgresConfig
 from libs.redis_client import RedisConfig
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class CommandConfig:
+    """What the commands on versions read."""
+
+    postgres: PostgresConfig
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,14 @@ class BundleFeed:
         packed = snapshot.SerializeToString()
         await self._store.xadd(STREAM, {FIELD: packed}, maxlen=MOST_ENTRIES, approximate=False)
 
-    async def after(self, last: bytes) -> tuple[list[bundle_pb2.Snapshot], bytes, int]:
-        """Waits a moment for entries behind `last` (`b"0"` is the beginning); returns them, the new last, and how many
-        could not be read. Raises `unavailable`, RedisError or TimeoutError.
+    async def after(self, last: bytes, *, waits: bool = True) -> tuple[list[bundle_pb2.Snapshot], bytes, int]:
+        """Reads entries behind `last` (`b"0"` is the beginning), waiting a moment for some where `waits` says so.
+
+        Returns them, the new last, and how many could not be read. Raises `unavailable`, RedisError or TimeoutError.
         """
+        block = BLOCK_MILLISECONDS if waits else None
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            answer: Any = await self._blocking.xread({STREAM: last}, count=MOST_ENTRIES, block=BLOCK_MILLISECONDS)
+            answer: Any = await self._blocking.xread({STREAM: last}, count=MOST_ENTRIES, block=block)
         found: list[bundle_pb2.Snapshot] = []
         unreadable = 0
         for _, entries in answer or ():

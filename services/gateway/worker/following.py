@@ -53,7 +53,7 @@ class FollowingLoop:
             async with asyncio.timeout(BEGIN_SECONDS):
                 if await self._asked():
                     return
-                await self._streamed()
+                await self._streamed(waits=False)
         except TimeoutError:
             self._failures.labels("begin").inc()
         if self._following.held.version == 0:
@@ -81,10 +81,10 @@ class FollowingLoop:
             self._failed(error, "database")
             return False
 
-    async def _streamed(self) -> bool:
+    async def _streamed(self, *, waits: bool = True) -> bool:
         """Reads the stream; answers whether it did."""
         try:
-            found, self._last, unreadable = await self._feed.after(self._last)
+            found, self._last, unreadable = await self._feed.after(self._last, waits=waits)
         except _AWAY as error:
             self._failed(error, "stream")
             return False
