@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from infra.local.postgres import PostgresServer
-from infra.local.secrets import SERVICES, WITH_SCHEMA, Secrets
+from infra.local.secrets import SERVICES, WITH_KEYS, WITH_SCHEMA, Secrets
 from infra.local.settings import HOST, Place, Ports
 from infra.local.valkey import ValkeyServer
 
@@ -42,7 +42,8 @@ class Environments:
             "notify": self._notify,
         }[service]()
         stores = self._databases(service) if service in WITH_SCHEMA else {}
-        return {**self._everyone(service), **stores, **own, **extra}
+        keys = self._keys(service) if service in WITH_KEYS else {}
+        return {**self._everyone(service), **stores, **keys, **own, **extra}
 
     def gateway(self, name: str) -> dict[str, str]:
         """Returns what is each gateway's own where several share a port."""
@@ -70,6 +71,10 @@ class Environments:
         return {
             "GATEFOLD_POSTGRES_APP_DSN": self.dsn(f"{service}_app"),
             "GATEFOLD_POSTGRES_JOBS_DSN": self.dsn(f"{service}_jobs"),
+        }
+
+    def _keys(self, service: str) -> dict[str, str]:
+        return {
             "GATEFOLD_KEYS_DSN": self.dsn(f"{service}_keys", KEYS_DATABASE),
             "GATEFOLD_KEY_FILE": str(self._place.key_file),
         }
@@ -79,6 +84,7 @@ class Environments:
             "GATEFOLD_HTTP_LISTEN": f"{HOST}:{self._ports.http}",
             "GATEFOLD_ISSUER": self._ports.gateway_url,
             "GATEFOLD_KEY_PEPPER": self._secrets["key_pepper"],
+            "GATEFOLD_BUNDLE_FILE": str(self._place.bundle),
         }
 
     def _auth(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from infra.local.environment import DATABASE, KEYS_DATABASE, Environments
 from infra.local.placement import last_lines
 from infra.local.postgres import PostgresServer
 from infra.local.private_file import write_private
-from infra.local.secrets import WITH_SCHEMA, Secrets
+from infra.local.secrets import WITH_KEYS, WITH_SCHEMA, Secrets
 from infra.local.settings import Place
 from infra.local.valkey import ValkeyServer
 from libs import migrate
@@ -41,7 +41,7 @@ async def prepare(postgres: PostgresServer, secrets: Secrets, environments: Envi
     applied = []
     for service in WITH_SCHEMA:
         await migrate.bootstrap(admin, service, passwords)
-    await migrate.bootstrap_keys(keys_admin, WITH_SCHEMA, passwords)
+    await migrate.bootstrap_keys(keys_admin, WITH_KEYS, passwords)
     for service in WITH_SCHEMA:
         done = await migrate.apply(Secret(environments.dsn(f"{service}_owner")), service)
         applied += [f"{service} {title}" for title in done]

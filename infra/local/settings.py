@@ -83,6 +83,11 @@ class Place:
         return self.state / "provider.key"
 
     @property
+    def bundle(self) -> Path:
+        """The last version of rules and limits that the gateway enforced."""
+        return self.state / "gateway" / "bundle"
+
+    @property
     def stripe(self) -> Path:
         """The Stripe simulator's memory."""
         return self.state / "stripe.sqlite"

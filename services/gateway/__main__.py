@@ -1,17 +1,43 @@
 """Owns the gateway's composition: configuration in, a served edge out."""
 
+import asyncio
+import hmac
+import os
+import platform
+import random
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
-from libs import config, process, redis_client
+import orjson
+from gatefold.gateway.v1.bundle_pb2 import Snapshot
+from gatefold.gateway.v1.firewall_pb2 import RestoreVersionRequest
+from gatefold.gateway.v1.firewall_pb2_grpc import add_FirewallServiceServicer_to_server
+
+from libs import caller, config, errors, migrate, process, redis_client
 from libs.activity import ActivityStream, Pseudonyms
-from libs.caller import CallerSigner
-from libs.grpc_client import Channels
+from libs.caller import CallerSigner, CallerVerifier, Keys
+from libs.clock import SystemClock
+from libs.config import ConfigError, Secret
+from libs.errors import GatefoldError
+from libs.grpc_client import Channels, GrpcConfig
+from libs.grpc_server import GrpcServer
+from libs.idempotency import Purger
+from libs.ids import IdMaker
+from libs.postgres import Database, Role
 from libs.process import Process
-from libs.redis_client import RedisConfig
-from services.gateway.clients import Backends
-from services.gateway.config import GatewayConfig
+from libs.redis_client import RedisConfig, Store
+from libs.version import CODE_VERSION
+from services.gateway.clients import Backends, BackTestBoard, BundleFeed, RollCall
+from services.gateway.clients.bundle_file import BundleFile
+from services.gateway.config import CommandConfig, GatewayConfig
+from services.gateway.domain.bundle import Bundle
+from services.gateway.domain.hits import HitCounter
+from services.gateway.domain.lookback import Lookback
+from services.gateway.domain.register import Identity
 from services.gateway.http.activity import Activities
 from services.gateway.http.address import ClientAddress
 from services.gateway.http.api_keys import ApiKeys
@@ -34,6 +60,22 @@ from services.gateway.http.routes import Routes
 from services.gateway.http.server import HttpServer
 from services.gateway.http.session_ends import SessionEnds
 from services.gateway.http.tokens import KeySet, Tokens
+from services.gateway.servicer import FirewallServicer
+from services.gateway.usecases.back_tests import BackTests, Matcher
+from services.gateway.usecases.changes import Changes
+from services.gateway.usecases.fleet import Fleet
+from services.gateway.usecases.following import Fetch, Following, Prepare, Swap
+from services.gateway.usecases.hits import HitCounts
+from services.gateway.usecases.lists import EntryLists
+from services.gateway.usecases.quotas import RateLimits
+from services.gateway.usecases.rules import Rules
+from services.gateway.usecases.versions import Announcements, Versions
+from services.gateway.worker.following import FollowingLoop
+from services.gateway.worker.opening import Opening
+from services.gateway.worker.telling import Announcing, Answering, HitFlushing, Reporting
+
+_VERSIONS_SHOWN = 20
+_OWN_PAIR = "gateway>gateway"
 
 
 async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
@@ -42,8 +84,10 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     contracts = Contracts.load(settings.descriptors)
     store = redis_client.connect(settings.redis)
     process.on_drain(store.aclose)
-    signer = CallerSigner("gateway", settings.caller.keys(), process.clock)
-    channels = Channels("gateway", settings.grpc, signer, telemetry=process.telemetry, kill_points=process.kill_points)
+    keys_of_pairs = _caller_keys(settings)
+    signer = CallerSigner("gateway", keys_of_pairs, process.clock)
+    peers = _with_itself(settings.grpc, process.config.listen)
+    channels = Channels("gateway", peers, signer, telemetry=process.telemetry, kill_points=process.kill_points)
     process.on_drain(channels.close)
     backends = Backends(channels)
     keys = KeySet(backends.key_set, monotonic=time.monotonic)
@@ -88,6 +132,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     overload = Overload(settings.load, monotonic=time.monotonic, telemetry=process.telemetry)
     process.background("loop lag", overload.watch, in_closed_mode=True)
     address = ClientAddress(settings.trusted_proxies)
+    enforced = Enforced(HitCounter(), Lookback(process.clock.wall, random.random))
+    await _enforce(process, settings, store, keys_of_pairs, enforced, _prepare, _matcher)
     edge = Edge(
         telemetry=process.telemetry,
         ids=process.ids,
@@ -130,10 +176,182 @@ def _certificates(settings: GatewayConfig, process: Process) -> Certificates | N
     )
 
 
-def main(environ: Mapping[str, str] | None = None) -> int:
-    """Runs the gateway and returns its exit code."""
-    return process.run("gateway", compose, environ)
+@dataclass(frozen=True)
+class Enforced:
+    """What the edge notes of its rules: how often they matched, and a sample of what they looked at."""
+
+    hits: HitCounter
+    lookback: Lookback[Any]
+
+
+async def _enforce(
+    process: Process,
+    settings: GatewayConfig,
+    store: Store,
+    keys: Keys,
+    enforced: Enforced,
+    prepare: Prepare,
+    matcher: Matcher,
+) -> None:
+    """Takes the version that is to be enforced and follows; serves the rules once their database is there."""
+    clock, telemetry = process.clock, process.telemetry
+
+    def blocking() -> Store:
+        client = redis_client.connect(settings.redis, blocking_seconds=1, most_connections=1)
+        process.on_drain(client.aclose)
+        return client
+
+    feed, roll_call, board = BundleFeed(store, blocking()), RollCall(store), BackTestBoard(store, blocking())
+    back_tests = BackTests(board, roll_call, enforced.lookback, matcher, clock, process.ids)
+    app, jobs = await _databases(process, settings)
+    fetch: Fetch | None = None
+    if app is not None and jobs is not None:
+        announcing = Announcing(Announcements(jobs, feed, clock, process.kill_points), telemetry)
+        changes = Changes(app, clock, process.ids, prepare, announcing.wake)
+        versions = Versions(app, changes)
+        hits = HitCounts(app, enforced.hits, clock)
+        server = GrpcServer(
+            "gateway",
+            process.config.listen,
+            verifier=CallerVerifier("gateway", keys, clock),
+            telemetry=telemetry,
+            closed=process.config.closed_mode,
+            tls=settings.grpc.tls(),
+        )
+        servicer = FirewallServicer(
+            Rules(app, changes, clock),
+            EntryLists(app, changes, clock),
+            RateLimits(app, changes, clock),
+            versions,
+            hits,
+            back_tests,
+            Fleet(versions, roll_call, clock),
+        )
+        server.add(add_FirewallServiceServicer_to_server, servicer)
+
+        async def check() -> None:
+            await migrate.check(app, "gateway", code_version=CODE_VERSION)
+
+        async def serve() -> None:
+            await process.serve(server)
+            process.background("announcing", announcing.run)
+            process.background("hits", HitFlushing(hits, telemetry).run)
+            process.background("idempotency", Purger(jobs, clock).run)
+
+        opening = Opening(check, serve)
+        process.background("rules", opening.run, in_closed_mode=True)
+
+        async def fetch_newest(held: Identity, digests: Collection[bytes]) -> Snapshot | None:
+            await opening.checked()
+            return await versions.newest(held, digests)
+
+        fetch = fetch_newest
+    file = BundleFile(settings.bundle_file) if settings.bundle_file else None
+    following = Following(fetch, prepare, file.save if file else None, clock=clock, telemetry=telemetry)
+    loop = FollowingLoop(following, feed, file, monotonic=time.monotonic, telemetry=telemetry)
+    await loop.begin()
+    process.background("bundles", loop.run, in_closed_mode=True)
+    name = f"{platform.node()}:{os.getpid()}"
+    process.background("roll call", Reporting(following, roll_call, name, process.version).run, in_closed_mode=True)
+    answering = Answering(back_tests, board, enforced.lookback)
+    process.background("back-tests", answering.run, in_closed_mode=True)
+
+
+async def _databases(process: Process, settings: GatewayConfig) -> tuple[Database | None, Database | None]:
+    """Returns pools that connect when they are first used, or none where no database is stated."""
+
+    async def opened(dsn: Secret | None, role: Role) -> Database | None:
+        if dsn is None:
+            return None
+        database = await Database.open(
+            dsn,
+            service="gateway",
+            role=role,
+            pool_size=settings.postgres_pool_size,
+            kill_points=process.kill_points,
+            telemetry=process.telemetry,
+            statement_cache_size=settings.postgres_statement_cache_size,
+        )
+        process.on_drain(database.close)
+        return database
+
+    return await opened(settings.postgres_app_dsn, "app"), await opened(settings.postgres_jobs_dsn, "jobs")
+
+
+def _caller_keys(settings: GatewayConfig) -> Keys:
+    """Returns the keys of all pairs; the gateway calls itself with one that all gateways can make."""
+    own = hmac.digest(settings.key_pepper.reveal().encode(), f"gatefold/caller/{_OWN_PAIR}".encode(), "sha256")
+    return {_OWN_PAIR: (own,), **settings.caller.keys()}
+
+
+def _with_itself(grpc: GrpcConfig, listen: str) -> GrpcConfig:
+    """Returns the peers with the gateway among them: it serves its rules where it listens, and nowhere else."""
+    return replace(grpc, peers=orjson.dumps({"gateway": listen, **grpc.addresses()}).decode())
+
+
+def _prepare(bundle: Bundle) -> Swap:
+    """Refuses what the edge cannot enforce."""
+    quotas = [*bundle.quotas, *(override.quota for override in bundle.overrides)]
+    for quota in quotas:
+        try:
+            Quotas({quota.name: (quota.amount, quota.seconds)})
+        except ValueError:
+            raise errors.invalid("quota_unknown", f"There is no quota {quota.name}.", field="name") from None
+    return lambda: None
+
+
+def _matcher(expression: str) -> Any:
+    raise errors.unavailable("back_test_unavailable", "Nothing is tried for the moment.")
+
+
+async def list_versions(environ: Mapping[str, str] | None, _: str) -> str:
+    """Returns the newest versions, one a line, for whoever looks for the one to go back to."""
+    async with _versions(environ) as versions:
+        found = await versions.page(1 << 62, _VERSIONS_SHOWN)
+    return "\n".join(
+        f"{each.number:>6}  {each.made_at:%Y-%m-%d %H:%M:%S}  {each.change:<22} {each.about}  {each.made_by}"
+        for each in found
+    )
+
+
+async def roll_back(environ: Mapping[str, str] | None, number: str) -> str:
+    """Brings a version back; for the day on which a rule shuts out those who could take it back."""
+    wanted = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else 0
+    async with _versions(environ) as versions:
+        with caller.serving(caller.service_caller("gateway", None, request_id="roll-back")):
+            made = await versions.restore(wanted, RestoreVersionRequest(number=wanted), 0)
+    return f"Version {made.number} has what version {number} had; gateways take it within a second."
+
+
+@asynccontextmanager
+async def _versions(environ: Mapping[str, str] | None) -> AsyncIterator[Versions]:
+    settings = config.load(CommandConfig, environ).postgres
+    clock = SystemClock()
+    db = await Database.open(settings.postgres_app_dsn, service="gateway", role="app", pool_size=1)
+    try:
+        yield Versions(db, Changes(db, clock, IdMaker(clock, os.urandom), _prepare, lambda: None))
+    finally:
+        await db.close()
+
+
+_COMMANDS = {"versions": list_versions, "roll-back": roll_back}
+
+
+def main(environ: Mapping[str, str] | None = None, arguments: Sequence[str] = ()) -> int:
+    """Runs the gateway, or the command that is named; returns the exit code."""
+    if not arguments:
+        return process.run("gateway", compose, environ)
+    command = _COMMANDS.get(arguments[0])
+    if command is None or len(arguments) != 1 + (command is roll_back):
+        sys.stderr.write("usage: python -m services.gateway [versions | roll-back NUMBER]\n")
+        return 2
+    try:
+        sys.stdout.write(asyncio.run(command(environ, arguments[-1])) + "\n")
+    except (ConfigError, GatefoldError) as error:
+        sys.stderr.write(f"gateway: {error}\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(arguments=sys.argv[1:]))

@@ -10,11 +10,19 @@ from libs import sockets
 from libs.caller import CallerConfig
 from libs.config import Secret
 from libs.grpc_client import GrpcConfig
+from libs.postgres import PostgresConfig
 from libs.redis_client import RedisConfig
 from services.gateway.domain.bounds import BodyBounds, ConnectionBounds, LoadBounds
 
 ROOT = Path(__file__).resolve().parents[2]
 _YEAR_SECONDS = 31_536_000
+
+
+@dataclass(frozen=True)
+class CommandConfig:
+    """What the commands on versions read."""
+
+    postgres: PostgresConfig
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,13 @@ class GatewayConfig:
     """JSON by rate class, what holds while the store is away: `local` (unless said otherwise), `open` or `closed`."""
     rate_store_seconds: float = 0.02
     """How long a rate limit's store may take before this process decides by itself."""
+    postgres_app_dsn: Secret | None = field(default=None, repr=False)
+    postgres_jobs_dsn: Secret | None = field(default=None, repr=False)
+    """Without both, rules and limits are not served here; what is enforced then comes from the stream alone."""
+    postgres_pool_size: int = 2
+    postgres_statement_cache_size: int = 256
+    bundle_file: Path | None = None
+    """Where the last known good version is kept for a start without any store; its folder is the gateway's own."""
 
     def __post_init__(self) -> None:
         sockets.split(self.http_listen)
@@ -66,6 +81,10 @@ class GatewayConfig:
             raise ValueError("http_proxy_protocol needs trusted_proxies: nobody else may say who a client is")
         self.quotas()
         self.away()
+        if (self.postgres_app_dsn is None) != (self.postgres_jobs_dsn is None):
+            raise ValueError("postgres_app_dsn and postgres_jobs_dsn must be set together")
+        if self.postgres_pool_size < 1:
+            raise ValueError("postgres_pool_size must be at least 1")
 
     def away(self) -> dict[str, str]:
         """Returns what holds without the store, by rate class; raises ValueError when it cannot be read."""

@@ -33,9 +33,23 @@ ROUTING_TABLES = {
         "staff_route",
     },
     "billing": {"payment_connection_route", "stripe_event"},
+    "gateway": {
+        "entry_list",
+        "entry_set",
+        "head",
+        "list_entry",
+        "quota",
+        "quota_override",
+        "rule",
+        "rule_hit",
+        "version",
+    },
     "subscriber": {"site_origin"},
     "notify": set[str](),
 }
+
+# What they keep is the platform's: no row is a tenant's, none is about a subject. They hold no key either.
+PLATFORM_ONLY = {"gateway"}
 
 # Where the jobs role holds a right on a whole table; elsewhere on single columns only.
 JOBS_MAY_WRITE = {"consumer_cursor"}
@@ -77,7 +91,7 @@ async def test_the_account_leads_the_key_of_every_tenant_table(service: str, ser
 async def test_every_column_says_whether_it_is_personal_and_how_it_is_erased(
     service: str, service_db: ServiceDb, vault: Vault, clock: FixedClock
 ) -> None:
-    tables = importlib.import_module(f"services.{service}.__main__").PERSONAL_TABLES
+    tables = getattr(importlib.import_module(f"services.{service}.__main__"), "PERSONAL_TABLES", ())
     opened = await service_db(service)
     await SubjectDataServicer(service, opened.app, vault, tables, clock=clock).check()
 
@@ -97,7 +111,21 @@ async def test_a_planted_unmarked_column_keeps_a_service_from_starting(
         await owner.close()
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", sorted(PLATFORM_ONLY))
+async def test_a_service_of_the_platform_keeps_nothing_about_subjects(service: str, service_db: ServiceDb) -> None:
+    opened = await service_db(service)
+    async with opened.app.transaction("read_columns", read_only=True) as conn:
+        rows = await conn.fetch(
+            """
+            SELECT class.relname FROM pg_class AS class JOIN pg_attribute AS attribute ON attribute.attrelid = class.oid
+            WHERE class.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+              AND class.relkind = 'r' AND attribute.attname IN ('subject_id', 'person_id')
+            """
+        )
+    assert {row["relname"] for row in rows} == {"erased_subject", "erasure_receipt"}  # what every schema has
+
+
+@pytest.mark.parametrize("service", sorted(set(SERVICES) - PLATFORM_ONLY))
 def test_a_service_with_personal_data_serves_the_privacy_port(service: str) -> None:
     root = (ROOT / "services" / service / "__main__.py").read_text()
     assert "service.holds_personal_data(PERSONAL_TABLES" in root

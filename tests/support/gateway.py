@@ -369,9 +369,14 @@ def caller_keys() -> dict[str, tuple[bytes, ...]]:
 
 
 @asynccontextmanager
-async def running_gateway(directory: Path, redis_url: Secret, **environ: str) -> AsyncIterator[RunningGateway]:
-    """Starts a gateway with toy services; `environ` are GATEFOLD_ variables without the prefix, in lower case."""
-    backend = Backend(Signer())
+async def running_gateway(
+    directory: Path, redis_url: Secret, *, background: bool = False, signer: Signer | None = None, **environ: str
+) -> AsyncIterator[RunningGateway]:
+    """Starts a gateway with toy services; `environ` are GATEFOLD_ variables without the prefix, in lower case.
+
+    Its loops run where `background` says so; gateways that are handed the same signer take the same tokens.
+    """
+    backend = Backend(signer or Signer())
     telemetry = Telemetry("gateway")
     keys = caller_keys()
     servers: dict[str, GrpcServer] = {}
@@ -408,9 +413,12 @@ async def running_gateway(directory: Path, redis_url: Secret, **environ: str) ->
     try:
         told = {f"GATEFOLD_{name.upper()}": value for name, value in settings.items()}
         await compose(process, told)
+        if background:
+            process._background.start()
         yield RunningGateway(f"http://127.0.0.1:{port}", port, backend, process, client, servers, told)
     finally:
         await client.close()
+        await process._background.stop()
         for served in process._servers:
             await served.drain(2)
         for hook in reversed(process._on_drain):

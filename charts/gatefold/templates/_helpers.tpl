@@ -65,7 +65,8 @@ helm.sh/chart: {{ $root.Chart.Name }}-{{ $root.Chart.Version }}
 {{- $_ := set $peers . (printf "%s-%s:%s" (include "gatefold.fullname" $root) . (include "gatefold.grpcPort" $root)) }}
 {{- end -}}
 {{ if $service.http -}}
-GATEFOLD_LISTEN: 0.0.0.0:{{ include "gatefold.httpPort" $root }}
+{{- /* Its own rules, which nobody but itself calls. */}}
+GATEFOLD_LISTEN: 127.0.0.1:{{ include "gatefold.grpcPort" $root }}
 GATEFOLD_HTTP_LISTEN: 0.0.0.0:{{ include "gatefold.httpPort" $root }}
 {{- else -}}
 GATEFOLD_LISTEN: 0.0.0.0:{{ include "gatefold.grpcPort" $root }}
@@ -143,7 +144,7 @@ capabilities:
 {{- if has "postgres" $service.outside }}
 {{- $settings := include "gatefold.settings" (list $ $service) | fromJson }}
 {{- $pool := int (default 4 $settings.postgres_pool_size) }}
-{{- $keys := int (default 2 $settings.keys_pool_size) }}
+{{- $keys := ternary (int (default 2 $settings.keys_pool_size)) 0 (default false $service.keyFile) }}
 {{- $replicas := mergeOverwrite (deepCopy $.Values.defaults.replicas) (default dict $service.replicas) }}
 {{- /* Two roles have a pool each, the keys database another; a roll-out has one pod more. */}}
 {{- $_ := set $budget "needed" (add $budget.needed (mul (add (int $replicas.max) 1) (add (mul 2 $pool) $keys))) }}

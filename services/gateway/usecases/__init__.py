@@ -1,0 +1,1 @@
+"""What the gateway's rules service does."""

@@ -1,0 +1,104 @@
+"""Owns changing and reading the rules of the firewall."""
+
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from libs import errors
+from libs.clock import WallClock
+from libs.postgres import Connection, Database
+from services.gateway.domain.bundle import Mode, Rule
+from services.gateway.domain.register import MOST_RULES, USUAL_PRIORITY, HeldRule, check_parameter
+from services.gateway.repository import rules, versions
+from services.gateway.usecases.changes import Changes, Draft, Made
+
+
+class Rules:
+    """The rules."""
+
+    def __init__(self, db: Database, changes: Changes, clock: WallClock) -> None:
+        self._db = db
+        self._changes = changes
+        self._clock = clock
+
+    async def create(self, wanted: Rule, owner: str, request: Message, expected: int) -> HeldRule:
+        """Adds a rule; its id is given here.
+
+        Raises `invalid("rule_parameter")`, `invalid("end_past")`, `precondition("rules_full")` and as Changes.make.
+        """
+        now = self._clock.wall()
+        _check(wanted, now)
+
+        async def write(draft: Draft) -> str:
+            if len(await rules.all_rules(draft.conn)) >= MOST_RULES:
+                raise errors.precondition("rules_full", f"There are {MOST_RULES} rules; remove one first.")
+            rule = replace(wanted, id=draft.key, priority=wanted.priority or USUAL_PRIORITY)
+            await rules.put(draft.conn, HeldRule(rule, owner, now, draft.number))
+            return rule.name
+
+        made = await self._changes.make("rule.created", request, expected, write)
+        return await self.get(made.key)
+
+    async def update(self, wanted: Rule, owner: str, request: Message, expected: int) -> HeldRule:
+        """Replaces what a rule says; raises `not_found("rule_not_found")` and as `create`."""
+        _check(wanted, self._clock.wall())
+
+        async def write(draft: Draft) -> str:
+            held = await _find(draft.conn, wanted.id)
+            rule = replace(wanted, priority=wanted.priority or USUAL_PRIORITY)
+            await rules.put(draft.conn, replace(held, rule=rule, owner=owner, changed_in=draft.number))
+            return rule.name
+
+        await self._changes.make("rule.updated", request, expected, write)
+        return await self.get(wanted.id)
+
+    async def set_mode(self, key: UUID, mode: Mode, request: Message, expected: int) -> HeldRule:
+        """Puts a rule into force, into shadow, or switches it off; raises `not_found("rule_not_found")`."""
+
+        async def write(draft: Draft) -> str:
+            held = await _find(draft.conn, key)
+            await rules.put(draft.conn, replace(held, rule=replace(held.rule, mode=mode), changed_in=draft.number))
+            return held.rule.name
+
+        await self._changes.make(f"rule.{mode.value}", request, expected, write)
+        return await self.get(key)
+
+    async def delete(self, key: UUID, request: Message, expected: int) -> Made:
+        """Removes a rule with its hits; raises `not_found("rule_not_found")`."""
+
+        async def write(draft: Draft) -> str:
+            name = await rules.remove(draft.conn, key)
+            if name is None:
+                raise _not_found()
+            return name
+
+        return await self._changes.make("rule.deleted", request, expected, write)
+
+    async def get(self, key: UUID) -> HeldRule:
+        """Returns a rule; raises `not_found("rule_not_found")`."""
+        async with self._db.transaction("get_rule", read_only=True) as conn:
+            return await _find(conn, key)
+
+    async def list_all(self) -> tuple[tuple[HeldRule, ...], int]:
+        """Returns all rules in the order in which they are looked at, and the newest version."""
+        async with self._db.transaction("list_rules", read_only=True) as conn:
+            return await rules.all_rules(conn), await versions.newest(conn)
+
+
+async def _find(conn: Connection, key: UUID) -> HeldRule:
+    held = await rules.find(conn, key)
+    if held is None:
+        raise _not_found()
+    return held
+
+
+def _check(wanted: Rule, now: datetime) -> None:
+    check_parameter(wanted.action, wanted.parameter)
+    if wanted.expires_at is not None and wanted.expires_at <= now:
+        raise errors.invalid("end_past", "This end is over already.", field="expires_at")
+
+
+def _not_found() -> errors.GatefoldError:
+    return errors.not_found("rule_not_found", "There is no such rule.")

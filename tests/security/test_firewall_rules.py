@@ -1,0 +1,212 @@
+"""Attacks on what gateways enforce: by tenants, by operators without a second factor, by what is handed in."""
+
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from gatefold.edge.v1 import policy_pb2
+from gatefold.gateway.v1 import firewall_pb2, firewall_pb2_grpc
+from google.api import annotations_pb2
+
+from infra.local.valkey import ValkeyServer
+from libs.caller import Caller, CallerKind, CallerSigner
+from libs.clock import SystemClock
+from libs.grpc_stack import CALLER_KEY
+from libs.ids import encode
+from tests.support.gateway import ACCOUNT, PUBLISHABLE_KEY, SECRET_KEY
+from tests.support.operator import BLOCK, Operator, running_operator
+from tests.support.stores import TestPostgres
+
+SERVICE = firewall_pb2.DESCRIPTOR.services_by_name["FirewallService"]
+FILLED = {
+    "{id}": encode("rule", ACCOUNT),
+    "{account_id}": encode("acct", ACCOUNT),
+    "{name}": "read.person",
+    "{number}": "1",
+}
+
+
+def endpoints() -> list[tuple[str, str, str, bool]]:
+    """Name, verb and path of every endpoint, and whether it changes what is enforced."""
+    found = []
+    for method in SERVICE.methods:
+        rule = method.GetOptions().Extensions[annotations_pb2.http]
+        policy = method.GetOptions().Extensions[policy_pb2.policy]
+        verb = rule.WhichOneof("pattern")
+        path: str = getattr(rule, verb)
+        for variable, value in FILLED.items():
+            path = path.replace(variable, encode("list", ACCOUNT) if "/lists/{id}" in path else value)
+        changes = policy.idempotency == policy_pb2.IDEMPOTENCY_OPTIONAL
+        found.append((method.name, verb.upper(), path, changes))
+    return found
+
+
+ENDPOINTS = endpoints()
+CHANGES = [found for found in ENDPOINTS if found[3]]
+
+
+@pytest.fixture(scope="module")
+async def shared(
+    run_directory: Path, valkey_server: ValkeyServer, postgres_server: TestPostgres
+) -> AsyncIterator[Operator]:
+    database = await postgres_server.service_database("gateway")
+    async with running_operator(run_directory, valkey_server.url(), postgres_server, database) as operator:
+        yield operator
+
+
+@pytest.fixture
+def operator(shared: Operator) -> Operator:
+    return shared
+
+
+def test_all_endpoints_are_looked_at() -> None:
+    assert len(ENDPOINTS) == len(SERVICE.methods) >= 29
+    assert len(CHANGES) >= 14
+    assert not any("{" in path for _, _, path, _ in ENDPOINTS)
+
+
+@pytest.mark.parametrize(("name", "verb", "path", "changes"), ENDPOINTS, ids=[found[0] for found in ENDPOINTS])
+async def test_no_credential_of_a_tenant_reaches_it(
+    operator: Operator, name: str, verb: str, path: str, changes: bool
+) -> None:
+    signer = operator.gateway.backend.signer
+    every = "rules:write firewall:write catalogue:write team:write"
+    before = await operator.version()
+    for credential in (
+        SECRET_KEY,
+        PUBLISHABLE_KEY,
+        signer.token(scope=every),
+        signer.staff(scope=every, acr="aal2", role="owner"),
+    ):
+        answer = await operator.gateway.ask(verb, path, credential=credential, json={})
+        assert answer.status == 403, credential
+    anonymous = await operator.gateway.ask(verb, path, json={})
+    assert (anonymous.status, anonymous.reason) == (401, "credential_required")
+    assert await operator.version() == before
+
+
+@pytest.mark.parametrize(("name", "verb", "path", "changes"), CHANGES, ids=[found[0] for found in CHANGES])
+async def test_a_change_needs_a_second_factor_proven_lately(
+    operator: Operator, name: str, verb: str, path: str, changes: bool
+) -> None:
+    signer = operator.gateway.backend.signer
+    stale = int((datetime.now(UTC) - timedelta(seconds=901)).timestamp())
+    before = await operator.version()
+    for token in (signer.operator(acr="aal1"), signer.operator(acr="aal2", auth_time=stale)):
+        answer = await operator.gateway.ask(verb, path, credential=token, json={})
+        assert (answer.status, answer.reason) == (401, "authentication_insufficient")
+    assert await operator.version() == before
+
+
+async def test_an_operator_without_a_second_factor_can_look(operator: Operator) -> None:
+    token = operator.gateway.backend.signer.operator(acr="aal1")
+    answer = await operator.gateway.ask("GET", "/v1/firewall/rules", credential=token)
+    assert answer.status == 200
+
+
+async def test_an_operator_that_must_add_a_factor_first_sees_nothing(operator: Operator) -> None:
+    token = operator.gateway.backend.signer.operator(acr="enrol")
+    answer = await operator.gateway.ask("GET", "/v1/firewall/rules", credential=token)
+    assert (answer.status, answer.reason) == (403, "enrolment_required")
+
+
+@pytest.mark.parametrize("issuer", ["gateway", "billing"])
+async def test_whoever_reaches_the_socket_needs_the_gateways_own_key(operator: Operator, issuer: str) -> None:
+    forged = CallerSigner(issuer, {f"{issuer}>gateway": (b"k" * 32,)}, SystemClock())
+    token = forged.sign(Caller(CallerKind.PLATFORM_OPERATOR, "per_x", acr="aal2"), "gateway")
+    async with grpc.aio.insecure_channel(operator.gateway.process.config.listen) as channel:
+        stub = firewall_pb2_grpc.FirewallServiceStub(channel)
+        for metadata in ((), ((CALLER_KEY, token),)):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.ListRules(firewall_pb2.ListRulesRequest(), metadata=metadata, timeout=10)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+class TestWhatIsHandedIn:
+    async def test_five_million_lines_are_refused_before_they_are_read(self, operator: Operator) -> None:
+        key = await operator.list_of("five-million")
+        lines = b"192.0.2.1\n" * 5_000_000
+        answer = await operator.imported(key, lines)
+        assert answer.status == 413
+        assert (await operator.done("GET", f"/lists/{key}"))["size"] == 0
+
+    async def test_as_many_lines_as_the_body_holds_are_counted_and_refused(self, operator: Operator) -> None:
+        key = await operator.list_of("four-million", "asns")
+        answer = await operator.imported(key, b"1\n" * 4_000_000)
+        assert (answer.status, answer.reason) == (422, "list_too_long")
+        assert "200,000" in answer.json["detail"]
+
+    async def test_a_body_of_wrong_lines_is_answered_with_the_first_twenty(self, operator: Operator) -> None:
+        key = await operator.list_of("rubbish")
+        answer = await operator.imported(key, b"x\n" * 4_000_000)
+        assert (answer.status, answer.reason) == (422, "entry_invalid")
+        assert len(answer.json["errors"]) == 20
+
+    @pytest.mark.parametrize(
+        ("data", "status", "reason"),
+        [
+            (b"x" * 1_000_000, 422, "entry_invalid"),
+            (b"\xff\xfe\n", 400, "file_not_text"),
+            (b"192.0.2.1\x00\n", 422, "entry_invalid"),
+            (b"192.0.2.1 9999-12-31T23:59:59.9Z\n", 422, "entry_invalid"),
+            (b"192.0.2.1 0001-01-01T00:00:00+14:00\n", 422, "entry_invalid"),
+        ],
+        ids=["one line", "no text", "a zero", "the end of time", "the beginning of time"],
+    )
+    async def test_strange_lines_are_refused(self, operator: Operator, data: bytes, status: int, reason: str) -> None:
+        key = await operator.list_of(f"strange-{os.urandom(4).hex()}")
+        answer = await operator.imported(key, data)
+        assert (answer.status, answer.reason) == (status, reason)
+
+    async def test_lines_of_another_media_type_are_refused(self, operator: Operator) -> None:
+        key = await operator.list_of("media")
+        answer = await operator.gateway.ask(
+            "POST",
+            f"/v1/firewall/lists/{key}/import",
+            credential=operator.token,
+            headers={"Content-Type": "image/png"},
+            data=b"192.0.2.1\n",
+        )
+        assert (answer.status, answer.reason) == (415, "media_type_unsupported")
+
+    @pytest.mark.parametrize("cursor", ["%FF", "a", "AA", "bm90IGFuIGFjY291bnQ", "x" * 400])
+    async def test_a_forged_cursor_is_refused(self, operator: Operator, cursor: str) -> None:
+        key = await operator.list_of(f"cursor-{os.urandom(4).hex()}")
+        for path in ("/overrides", "/versions", f"/lists/{key}/entries"):
+            answer = await operator.ask("GET", f"{path}?cursor={cursor}")
+            assert answer.status in (200, 400, 422), path
+            if answer.status == 200:
+                assert path.endswith("/entries")  # any text is a place in a list
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"name": "a'; DROP TABLE rule; --"},
+            {"name": "name\n"},
+            {"name": ""},
+            {"name": "x" * 64},
+            {"expression": ""},
+            {"expression": "\u0000"},
+            {"description": "x" * 501},
+            {"action": "erase"},
+            {"mode": 17},
+            {"priority": -1},
+            {"expected_version": -1},
+            {"expected_version": 2**63},
+            {"expires_at": "soon"},
+            {"unknown": 1},
+        ],
+    )
+    async def test_a_rule_that_is_none_is_refused(self, operator: Operator, change: dict[str, object]) -> None:
+        answer = await operator.ask("POST", "/rules", json={**BLOCK, **change})
+        assert answer.status in (400, 422)
+
+    async def test_numbers_beyond_all_bounds_are_refused(self, operator: Operator) -> None:
+        for body in ({"amount": 0, "seconds": 60}, {"amount": 2**40, "seconds": 60}, {"amount": 1, "seconds": 86_401}):
+            answer = await operator.ask("PUT", "/quotas/read.person", json=body)
+            assert (answer.status, answer.reason) == (422, "request_invalid")
+        for path in ("/quotas/READ.person", "/quotas/read", "/versions/0", "/versions/x", f"/versions/{2**63}"):
+            assert (await operator.ask("GET", path)).status in (400, 404, 422)
