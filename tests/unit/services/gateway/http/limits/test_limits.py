@@ -136,6 +136,15 @@ def test_a_quota_that_is_used_seldom_is_not_leased() -> None:
         asking.answered([0, 0, 0], now)
 
 
+def test_units_that_are_given_back_are_less_by_what_came_back_meanwhile() -> None:
+    for later, back in ((0, 1_000_000), (400_000, 600_000), (1_000_000, None), (5_000_001, None)):
+        holdings, one = Holdings(5_000_000), limit(1000, 100)
+        asked(holdings, one, 0).answered([100_000, 0, 0], 0)
+        asked(holdings, one, 0).answered([1_200_000, 0, 10], 0)
+        assert holdings.unspent(later) == ([] if back is None else [("k", 100_000, back)])
+        assert holdings.unspent(later) == [], "once"
+
+
 def test_what_a_gateway_knows_of_counters_is_bounded() -> None:
     holdings = Holdings(0)
     for number in range(50_010):
