@@ -37,7 +37,9 @@ RUNS = 5
 SECONDS = 4.0
 MEGABYTE = 1_000_000
 
-_QUOTAS = {f"strict.{whom}": [1_000_000, 60] for whom in ("browser", "account", "address")}
+_QUOTAS = {
+    f"{kind}.{whom}": [1_000_000, 60] for kind in ("strict", "in_flight") for whom in ("browser", "account", "address")
+}
 SETTINGS = {"GATEFOLD_BCRYPT_COST": str(COST), "GATEFOLD_HASH_QUEUE": "16"}
 EDGE_SETTINGS = {
     # Each client has an address of its own: what is measured here is the queue, not the limits in front of it.
