@@ -12,6 +12,8 @@ from libs.config import Secret
 from libs.grpc_client import GrpcConfig
 from libs.redis_client import RedisConfig
 
+BITS = (8, 24)
+"""Least and most that may be asked for."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -44,11 +46,23 @@ class GatewayConfig:
     rate_store_seconds: float = 0.02
     """How long a rate limit's store may take before this process decides by itself."""
 
+    places_database: Path | None = None
+    """MaxMind DB of the City or Country schema: countries of addresses."""
+    networks_database: Path | None = None
+    """MaxMind DB of the ASN schema: operators of addresses."""
+    challenge_bits: int = 17
+    """Zero bits that a proof of work has to show: each one more doubles the work; 17 are a second on a telephone."""
+    clearance_seconds: int = 1800
+    """How long a proof of work lasts."""
+
     def __post_init__(self) -> None:
         sockets.split(self.http_listen)
         for network in self.trusted_proxies:
             ipaddress.ip_network(network)
         self.quotas()
+        least, most = BITS
+        if not least <= self.challenge_bits <= most or self.clearance_seconds <= 0:
+            raise ValueError(f"challenge_bits is {least} to {most}, clearance_seconds more than nothing")
 
     def quotas(self) -> dict[str, tuple[int, int]]:
         """Returns the quotas that replace defaults; raises ValueError when they cannot be read."""

@@ -1,18 +1,29 @@
 """Measures the firewall: 200 rules against each by itself, 100,000 networks against tables of ipaddress."""
 
+import io
 import ipaddress
 import itertools
 import random
+import time
+from typing import cast
 from uuid import UUID
 
+from gatefold.activity.v1 import activity_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs.activity import Pseudonyms
+from libs.clock import SystemClock
 from libs.patterns import Patterns
+from libs.telemetry import Telemetry
 from services.gateway.domain.bundle import Action, Bundle, Mode, Rule
 from services.gateway.domain.firewall import Facts, Phase, compile_bundle
 from services.gateway.domain.networks import NetworkMap, parse_address, parse_network
+from services.gateway.http.verdicts import Streams, Verdicts
 from tests.bench.harness import Bench
 
 RULES = 200
 NETWORKS = 100_000
+VERDICTS = 30_000
 ROUND = 50
 FORMS = (
     'request.path == "/admin{0}.php"',
@@ -44,6 +55,34 @@ def requests() -> list[Facts]:
         )
         for number in range(2_000)
     ]
+
+
+def held_verdicts() -> Verdicts:
+    """Returns verdicts on many others."""
+    store = cast("Streams", None)
+    pseudonyms = Pseudonyms("a pepper for benchmarks")
+    clock = SystemClock()
+    held = Verdicts(
+        store,
+        None,
+        pseudonyms,
+        clock=clock,
+        monotonic=time.monotonic,
+        telemetry=Telemetry("bench", stream=io.StringIO()),
+    )
+    until = int(clock.wall().timestamp()) + 3600
+    held.apply(
+        activity_pb2.Verdict(
+            id=f"verdict_{number}",
+            scope=("address", "network", "user_agent")[number % 3],
+            entity_hash=number.to_bytes(16, "big"),
+            action=activity_pb2.Verdict.ACTION_BLOCK,
+            revision=1,
+            expires_at=Timestamp(seconds=until),
+        )
+        for number in range(VERDICTS)
+    )
+    return held
 
 
 async def measure(bench: Bench) -> None:
@@ -86,6 +125,18 @@ async def measure(bench: Bench) -> None:
         for address in itertools.islice(addresses, ROUND):
             parsed = ipaddress.ip_address(address)
             any(ipaddress.ip_network((parsed, bits), strict=False) in table for bits in (24, 48) if bits <= 32)
+
+    verdicts = held_verdicts()
+    known = [
+        [("address", f"203.0.113.{number}"), ("network", "203.0.113.0/24"), ("user_agent", f"agent {number % 40}")]
+        for number in range(200)
+    ]
+    began = time.perf_counter()
+    for _ in range(ROUND):
+        for one in known:
+            verdicts.of(one)
+    micros = (time.perf_counter() - began) / ROUND / len(known) * 1e6
+    bench.add("firewall-verdict", (micros, 10.0, "µs"), named="10 µs a request", goal=1.0, higher_is_better=False)
 
     await bench.compare(
         "firewall-cidr-100k", sets, standard, named="one look-up by ipaddress", goal=3.0, runs=5, seconds=0.2

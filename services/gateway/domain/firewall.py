@@ -112,12 +112,14 @@ class Ruleset:
         phases: tuple[_Phase, _Phase],
         networks: NetworkMap,
         members: Sequence[Members],
+        lists: Mapping[str, int],
     ) -> None:
         self.bundle = bundle
         self._rules = rules
         self._phases = phases
         self._networks = networks
         self._members = members
+        self._lists = lists
         self._allow = 1 << len(rules)
         self._nothing = self._allow << 1
         self._hits = [0] * len(rules)
@@ -191,6 +193,16 @@ class Ruleset:
             rule.id: (hits, failures)
             for rule, hits, failures in zip(self._rules, self._hits, self._failures, strict=True)
         }
+
+    def on_list(self, name: str, address: str) -> bool | None:
+        """Tells whether an address is on a list of networks; None where there is no such list."""
+        mark = self._lists.get(name)
+        if mark is None:
+            return None
+        try:
+            return bool(self._networks.marks(parse_address(address)) & mark)
+        except ValueError:
+            return False
 
     def self_test(self) -> None:
         """Judges made-up requests; raises whatever goes wrong, and nothing of it is counted."""
@@ -345,7 +357,8 @@ class _Compiler:
                 problems.add(f"lists[{number}].entries", "entry", f"{entries.name!r}: {error}")
         problems.raise_any()
         phases = (self._phase(Phase.BEFORE), self._phase(Phase.AFTER))
-        return Ruleset(self._bundle, self._rules, phases, self._networks, list(self._members.values()))
+        lists = {name: mark for name, mark in self._marks.items() if not name.startswith("/")}
+        return Ruleset(self._bundle, self._rules, phases, self._networks, list(self._members.values()), lists)
 
     def _take(self, entries: EntryList) -> None:
         if entries.kind is not ListKind.NETWORKS:

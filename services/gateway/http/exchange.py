@@ -7,6 +7,7 @@ from aiohttp.web import BaseRequest
 
 from libs.caller import Caller
 from services.gateway.http.contracts import Endpoint
+from services.gateway.http.facts import RequestFacts
 
 USER_AGENT_LENGTH = 300
 
@@ -37,6 +38,12 @@ class Exchange:
     """The caller is known by a cookie, from a page of this origin."""
     cookies: list[str] = field(default_factory=list)
     """Set-Cookie headers of the answer."""
+    facts: RequestFacts | None = None
+    """What rules know of it, once the firewall has seen it."""
+    rates: tuple[str, ...] = ()
+    """Rate classes that rules hold it against, besides its endpoint's own."""
+    cost_factor: int = 1
+    """How many times its cost it counts against its limits."""
 
     def header(self, name: str) -> str:
         """Returns a request header, empty when it is absent; never with bytes that are no UTF-8."""

@@ -31,8 +31,9 @@ class Limits:
     async def admit(self, exchange: Exchange, caller: Caller, endpoint: Endpoint) -> None:
         """Counts a request of a known caller; raises `too_many("rate_limited")`."""
         message = endpoint.policy.message
-        limits = self._quotas.of(RATE_CLASSES[message.rate], caller, exchange.address)
-        await self._count(exchange, limits, message.cost or 1)
+        classes = dict.fromkeys((RATE_CLASSES[message.rate], *exchange.rates))
+        limits = [limit for rate in classes for limit in self._quotas.of(rate, caller, exchange.address)]
+        await self._count(exchange, limits, (message.cost or 1) * exchange.cost_factor)
 
     async def count_failed_authentication(self, exchange: Exchange, reason: str) -> None:
         """Counts a credential that was no good against its sender's address; raises `too_many("rate_limited")`.
