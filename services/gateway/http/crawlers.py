@@ -23,6 +23,8 @@ UNKNOWN_SECONDS = 60.0
 """How long it is left at that when the name system does not answer."""
 _MOST_KEPT = 20_000
 _MOST_WAITING = 256
+_MOST_NAMED = 4_096
+_LONGEST_NAMED = 300
 _AT_ONCE = 8
 _MOST_NAMES = 4
 _ANSWER_SECONDS = 3.0
@@ -109,7 +111,7 @@ class Crawlers:
         self._resolver = resolver
         self._monotonic = monotonic
         self._claims = [(crawler, re.compile(crawler.claim, re.IGNORECASE)) for crawler in CRAWLERS]
-        self._any = re.compile("|".join(crawler.claim for crawler in CRAWLERS), re.IGNORECASE)
+        self._named: dict[str, Crawler | None] = {}
         self._known: OrderedDict[tuple[str, str], tuple[float, str]] = OrderedDict()
         self._asking: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
@@ -119,9 +121,9 @@ class Crawlers:
 
     def standing(self, address: str, user_agent: str, on_list: OnList) -> str:
         """Returns `pending`, `verified` or `impostor` for a client that says it is a crawler; empty for all others."""
-        if not address or self._any.search(user_agent) is None:
+        crawler = self._claimed(user_agent)
+        if crawler is None or not address:
             return ""
-        crawler = next(crawler for crawler, claim in self._claims if claim.search(user_agent))
         listed = on_list(LIST_PREFIX + crawler.name, address)
         if listed:
             return VERIFIED
@@ -137,6 +139,18 @@ class Crawlers:
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         # While it is looked into anew, what was found before holds.
         return known[1] if known is not None else PENDING
+
+    def _claimed(self, user_agent: str) -> Crawler | None:
+        """Returns the crawler that a client says it is; the same few User-Agents come again and again."""
+        try:
+            return self._named[user_agent]
+        except KeyError:
+            found = next((crawler for crawler, claim in self._claims if claim.search(user_agent)), None)
+        if len(user_agent) <= _LONGEST_NAMED:
+            if len(self._named) >= _MOST_NAMED:
+                self._named.clear()
+            self._named[user_agent] = found
+        return found
 
     async def settled(self) -> None:
         """Returns once nothing is being looked into."""

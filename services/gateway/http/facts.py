@@ -83,8 +83,7 @@ class RequestFacts:
 
     def crawler(self) -> str:
         """Returns how a claim to be a crawler stands."""
-        agent = self._exchange.header("User-Agent")
-        return self._sources.crawlers.standing(self.client_address, agent, self._on_list)
+        return self._sources.crawlers.standing(self.client_address, str(self.request_user_agent), self._on_list)
 
 
 class Headers(Mapping[str, str]):
@@ -121,11 +120,13 @@ def _place(facts: RequestFacts) -> Place:
 
 
 def _verdict(facts: RequestFacts) -> Held | None:
+    if not facts.sources.verdicts:
+        return None
     address, caller = facts.client_address, facts.caller
     known = [
         ("address", address),
         ("network", facts.sources.network_of(address)),
-        ("user_agent", facts.exchange.header("User-Agent")),
+        ("user_agent", str(facts.request_user_agent)),
     ]
     if caller is None:
         return facts.sources.verdicts.of(known)

@@ -88,6 +88,14 @@ def _test(node: Node) -> tuple[Hint, ...] | None:
     return None
 
 
+_Group = tuple[Found, list[tuple[Found, int]]]
+"""What finds any pattern of a group, and each of them with its marks."""
+
+
+def _always(_: str) -> bool:
+    return True
+
+
 @dataclass
 class FieldIndex:
     """All hints on one field: from a value of it to the marks of the rules that can match."""
@@ -102,8 +110,7 @@ class FieldIndex:
     _parts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     _patterns: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     _tests: list[tuple[Callable[[object], bool], int]] = field(default_factory=list)
-    _found: list[tuple[Found, int]] = field(default_factory=list)
-    _any: Found | None = None
+    _groups: list[_Group] = field(default_factory=list)
 
     def add(self, hint: Hint, mark: int, test: Callable[[object], bool] | None = None) -> None:
         """Adds a hint; one of form `test` comes with what tests it."""
@@ -130,8 +137,7 @@ class FieldIndex:
 
     def ready(self) -> None:
         """Compiles what there is; to be called once, when all was added."""
-        self._found = [(self.engine.one(pattern), mark) for pattern, mark in self._patterns.items()]
-        self._any = self.engine.any_of(list(self._patterns)) if len(self._found) > 1 else None
+        self._groups = self._grouped(list(self._patterns.items()))
 
     def lines(self, source: Source, known: Field) -> list[str]:
         """Returns Python that adds the marks for a field `f` has to `m`."""
@@ -187,11 +193,23 @@ class FieldIndex:
 
     def _pattern_marks(self, text: str) -> int:
         found = 0
-        if self._any is None or self._any(text):
-            for finds, mark in self._found:
-                if finds(text):
-                    found |= mark
+        for any_finds, members in self._groups:
+            if any_finds(text):
+                for finds, mark in members:
+                    if finds(text):
+                        found |= mark
         return found
+
+    def _grouped(self, patterns: list[tuple[str, int]]) -> list[_Group]:
+        """Returns patterns in groups that are looked for at once; most texts have none of a group."""
+        if len(patterns) < 2:
+            members = [(self.engine.one(pattern), mark) for pattern, mark in patterns]
+            return [(finds, [(_always, mark)]) for finds, mark in members]
+        together = self.engine.any_of([pattern for pattern, _ in patterns])
+        if together is None:
+            half = len(patterns) // 2
+            return self._grouped(patterns[:half]) + self._grouped(patterns[half:])
+        return [(together, [(self.engine.one(pattern), mark) for pattern, mark in patterns])]
 
 
 def indexed(

@@ -5,13 +5,17 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from gatefold.activity.v1 import activity_pb2
+from mmdb_writer import MMDBWriter
+from netaddr import IPSet
 from yarl import URL
 
+from infra.local.valkey import ValkeyServer
 from libs import ids
 from libs.activity import Pseudonyms
 from libs.clock import SystemClock
@@ -23,7 +27,7 @@ from services.gateway.domain.bundle import Action, Bundle, EntryList, ListKind, 
 from services.gateway.domain.firewall import compile_bundle
 from services.gateway.http.challenge import COOKIE, HEADER
 from services.gateway.http.verdicts import FIELD, STREAM, Verdicts
-from tests.support.gateway import PEPPER, READER, SECRET_KEY, Answer, RunningGateway
+from tests.support.gateway import PEPPER, READER, SECRET_KEY, Answer, RunningGateway, running_gateway
 from tests.support.waiting import until
 
 PRODUCTS = "/v1/products"
@@ -297,6 +301,31 @@ async def test_whoever_looks_gets_a_page(gateway: RunningGateway) -> None:
 async def test_answers_that_are_none_are_refused(gateway: RunningGateway, body: bytes, reason: str) -> None:
     assert (await gateway.ask("POST", "/challenge", data=body)).reason == reason
     assert (await gateway.ask("DELETE", "/challenge")).status == 405
+
+
+async def test_countries_and_operators_are_those_of_the_mounted_databases(
+    run_directory: Path, valkey_server: ValkeyServer, tmp_path: Path
+) -> None:
+    places: dict[str, dict[str, object]] = {
+        "203.0.113.0/24": {"country": {"iso_code": "DE"}, "autonomous_system_number": 64500}
+    }
+    writer = MMDBWriter(6, "GeoLite2-City", languages=["en"], ipv4_compatible=True, int_type="uint32")
+    for network, place in places.items():
+        writer.insert_network(IPSet([network]), place)
+    path = tmp_path / "places.mmdb"
+    writer.to_db_file(str(path))
+    async with running_gateway(
+        run_directory,
+        valkey_server.url(),
+        trusted_proxies="127.0.0.0/8",
+        places_database=str(path),
+        networks_database=str(path),
+    ) as mounted:
+        enforce(mounted, rule('client.country == "DE" && client.asn == 64500'))
+        berlin = await mounted.ask("GET", "/docs", headers={"X-Forwarded-For": "203.0.113.9"})
+        elsewhere = await mounted.ask("GET", "/docs", headers={"X-Forwarded-For": "198.51.100.9"})
+
+    assert (berlin.status, elsewhere.status) == (403, 200)
 
 
 async def test_verdicts_arrive_by_the_stream_and_by_asking(redis: Store) -> None:
