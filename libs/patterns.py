@@ -43,11 +43,15 @@ class Patterns:
 
     def any_part(self, parts: Sequence[str]) -> Found:
         """Returns what tells whether a text has any of several plain texts in it, in any case."""
-        found = self.any_of(["(?i)" + re2.escape(part) for part in parts])
-        if found is not None:
-            return found
-        lower = [part.lower() for part in parts]
-        return lambda text: any(part in text.lower() for part in lower)
+        groups = self._groups(["(?i)" + re2.escape(part) for part in parts])
+        return groups[0] if len(groups) == 1 else lambda text: any(found(text) for found in groups)
+
+    def _groups(self, patterns: Sequence[str]) -> list[Found]:
+        found = self.any_of(patterns)
+        if found is not None or len(patterns) == 1:
+            return [found or self.one(patterns[0])]
+        half = len(patterns) // 2
+        return self._groups(patterns[:half]) + self._groups(patterns[half:])
 
     def _compiled(self, pattern: str) -> Any:
         try:

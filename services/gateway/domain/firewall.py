@@ -21,6 +21,8 @@ MOST_RULES = 1_000
 MOST_LISTS = 100
 MOST_ENTRIES = 1_000_000
 """Of all lists together."""
+MOST_AGENTS = 2_000
+"""Of one list: each new User-Agent is searched for all of them."""
 MOST_COST = 50_000
 """Of all rules together."""
 LONGEST_PARAMETER = 64
@@ -288,6 +290,10 @@ def _check_lists(bundle: Bundle, problems: _Problems, most_entries: int) -> None
         if times > 1:
             problems.add("lists", "unique", f"There are {times} lists {name!r}.")
     for number, entries in enumerate(bundle.lists):
+        if entries.kind is ListKind.USER_AGENTS and len(entries.entries) > MOST_AGENTS:
+            problems.add(
+                f"lists[{number}].entries", "max_items", f"{entries.name!r}: there are {MOST_AGENTS:,} agents at most."
+            )
         if entries.allows and entries.kind is ListKind.EMAIL_DOMAINS:
             problems.add(f"lists[{number}].allows", "in", f"{entries.name!r}: domains of mails allow no requests.")
 

@@ -113,7 +113,7 @@ class Firewall:
 
     def _asks(self, exchange: Exchange) -> bool:
         # Where a task is fetched none can be asked for, and a preflight carries no clearance.
-        if exchange.path.startswith(PATH) or exchange.request.method == "OPTIONS":
+        if exchange.path == PATH or exchange.path.startswith(f"{PATH}/") or exchange.request.method == "OPTIONS":
             return False
         return not self._challenges.cleared(exchange)
 

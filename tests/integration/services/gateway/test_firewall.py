@@ -280,6 +280,7 @@ async def test_whoever_looks_gets_a_page(gateway: RunningGateway) -> None:
     assert (answer.status, answer.headers["Content-Type"]) == (403, "text/html; charset=utf-8")
     assert b"Reference: my-own" in answer.body
     assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+    assert (await gateway.ask("GET", "/challenges")).reason == "challenge_required"
     for path in ("/challenge/challenge.js", "/challenge/worker.js", "/challenge"):
         assert (await gateway.ask("GET", path)).status == 200
     assert (await gateway.ask("POST", PRODUCTS, headers=HTML)).reason == "challenge_required"

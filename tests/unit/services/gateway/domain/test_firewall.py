@@ -246,6 +246,8 @@ def test_bundles_are_bounded() -> None:
     assert refused(Bundle(1, tuple(rule(number, costly) for number in range(60))))[0][0] == "rules"
     big = listed("n", ListKind.NETWORKS, "10.0.0.1", "10.0.0.2", "10.0.0.3")
     assert refused(Bundle(1, (), (big,)), most_entries=2) == [("lists", "All lists together have 2 entries at most.")]
+    agents = listed("a", ListKind.USER_AGENTS, *(f"agent{number}" for number in range(2_001)))
+    assert refused(Bundle(1, (), (agents,)))[0][0] == "lists[0].entries"
     assert refused(Bundle(1, (), tuple(replace(big, name=str(number)) for number in range(101))))[0][0] == "lists"
 
 

@@ -29,5 +29,6 @@ def test_limits_are_the_stated_ones() -> None:
         f"{parser.LONGEST:,} characters, {parser.DEEPEST} levels, cost {checker.MOST_COST:,}",
         f"{checker.LONGEST_PATTERN} characters",
         f"{firewall.MOST_LISTS}; {firewall.MOST_ENTRIES:,}",
+        f"agents of one list | {firewall.MOST_AGENTS:,} |",
     ):
         assert limit in PAGE
