@@ -27,6 +27,8 @@ LONGEST_STREAM = 2_000
 """Entries of one shard, about a million activities."""
 EVERY_SECONDS = 0.1
 HASH_BYTES = 16
+USER_AGENT_LENGTH = 300
+"""So much of a User-Agent header is hashed."""
 _MOST_HASHES = 32_768
 _LONGEST_REMEMBERED = 300
 

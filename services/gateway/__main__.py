@@ -9,8 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import orjson
 from gatefold.gateway.v1.bundle_pb2 import Snapshot
@@ -27,6 +26,7 @@ from libs.grpc_client import Channels, GrpcConfig
 from libs.grpc_server import GrpcServer
 from libs.idempotency import Purger
 from libs.ids import IdMaker
+from libs.patterns import Patterns
 from libs.postgres import Database, Role
 from libs.process import Process
 from libs.redis_client import RedisConfig, Store
@@ -35,8 +35,11 @@ from services.gateway.clients import Backends, BackTestBoard, BundleFeed, RollCa
 from services.gateway.clients.bundle_file import BundleFile
 from services.gateway.config import CommandConfig, GatewayConfig
 from services.gateway.domain.bundle import Bundle
+from services.gateway.domain.default_rules import default_rules
+from services.gateway.domain.firewall import Ruleset, compile_bundle
 from services.gateway.domain.hits import HitCounter
 from services.gateway.domain.lookback import Lookback
+from services.gateway.domain.quotas import check as check_quota
 from services.gateway.domain.register import Identity
 from services.gateway.http.activity import Activities
 from services.gateway.http.address import ClientAddress
@@ -45,9 +48,13 @@ from services.gateway.http.app import App, Edge, operations
 from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.certificates import Certificates
+from services.gateway.http.challenge import Challenges
 from services.gateway.http.contracts import Contracts
 from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
+from services.gateway.http.crawlers import Crawlers, SystemResolver
+from services.gateway.http.facts import Sources
+from services.gateway.http.firewall import Firewall, network_of
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
 from services.gateway.http.leaks import Leaks
@@ -55,16 +62,18 @@ from services.gateway.http.limits import Away, Limits, LocalLimiter, Quotas, Rat
 from services.gateway.http.openapi import document
 from services.gateway.http.overload import Overload
 from services.gateway.http.pages import Pages
+from services.gateway.http.places import Places
 from services.gateway.http.problems import Problems
 from services.gateway.http.routes import Routes
 from services.gateway.http.server import HttpServer
 from services.gateway.http.session_ends import SessionEnds
 from services.gateway.http.tokens import KeySet, Tokens
+from services.gateway.http.verdicts import Verdicts
 from services.gateway.servicer import FirewallServicer
-from services.gateway.usecases.back_tests import BackTests, Matcher
+from services.gateway.usecases.back_tests import BackTests
 from services.gateway.usecases.changes import Changes
 from services.gateway.usecases.fleet import Fleet
-from services.gateway.usecases.following import Fetch, Following, Prepare, Swap
+from services.gateway.usecases.following import Fetch, Following, Swap
 from services.gateway.usecases.hits import HitCounts
 from services.gateway.usecases.lists import EntryLists
 from services.gateway.usecases.quotas import RateLimits
@@ -94,6 +103,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     process.ready(keys.loaded, "key_set")
     blocking = redis_client.connect(settings.redis, blocking_seconds=1, most_connections=1)
     process.on_drain(blocking.aclose)
+    verdict_store = redis_client.connect(settings.redis, blocking_seconds=1, most_connections=1)
+    process.on_drain(verdict_store.aclose)
     ends = SessionEnds(blocking, backends.session_ends, monotonic=time.monotonic, telemetry=process.telemetry)
     process.ready(ends.loaded, "session_ends")
     process.background("session ends", ends.follow, in_closed_mode=True)
@@ -132,8 +143,39 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     overload = Overload(settings.load, monotonic=time.monotonic, telemetry=process.telemetry)
     process.background("loop lag", overload.watch, in_closed_mode=True)
     address = ClientAddress(settings.trusted_proxies)
-    enforced = Enforced(HitCounter(), Lookback(process.clock.wall, random.random))
-    await _enforce(process, settings, store, keys_of_pairs, enforced, _prepare, _matcher)
+    verdicts = Verdicts(
+        verdict_store,
+        # Without an abuse service there is nobody to ask; the stream is read all the same.
+        backends.verdicts if "abuse" in settings.grpc.addresses() else None,
+        pseudonyms,
+        clock=process.clock,
+        monotonic=time.monotonic,
+        telemetry=process.telemetry,
+    )
+    process.background("verdicts", verdicts.follow, in_closed_mode=True)
+    places = Places(settings.places_database, settings.networks_database, process.telemetry)
+    process.on_drain(places.close)
+    process.background("places", places.watch, in_closed_mode=True)
+    crawlers = Crawlers(SystemResolver(), monotonic=time.monotonic, telemetry=process.telemetry)
+    process.on_drain(crawlers.close)
+    routes = Routes(contracts.endpoints)
+    challenges = Challenges(
+        settings.key_pepper.reveal(),
+        bits=settings.challenge_bits,
+        clearance_seconds=settings.clearance_seconds,
+        clock=process.clock,
+        randomness=os.urandom,
+    )
+    firewall = Firewall(
+        compile_bundle(Bundle(rules=default_rules()), Patterns()),
+        Sources(places, crawlers, verdicts, routes.template_of, network_of),
+        challenges,
+        HitCounter(),
+        Lookback(process.clock.wall, random.random),
+        clock=process.clock,
+        telemetry=process.telemetry,
+    )
+    await _enforce(process, settings, store, keys_of_pairs, firewall, limits)
     edge = Edge(
         telemetry=process.telemetry,
         ids=process.ids,
@@ -141,8 +183,10 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         headers=StandardHeaders(settings.hsts()),
         address=address,
         leaks=leaks,
+        firewall=firewall,
+        challenges=challenges,
         pages=Pages(document(contracts), settings.problem_page),
-        routes=Routes(contracts.endpoints),
+        routes=routes,
         operations=operations(contracts, backends.call),
         authentication=Authentication(api_keys, tokens, cookies),
         cookies=cookies,
@@ -151,7 +195,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         cors=Cors(backends.accounts_of_origin, monotonic=time.monotonic),
         bodies=Bodies(settings.bodies),
         overload=overload,
-        activities=Activities(stream, pseudonyms, clock=process.clock),
+        activities=Activities(stream, pseudonyms, places.of, clock=process.clock),
     )
     server = HttpServer(
         App(edge),
@@ -176,25 +220,20 @@ def _certificates(settings: GatewayConfig, process: Process) -> Certificates | N
     )
 
 
-@dataclass(frozen=True)
-class Enforced:
-    """What the edge notes of its rules: how often they matched, and a sample of what they looked at."""
-
-    hits: HitCounter
-    lookback: Lookback[Any]
-
-
 async def _enforce(
-    process: Process,
-    settings: GatewayConfig,
-    store: Store,
-    keys: Keys,
-    enforced: Enforced,
-    prepare: Prepare,
-    matcher: Matcher,
+    process: Process, settings: GatewayConfig, store: Store, keys: Keys, firewall: Firewall, limits: Limits
 ) -> None:
     """Takes the version that is to be enforced and follows; serves the rules once their database is there."""
     clock, telemetry = process.clock, process.telemetry
+
+    def prepare(bundle: Bundle) -> Swap:
+        ruleset = _checked(bundle)
+
+        def swap() -> None:
+            limits.replace(bundle.quotas, bundle.overrides)
+            firewall.replace(ruleset)
+
+        return swap
 
     def blocking() -> Store:
         client = redis_client.connect(settings.redis, blocking_seconds=1, most_connections=1)
@@ -202,14 +241,15 @@ async def _enforce(
         return client
 
     feed, roll_call, board = BundleFeed(store, blocking()), RollCall(store), BackTestBoard(store, blocking())
-    back_tests = BackTests(board, roll_call, enforced.lookback, matcher, clock, process.ids)
+    back_tests = BackTests(board, roll_call, firewall.lookback, firewall.matcher(Patterns()), clock, process.ids)
     app, jobs = await _databases(process, settings)
     fetch: Fetch | None = None
     if app is not None and jobs is not None:
         announcing = Announcing(Announcements(jobs, feed, clock, process.kill_points), telemetry)
-        changes = Changes(app, clock, process.ids, prepare, announcing.wake)
+        changes = Changes(app, clock, process.ids, _checked, announcing.wake)
+        rules = Rules(app, changes, clock)
         versions = Versions(app, changes)
-        hits = HitCounts(app, enforced.hits, clock)
+        hits = HitCounts(app, firewall.hits, clock)
         server = GrpcServer(
             "gateway",
             process.config.listen,
@@ -219,7 +259,7 @@ async def _enforce(
             tls=settings.grpc.tls(),
         )
         servicer = FirewallServicer(
-            Rules(app, changes, clock),
+            rules,
             EntryLists(app, changes, clock),
             RateLimits(app, changes, clock),
             versions,
@@ -233,6 +273,9 @@ async def _enforce(
             await migrate.check(app, "gateway", code_version=CODE_VERSION)
 
         async def serve() -> None:
+            if not process.config.closed_mode:
+                with caller.serving(caller.service_caller("gateway", None, request_id="begin")):
+                    await rules.begin(default_rules())
             await process.serve(server)
             process.background("announcing", announcing.run)
             process.background("hits", HitFlushing(hits, telemetry).run)
@@ -253,7 +296,7 @@ async def _enforce(
     process.background("bundles", loop.run, in_closed_mode=True)
     name = f"{platform.node()}:{os.getpid()}"
     process.background("roll call", Reporting(following, roll_call, name, process.version).run, in_closed_mode=True)
-    answering = Answering(back_tests, board, enforced.lookback)
+    answering = Answering(back_tests, board, firewall.lookback)
     process.background("back-tests", answering.run, in_closed_mode=True)
 
 
@@ -289,19 +332,16 @@ def _with_itself(grpc: GrpcConfig, listen: str) -> GrpcConfig:
     return replace(grpc, peers=orjson.dumps({"gateway": listen, **grpc.addresses()}).decode())
 
 
-def _prepare(bundle: Bundle) -> Swap:
-    """Refuses what the edge cannot enforce."""
-    quotas = [*bundle.quotas, *(override.quota for override in bundle.overrides)]
-    for quota in quotas:
+def _checked(bundle: Bundle) -> Ruleset:
+    """Returns what the edge holds requests against; raises `invalid` for what cannot be enforced."""
+    for quota in (*bundle.quotas, *(override.quota for override in bundle.overrides)):
         try:
-            Quotas({quota.name: (quota.amount, quota.seconds)})
-        except ValueError:
-            raise errors.invalid("quota_unknown", f"There is no quota {quota.name}.", field="name") from None
-    return lambda: None
-
-
-def _matcher(expression: str) -> Any:
-    raise errors.unavailable("back_test_unavailable", "Nothing is tried for the moment.")
+            check_quota(quota.name, quota.amount, quota.seconds)
+        except ValueError as error:
+            raise errors.invalid("quota_unknown", f"This cannot be: {error}.", field="name") from None
+    ruleset = compile_bundle(bundle, Patterns())
+    ruleset.self_test()
+    return ruleset
 
 
 async def list_versions(environ: Mapping[str, str] | None, _: str) -> str:
@@ -329,7 +369,7 @@ async def _versions(environ: Mapping[str, str] | None) -> AsyncIterator[Versions
     clock = SystemClock()
     db = await Database.open(settings.postgres_app_dsn, service="gateway", role="app", pool_size=1)
     try:
-        yield Versions(db, Changes(db, clock, IdMaker(clock, os.urandom), _prepare, lambda: None))
+        yield Versions(db, Changes(db, clock, IdMaker(clock, os.urandom), _checked, lambda: None))
     finally:
         await db.close()
 

@@ -14,6 +14,8 @@ from libs.postgres import PostgresConfig
 from libs.redis_client import RedisConfig
 from services.gateway.domain.bounds import BodyBounds, ConnectionBounds, LoadBounds
 
+BITS = (8, 24)
+"""Least and most that may be asked for."""
 ROOT = Path(__file__).resolve().parents[2]
 _YEAR_SECONDS = 31_536_000
 
@@ -71,6 +73,15 @@ class GatewayConfig:
     bundle_file: Path | None = None
     """Where the last known good version is kept for a start without any store; its folder is the gateway's own."""
 
+    places_database: Path | None = None
+    """MaxMind DB of the City or Country schema: countries of addresses."""
+    networks_database: Path | None = None
+    """MaxMind DB of the ASN schema: operators of addresses."""
+    challenge_bits: int = 17
+    """Zero bits that a proof of work has to show: each one more doubles the work; 17 are a second on a telephone."""
+    clearance_seconds: int = 1800
+    """How long a proof of work lasts."""
+
     def __post_init__(self) -> None:
         sockets.split(self.http_listen)
         for network in self.trusted_proxies:
@@ -85,6 +96,9 @@ class GatewayConfig:
             raise ValueError("postgres_app_dsn and postgres_jobs_dsn must be set together")
         if self.postgres_pool_size < 1:
             raise ValueError("postgres_pool_size must be at least 1")
+        least, most = BITS
+        if not least <= self.challenge_bits <= most or self.clearance_seconds <= 0:
+            raise ValueError(f"challenge_bits is {least} to {most}, clearance_seconds more than nothing")
 
     def away(self) -> dict[str, str]:
         """Returns what holds without the store, by rate class; raises ValueError when it cannot be read."""

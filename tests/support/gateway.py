@@ -46,6 +46,8 @@ from libs.process import Process, ProcessConfig
 from libs.telemetry import Telemetry
 from services.gateway.__main__ import compose
 from services.gateway.http.api_keys import checksum
+from services.gateway.http.firewall import Firewall
+from services.gateway.http.verdicts import Verdicts
 
 ISSUER = "https://gatefold.test"
 PEPPER = "a pepper for tests"
@@ -326,6 +328,18 @@ class RunningGateway:
             sent["Authorization"] = f"Bearer {credential}"
         async with self.client.request(verb, f"{self.url}{path}", headers=sent, **rest) as response:
             return Answer(response.status, response.headers, await response.read())
+
+    @property
+    def firewall(self) -> Firewall:
+        """What requests are held against."""
+        served: Any = self.process._servers[-1]
+        found: Firewall = served._app._edge.firewall
+        return found
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """What the abuse detection has decided."""
+        return self.firewall._sources.verdicts
 
     async def raw(self, data: bytes, *, until_closed: bool = True) -> bytes:
         """Sends bytes over a connection of its own and returns what comes back until it is closed."""

@@ -1,18 +1,18 @@
 """Owns what the abuse service is told of requests: one activity each, pseudonymised, once the answer is known."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
 from gatefold.activity.v1 import activity_pb2
 
 from libs import ids
-from libs.activity import Pseudonyms, network_of
+from libs.activity import USER_AGENT_LENGTH, Pseudonyms, network_of
 from libs.caller import CallerKind
 from libs.clock import WallClock
 from libs.errors import GatefoldError, Kind
-from services.gateway.http.exchange import USER_AGENT_LENGTH, Exchange
+from services.gateway.http.exchange import Exchange
+from services.gateway.http.places import NOWHERE, Place
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY"})
 _OTHER_METHOD = "_OTHER"  # what OpenTelemetry calls a method that nobody knows, and that may be any text
@@ -20,19 +20,7 @@ _REFUSALS = frozenset({Kind.TOO_MANY, Kind.FORBIDDEN, Kind.UNAVAILABLE})
 _MOST_REMEMBERED = 16_384
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an address is, as far as a database of places knows."""
-
-    country: str = ""
-    """ISO 3166-1 alpha-2."""
-    asn: int = 0
-    latitude: int | None = None
-    """In whole degrees, as the longitude."""
-    longitude: int | None = None
-
-
-Places = Callable[[str], Place | None]
+PlaceOf = Callable[[str], Place]
 """Tells where an address is; called once a request, so it must be quick and never wait."""
 
 
@@ -47,19 +35,18 @@ def refused_by_edge(exchange: Exchange, error: GatefoldError) -> bool:
 
     What a service said after it was asked is news for detectors, and so is a credential that is no good.
     """
-    return not exchange.called and error.kind in _REFUSALS
+    by_verdict = exchange.facts is not None and bool(exchange.facts.verdict_id)
+    return not exchange.called and (by_verdict or error.kind in _REFUSALS)
 
 
 class Activities:
     """Makes one activity of each request; never waits and never fails a request."""
 
-    def __init__(
-        self, stream: Recorder, pseudonyms: Pseudonyms, *, clock: WallClock, places: Places | None = None
-    ) -> None:
+    def __init__(self, stream: Recorder, pseudonyms: Pseudonyms, place_of: PlaceOf, *, clock: WallClock) -> None:
         self._stream = stream
         self._of = pseudonyms.of
         self._clock = clock
-        self._places = places
+        self._place_of = place_of
         # Clients come back: what costs a hash or an encoding is kept for those seen last.
         self._client = lru_cache(_MOST_REMEMBERED)(self._hashed_client)
         self._account = lru_cache(_MOST_REMEMBERED)(lambda account: ids.encode("acct", account))
@@ -91,10 +78,10 @@ class Activities:
             activity.problem_reason = exchange.problem
         if exchange.refused:
             activity.refused_by_edge = True
-        if exchange.verdict_id:
-            activity.verdict_id = exchange.verdict_id
-        if exchange.verified_crawler:
-            activity.verified_crawler = True
+        facts = exchange.facts
+        if facts is not None:
+            activity.verdict_id = facts.verdict_id
+            activity.verified_crawler = facts.verified_crawler
         if exchange.body_bytes:
             activity.http_request_body_size = exchange.body_bytes
         activity.http_response_body_size = body_bytes
@@ -118,8 +105,8 @@ class Activities:
         activity.request_id = request_id
         if address:
             activity.client_address_hash, activity.client_network_hash = self._client(address)
-            place = self._places(address) if self._places is not None else None
-            if place is not None:
+            place = self._place_of(address)
+            if place is not NOWHERE:
                 _locate(activity, place)
         return activity
 

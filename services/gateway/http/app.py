@@ -23,11 +23,14 @@ from services.gateway.http.activity import Activities, refused_by_edge
 from services.gateway.http.address import ClientAddress, Peer
 from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
+from services.gateway.http.challenge import PATH as CHALLENGE_PATH
+from services.gateway.http.challenge import Challenges
 from services.gateway.http.connections import Connection
 from services.gateway.http.contracts import Contracts, Endpoint
 from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
 from services.gateway.http.exchange import Exchange, origin_of, request_id_of
+from services.gateway.http.firewall import Firewall
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
 from services.gateway.http.leaks import Leaks
@@ -67,6 +70,8 @@ class Edge:
     headers: StandardHeaders
     address: ClientAddress
     leaks: Leaks
+    firewall: Firewall
+    challenges: Challenges
     pages: Pages
     routes: Routes
     operations: Mapping[str, Operation]
@@ -154,6 +159,10 @@ class App:
         edge, request = self._edge, exchange.request
         hardening.check(exchange)
         edge.leaks.check(exchange)
+        edge.firewall.check_request(exchange)
+        if exchange.path == CHALLENGE_PATH:
+            await edge.limits.count_preflight(exchange)
+            return edge.challenges.answer(exchange, await edge.bodies.read(request, None))
         page = edge.pages.find(exchange.path)
         exchange.page = page is not None
         if self._draining and exchange.path == READY_PATH:
@@ -186,6 +195,7 @@ class App:
         edge.cookies.admit(exchange, endpoint)
         exchange.idempotency_key = idempotency.key_of(exchange, endpoint)
         caller = exchange.caller = await self._authenticate(exchange, endpoint)
+        edge.firewall.check_caller(exchange, caller)
         with await edge.limits.admit(exchange, caller, endpoint):
             return await self._perform(exchange, caller, operation)
 
@@ -236,7 +246,10 @@ class App:
             self._log.error("a fault", extra={"request_id": exchange.request_id, "reason": error.reason})
         self._edge.cors.reveal(exchange)
         wire = exchange.endpoint.wire if exchange.endpoint else policy_pb2.WIRE_UNSPECIFIED
-        response = self._edge.problems.response(error, exchange.request_id, wire)
+        if error.reason == "challenge_required" and self._edge.challenges.wants_page(exchange):
+            response = self._edge.challenges.page(exchange, error.kind.http_status)
+        else:
+            response = self._edge.problems.response(error, exchange.request_id, wire)
         if exchange.request.body_exists and not exchange.request.content.is_eof():
             # What is left of the body is not read, so nothing more can be asked on this connection.
             response.force_close()
@@ -253,6 +266,7 @@ class App:
         self._seconds.labels(exchange.route, verb, str(response.status)).observe(elapsed)
         size = len(response.body) if isinstance(response.body, bytes) else 0
         self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=size)
+        self._edge.firewall.remember(exchange)
         if response.status >= 500:
             self._log.warning("answered", extra=_line(exchange, response.status, elapsed))
         elif self._log.isEnabledFor(_DEBUG):

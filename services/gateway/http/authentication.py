@@ -3,11 +3,12 @@
 import dataclasses
 
 from libs import errors
+from libs.activity import USER_AGENT_LENGTH
 from libs.caller import Caller, CallerKind
 from services.gateway.http.api_keys import MARKS, ApiKeys
 from services.gateway.http.contracts import Endpoint
 from services.gateway.http.cookies import Cookies
-from services.gateway.http.exchange import USER_AGENT_LENGTH, Exchange
+from services.gateway.http.exchange import Exchange
 from services.gateway.http.tokens import Tokens
 
 _ANONYMOUS = Caller(kind=CallerKind.ANONYMOUS, actor="anonymous")

@@ -17,7 +17,7 @@ PREFLIGHT_SECONDS = 600
 
 _MOST_ORIGINS = 10_000
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?")
-_SENT = "Authorization, Content-Type, Gatefold-Version, Idempotency-Key, X-Request-Id"
+_SENT = "Authorization, Content-Type, Gatefold-Clearance, Gatefold-Version, Idempotency-Key, X-Request-Id"
 _READ = "Gatefold-Version, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id"
 _BROWSERS = frozenset({CallerKind.PUBLISHABLE_KEY, CallerKind.SUBSCRIBER})
 

@@ -7,8 +7,7 @@ from aiohttp.web import BaseRequest
 
 from libs.caller import Caller
 from services.gateway.http.contracts import Endpoint
-
-USER_AGENT_LENGTH = 300
+from services.gateway.http.facts import RequestFacts
 
 
 @dataclass(slots=True)
@@ -49,9 +48,10 @@ class Exchange:
     """Reason of the answer, where it is a problem."""
     refused: bool = False
     """The answer is the edge's own refusal, and says nothing of the client."""
-    verdict_id: str = ""
-    """Verdict that was acted on."""
-    verified_crawler: bool = False
+    facts: RequestFacts | None = None
+    """What rules know of it, once the firewall has seen it."""
+    cost_factor: int = 1
+    """How many times its cost it counts against its limits."""
 
     def header(self, name: str) -> str:
         """Returns a request header, empty when it is absent; never with bytes that are no UTF-8."""

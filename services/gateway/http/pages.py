@@ -88,6 +88,8 @@ def _assets() -> dict[str, Page]:
         "/oauth2/logout.js": _page(own.joinpath("logout.js").read_bytes(), script, _MINUTE),
         "/oauth2/page.js": _page(own.joinpath("page.js").read_bytes(), script, _MINUTE),
         "/oauth2/page.css": _page(own.joinpath("sign_in.css").read_bytes(), style, _MINUTE),
+        "/challenge/challenge.js": _page(own.joinpath("challenge.js").read_bytes(), script, _MINUTE),
+        "/challenge/worker.js": _page(own.joinpath("worker.js").read_bytes(), script, _MINUTE),
         "/favicon.ico": _page(kept.joinpath("favicon-32x32.png").read_bytes(), image, _DAY),
     }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from libs import errors
+from libs.errors import GatefoldError
 from services.gateway.http.contracts import Endpoint
 
 _LONGEST_PATH = 2000
@@ -64,6 +65,14 @@ class Routes:
             if node is not None and values:
                 return Match(node.endpoints, tuple(values))
         raise errors.not_found("route_unknown", "There is nothing at this path.")
+
+    def template_of(self, path: str) -> str:
+        """Returns the template of the endpoint at a path; empty where there is none."""
+        try:
+            endpoints = self.find(path).endpoints
+        except GatefoldError:
+            return ""
+        return next((endpoint.template for endpoint in endpoints.values()), "")
 
     def _add(self, endpoint: Endpoint) -> None:
         node = self._root

@@ -1,13 +1,16 @@
 """Owns changing and reading the rules of the firewall."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
+from gatefold.gateway.v1 import firewall_pb2
 from google.protobuf.message import Message
 
 from libs import errors
 from libs.clock import WallClock
+from libs.errors import GatefoldError, Kind
 from libs.postgres import Connection, Database
 from services.gateway.domain.bundle import Mode, Rule
 from services.gateway.domain.register import MOST_RULES, USUAL_PRIORITY, HeldRule, check_parameter
@@ -22,6 +25,25 @@ class Rules:
         self._db = db
         self._changes = changes
         self._clock = clock
+
+    async def begin(self, wanted: Sequence[Rule]) -> None:
+        """Adds the rules that an installation begins with, where nothing was ever changed."""
+        if (await self.list_all())[1]:
+            return
+        now = self._clock.wall()
+
+        async def write(draft: Draft) -> str:
+            if draft.number != 1:
+                raise errors.conflict("firewall_changed", "Somebody has begun already.")
+            for rule in wanted:
+                await rules.put(draft.conn, HeldRule(rule, "gatefold", now, draft.number))
+            return "default rules"
+
+        try:
+            await self._changes.make("rules.begun", firewall_pb2.ListRulesRequest(), 0, write)
+        except GatefoldError as error:
+            if error.kind is not Kind.CONFLICT:
+                raise
 
     async def create(self, wanted: Rule, owner: str, request: Message, expected: int) -> HeldRule:
         """Adds a rule; its id is given here.

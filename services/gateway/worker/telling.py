@@ -1,6 +1,7 @@
 """Owns the loops that tell others: gateways of new versions, the register of hits, everybody of what is held here."""
 
 import asyncio
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -103,7 +104,7 @@ class HitFlushing:
 class Answering:
     """Answers back-tests for this gateway."""
 
-    def __init__(self, back_tests: BackTests, board: BackTestBoard, lookback: Lookback[object]) -> None:
+    def __init__(self, back_tests: BackTests, board: BackTestBoard, lookback: Lookback[Any]) -> None:
         self._back_tests = back_tests
         self._board = board
         self._lookback = lookback

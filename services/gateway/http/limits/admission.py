@@ -80,7 +80,7 @@ class Limits:
         held = self._quotas.of(
             RATE_CLASSES[message.rate], caller, exchange.address, rpc=endpoint.rpc, rates=exchange.rates
         )
-        cost = message.cost or 1
+        cost = (message.cost or 1) * exchange.cost_factor
         self._repeat(exchange, held, cost)
         slot = self._entered(held.in_flight)
         try:

@@ -1,0 +1,181 @@
+"""Owns what rules know of a request: found out only where a rule asks for it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from libs import ids
+from libs.activity import USER_AGENT_LENGTH
+from libs.caller import Caller, CallerKind
+from services.gateway.domain.firewall import Facts
+from services.gateway.http.crawlers import VERIFIED, Crawlers, OnList
+from services.gateway.http.places import Place, Places
+from services.gateway.http.verdicts import Held, Verdicts
+
+if TYPE_CHECKING:
+    from services.gateway.http.exchange import Exchange
+
+_LONGEST_SIZE = 19
+_KEPT = tuple(field.name for field in fields(Facts) if field.name not in ("request_headers", "tags"))
+_KEYS = frozenset({CallerKind.SECRET_KEY, CallerKind.PUBLISHABLE_KEY})
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where things that are not in the request come from."""
+
+    places: Places
+    crawlers: Crawlers
+    verdicts: Verdicts
+    route_of: Callable[[str], str]
+    """Template of the endpoint at a path; empty where there is none."""
+    network_of: Callable[[str], str]
+
+
+class RequestFacts:
+    """The fields of docs/firewall.md, each with an underscore for the dot; what is absent is looked up once."""
+
+    def __init__(self, exchange: "Exchange", sources: Sources, on_list: OnList) -> None:
+        self._exchange = exchange
+        self._sources = sources
+        self._on_list = on_list
+        self._caller: Caller | None = None
+        self.client_address = exchange.address
+        self.request_method: str = exchange.request.method
+        # As the routes read it, so that no way of writing a path goes round a rule.
+        self.request_path = unquote(exchange.path) if "%" in exchange.path else exchange.path
+        self.request_query = exchange.query
+        self.tags: tuple[str, ...] = ()
+        self.ends = False
+        """No rule is to be looked at any more."""
+        self.allowed = False
+        self.verdict_id = ""
+        """Of the verdict that was acted on."""
+        self.verdicts: tuple[str, ...] = ()
+        """Those that were looked at, by id."""
+
+    def __getattr__(self, name: str) -> object:
+        find = _FINDERS.get(name)
+        if find is None:
+            raise AttributeError(name)
+        value = find(self)
+        setattr(self, name, value)
+        return value
+
+    def know(self, caller: Caller) -> None:
+        """Takes note of who the caller is; verdicts on them are looked for anew."""
+        self._caller = caller
+        for name in ("verdict", "verdict_action", "verdict_reasons"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def exchange(self) -> "Exchange":
+        """The request itself."""
+        return self._exchange
+
+    @property
+    def sources(self) -> Sources:
+        """Where the rest comes from."""
+        return self._sources
+
+    @property
+    def caller(self) -> Caller | None:
+        """Who the caller is, once that is known."""
+        return self._caller
+
+    def kept(self) -> Facts:
+        """Returns everything that rules may ask for, as it is to be kept."""
+        found = {name: getattr(self, name) for name in _KEPT}
+        return Facts(**{**found, "request_headers": dict(self.exchange.request.headers)})
+
+    @property
+    def verified_crawler(self) -> bool:
+        """Whether it is a crawler whose claim was found true."""
+        return self.crawler() == VERIFIED
+
+    def crawler(self) -> str:
+        """Returns how a claim to be a crawler stands."""
+        return self._sources.crawlers.standing(self.client_address, str(self.request_user_agent), self._on_list)
+
+
+class Headers(Mapping[str, str]):
+    """Header fields by their names in lower case; of one that came repeatedly all, joined (RFC 9110, 5.3)."""
+
+    def __init__(self, exchange: "Exchange") -> None:
+        self._headers = exchange.request.headers
+
+    def __getitem__(self, name: str) -> str:
+        found: list[str] = self._headers.getall(name)
+        text = ", ".join(found)
+        return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8", "replace")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._headers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({name.lower(): None for name in self._headers})
+
+    def __len__(self) -> int:
+        return len({name.lower() for name in self._headers})
+
+
+def _size(facts: RequestFacts) -> int:
+    request = facts.exchange.request
+    stated = request.headers.get("Content-Length", "")
+    if stated.isascii() and stated.isdigit() and len(stated) < _LONGEST_SIZE:
+        return int(stated)
+    return -1 if request.body_exists else 0
+
+
+def _place(facts: RequestFacts) -> Place:
+    return facts.sources.places.of(facts.client_address)
+
+
+def _verdict(facts: RequestFacts) -> Held | None:
+    if not facts.sources.verdicts:
+        return None
+    address, caller = facts.client_address, facts.caller
+    known = [
+        ("address", address),
+        ("network", facts.sources.network_of(address)),
+        ("user_agent", str(facts.request_user_agent)[:USER_AGENT_LENGTH]),
+    ]
+    if caller is None:
+        return facts.sources.verdicts.of(known)
+    if caller.kind is not CallerKind.ANONYMOUS:
+        known.append(("actor", caller.actor))
+    if caller.session is not None:
+        known.append(("session", caller.session.hex))
+    account = "" if caller.account is None else ids.encode("acct", caller.account)
+    return facts.sources.verdicts.of(known, account)
+
+
+def _counting(facts: RequestFacts) -> Held | None:
+    verdict = facts.verdict
+    return verdict if isinstance(verdict, Held) and not verdict.shadow else None
+
+
+def _of_caller(read: Callable[[Caller], str]) -> Callable[[RequestFacts], str]:
+    return lambda facts: "" if facts.caller is None else read(facts.caller)
+
+
+_FINDERS: Mapping[str, Callable[[RequestFacts], object]] = {
+    "place": _place,
+    "client_country": lambda facts: _place(facts).country,
+    "client_asn": lambda facts: _place(facts).asn,
+    "client_crawler": RequestFacts.crawler,
+    "client_verified_crawler": lambda facts: facts.verified_crawler,
+    "request_headers": lambda facts: Headers(facts.exchange),
+    "request_user_agent": lambda facts: facts.exchange.header("User-Agent"),
+    "request_content_type": lambda facts: facts.exchange.header("Content-Type").partition(";")[0].strip().lower(),
+    "request_size": _size,
+    "request_route": lambda facts: facts.sources.route_of(facts.exchange.path),
+    "verdict": _verdict,
+    "verdict_action": lambda facts: found.action if (found := _counting(facts)) else "",
+    "verdict_reasons": lambda facts: found.reasons if (found := _counting(facts)) else (),
+    "caller_kind": _of_caller(lambda caller: caller.kind.name),
+    "caller_key": _of_caller(lambda caller: caller.actor if caller.kind in _KEYS else ""),
+    "caller_account": _of_caller(lambda caller: ids.encode("acct", caller.account) if caller.account else ""),
+    "caller_actor": _of_caller(lambda caller: caller.actor),
+}

@@ -1,0 +1,159 @@
+"""Owns holding a request against rules and verdicts: by its head first, and once the caller is known."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from uuid import UUID
+
+from libs import activity, errors, ids
+from libs.caller import Caller
+from libs.clock import WallClock
+from libs.telemetry import Telemetry
+from services.gateway.domain.bundle import Action, Bundle, Mode, Rule
+from services.gateway.domain.expression import Engine
+from services.gateway.domain.firewall import PASSED, Facts, Outcome, Phase, Ruleset, compile_bundle
+from services.gateway.domain.hits import HitCounter
+from services.gateway.domain.lookback import Lookback
+from services.gateway.http.challenge import PATH, Challenges
+from services.gateway.http.exchange import Exchange
+from services.gateway.http.facts import RequestFacts, Sources
+from services.gateway.http.verdicts import Held
+
+THROTTLED_COST = 4
+"""How much more a request of a throttled client counts against its limits."""
+_PROBES = frozenset({"/healthz", "/readyz"})
+
+
+class Firewall:
+    """Lets requests through, or refuses them."""
+
+    def __init__(
+        self,
+        rules: Ruleset,
+        sources: Sources,
+        challenges: Challenges,
+        hits: HitCounter,
+        lookback: Lookback[Facts],
+        *,
+        clock: WallClock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._rules = rules
+        self._sources = sources
+        self._challenges = challenges
+        self.hits = hits
+        """How often rules matched."""
+        self.lookback = lookback
+        """A sample of what rules knew of recent requests."""
+        self._clock = clock
+        self._acted = telemetry.counter(
+            "gateway_firewall", "Requests that a rule or a verdict acted on", ("by", "action", "mode")
+        )
+
+    @property
+    def version(self) -> int:
+        """Of the bundle whose rules hold."""
+        return self._rules.version
+
+    def replace(self, rules: Ruleset) -> None:
+        """Holds all requests from now on against other rules."""
+        self._rules = rules
+
+    def matcher(self, engine: Engine) -> Callable[[str], Callable[[Facts], bool]]:
+        """Returns what makes, of an expression, a test of requests that were kept; with the lists that hold now."""
+
+        def matches(expression: str) -> Callable[[Facts], bool]:
+            rule = Rule(UUID(int=0), "trial", expression, Action.LOG, mode=Mode.ENFORCE)
+            lists = tuple(replace(one, allows=False) for one in self._rules.bundle.lists)
+            tried = compile_bundle(Bundle(rules=(rule,), lists=lists), engine)
+            now = self._clock.wall().timestamp()
+            return lambda facts: any(tried.judge(facts, phase, now).matched for phase in Phase)
+
+        return matches
+
+    def remember(self, exchange: Exchange) -> None:
+        """Takes a request that was answered into the sample, or not."""
+        facts = exchange.facts
+        if facts is not None and exchange.path not in _PROBES:
+            self.lookback.note(facts.kept)
+
+    def check_request(self, exchange: Exchange) -> None:
+        """Judges a request by its head.
+
+        Raises `forbidden("firewall_blocked")`, `forbidden("challenge_required")`, and
+        `unauthenticated("credential_revoked")`.
+        """
+        facts = exchange.facts = RequestFacts(exchange, self._sources, self._rules.on_list)
+        if exchange.path not in _PROBES:
+            self._check(exchange, facts, Phase.BEFORE)
+
+    def check_caller(self, exchange: Exchange, caller: Caller) -> None:
+        """Judges a request by its caller; raises as `check_request` does."""
+        facts = exchange.facts
+        if facts is not None and not facts.allowed:
+            facts.know(caller)
+            self._check(exchange, facts, Phase.AFTER)
+
+    def _check(self, exchange: Exchange, facts: RequestFacts, phase: Phase) -> None:
+        outcome = PASSED if facts.ends else self._rules.judge(facts, phase, self._clock.wall().timestamp())
+        self._note(outcome)
+        exchange.rates = (*exchange.rates, *outcome.rates)
+        facts.ends = facts.ends or outcome.ends
+        facts.allowed = outcome.allowed
+        if outcome.allowed:
+            return
+        if outcome.action is Action.BLOCK and outcome.rule is not None:
+            raise _blocked(ids.encode("rule", outcome.rule))
+        verdict = facts.verdict
+        new = isinstance(verdict, Held) and verdict.id not in facts.verdicts
+        action = self._verdict(exchange, facts, verdict) if new and isinstance(verdict, Held) else ""
+        if (outcome.action is Action.CHALLENGE or action == "challenge") and self._asks(exchange):
+            raise errors.forbidden(
+                "challenge_required", f"Solve the task of {PATH} first, and send its clearance with the request."
+            )
+
+    def _verdict(self, exchange: Exchange, facts: RequestFacts, verdict: Held) -> str:
+        facts.verdicts = (*facts.verdicts, verdict.id)
+        if verdict.shadow:
+            self._acted.labels("verdict", verdict.action, "shadow").inc()
+            return ""
+        self._acted.labels("verdict", verdict.action, "enforce").inc()
+        facts.verdict_id = verdict.id
+        match verdict.action:
+            case "block":
+                raise _blocked(verdict.id)
+            case "revoke":
+                raise errors.unauthenticated(
+                    "credential_revoked",
+                    "This credential was revoked; sign in again.",
+                    metadata={"error": "invalid_token"},
+                )
+            case "throttle":
+                exchange.cost_factor = THROTTLED_COST
+        return verdict.action
+
+    def _asks(self, exchange: Exchange) -> bool:
+        # Where a task is fetched none can be asked for, and a preflight carries no clearance.
+        if exchange.path == PATH or exchange.path.startswith(f"{PATH}/") or exchange.request.method == "OPTIONS":
+            return False
+        return not self._challenges.cleared(exchange)
+
+    def _note(self, outcome: Outcome) -> None:
+        for rule in outcome.matched:
+            self.hits.count(rule, enforced=True)
+        for rule in outcome.shadow:
+            self.hits.count(rule, enforced=False)
+        if outcome.allowed:
+            self._acted.labels("list", "allow", "enforce").inc()
+        if outcome.action is not None:
+            self._acted.labels("rule", outcome.action.value, "enforce").inc()
+        if outcome.shadow:
+            self._acted.labels("rule", "any", "shadow").inc()
+
+
+def _blocked(by: str) -> errors.GatefoldError:
+    return errors.forbidden("firewall_blocked", f"This request was refused ({by}).")
+
+
+network_of = lru_cache(maxsize=4096)(activity.network_of)
+"""The /24 or /48 around an address, as activities have it."""

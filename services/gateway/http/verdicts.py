@@ -1,0 +1,251 @@
+"""Owns what the abuse detection has decided, as this gateway holds it against requests."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from typing import Any, Protocol
+
+from gatefold.activity.v1 import activity_pb2
+from google.protobuf.message import DecodeError
+from redis.exceptions import RedisError
+
+from libs.activity import Pseudonyms
+from libs.clock import WallClock
+from libs.errors import GatefoldError, Kind
+from libs.events.pause import pause
+from libs.telemetry import Telemetry
+from services.gateway.http.caches import Monotonic
+
+STREAM = "gatefold:verdicts"
+"""The abuse service writes it."""
+FIELD = b"batch"
+SCOPES = ("address", "network", "user_agent", "actor", "session", "device", "target")
+ASK_SECONDS = 0.5
+"""How often the abuse service is asked while the stream is away, and for a while after."""
+SWEEP_SECONDS = 5.0
+"""How often it is asked in any case, for what the stream may have lost."""
+MOST_HELD = 500_000
+"""Verdicts; beyond them those that end soonest are given up."""
+_MOST_PSEUDONYMS = 10_000
+_BLOCK_MILLISECONDS = 400
+_PATIENCE_SECONDS = 1.0
+_MOST_PAGES = 2_000
+
+# Of several that hold for a request the strictest counts.
+_ACTIONS = {
+    activity_pb2.Verdict.ACTION_THROTTLE: "throttle",
+    activity_pb2.Verdict.ACTION_CHALLENGE: "challenge",
+    activity_pb2.Verdict.ACTION_BLOCK: "block",
+    activity_pb2.Verdict.ACTION_REVOKE: "revoke",
+}
+_STRICTNESS = {name: number for number, name in enumerate(_ACTIONS.values())}
+
+Fetch = Callable[[str, str], Awaitable[tuple[Sequence[activity_pb2.Verdict], str]]]
+"""Asks the abuse service for verdicts after a cursor; the second argument is a request id."""
+
+
+class Streams(Protocol):
+    """A store with streams; what libs.redis_client connects to."""
+
+    def xread(self, streams: dict[Any, Any], *, count: int, block: int) -> Awaitable[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One verdict."""
+
+    id: str
+    account: str
+    """`acct_…` that it is limited to; empty for the platform."""
+    scope: str
+    entity: bytes
+    action: str
+    reasons: tuple[str, ...]
+    ends_at: float
+    """In seconds of the epoch."""
+    revision: int
+    revoked: bool
+    shadow: bool
+
+
+class Verdicts:
+    """Verdicts by what they are about."""
+
+    def __init__(
+        self,
+        store: Streams,
+        fetch: Fetch | None,
+        pseudonyms: Pseudonyms,
+        *,
+        clock: WallClock,
+        monotonic: Monotonic,
+        telemetry: Telemetry,
+        most: int = MOST_HELD,
+    ) -> None:
+        """`fetch` is None where there is no abuse service to ask."""
+        self._store = store
+        self._fetch = fetch
+        self._pseudonyms = pseudonyms
+        self._clock = clock
+        self._monotonic = monotonic
+        self._most = most
+        self._by_id: dict[str, Held] = {}
+        self._by_entity: dict[str, dict[bytes, tuple[Held, ...]]] = defaultdict(dict)
+        self._ends: list[tuple[float, str]] = []
+        self._hashes: dict[tuple[str, str], bytes] = {}
+        self._cursor = ""
+        self._log = telemetry.logger("verdicts")
+        self._away = telemetry.counter("gateway_verdict_failures", "Times that verdicts could not be read")
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def of(self, known: Iterable[tuple[str, str]], account: str = "") -> Held | None:
+        """Returns the strictest verdict on one of `known`, texts by scope, that counts or would.
+
+        One that is limited to an account counts only where that is the caller's. Shadow verdicts come last.
+        """
+        if not self._by_id:
+            return None
+        now: float | None = None
+        worst: Held | None = None
+        for scope, text in known:
+            held = self._by_entity.get(scope)
+            if not held or not text:
+                continue
+            for verdict in held.get(self._hash(scope, text), ()):
+                now = self._clock.wall().timestamp() if now is None else now
+                if verdict.ends_at <= now or verdict.account not in ("", account):
+                    continue
+                if worst is None or _weight(verdict) > _weight(worst):
+                    worst = verdict
+        return worst
+
+    def apply(self, verdicts: Iterable[activity_pb2.Verdict]) -> None:
+        """Takes verdicts; of two states of one the later counts, whichever comes first."""
+        now = self._clock.wall().timestamp()
+        for verdict in verdicts:
+            before = self._by_id.get(verdict.id)
+            ends_at = verdict.expires_at.seconds + verdict.expires_at.nanos / 1e9
+            if before is not None and before.revision >= verdict.revision:
+                continue
+            if verdict.scope not in SCOPES or verdict.action not in _ACTIONS or not verdict.id:
+                continue
+            over = ends_at <= now
+            if before is not None:
+                self._drop(before)
+                # What has ended sooner than was said before is remembered for as long as an older state could say so.
+                ends_at = max(ends_at, before.ends_at) if over else ends_at
+            if ends_at <= now:
+                continue
+            self._keep(
+                Held(
+                    verdict.id,
+                    verdict.account_id,
+                    verdict.scope,
+                    verdict.entity_hash,
+                    _ACTIONS[verdict.action],
+                    tuple(verdict.reasons),
+                    ends_at,
+                    verdict.revision,
+                    verdict.revoked or over,
+                    verdict.shadow,
+                )
+            )
+        self._forget(now)
+
+    async def catch_up(self) -> None:
+        """Asks the abuse service for all that has changed since it was asked last."""
+        if self._fetch is None:
+            return
+        for _ in range(_MOST_PAGES):
+            found, cursor = await self._fetch(self._cursor, "verdicts")
+            self.apply(found)
+            self._cursor = cursor
+            if not found:
+                return
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Reads the stream until `stop` is set, and asks the abuse service now and then; often while it is away.
+
+        Nothing waits for verdicts: a gateway that knows none serves everybody, as rules and limits allow.
+        """
+        last: Any = "0"
+        asked = trouble = float("-inf")
+        while not stop.is_set():
+            try:
+                last = await self._read(last)
+            except (GatefoldError, RedisError, TimeoutError) as error:
+                trouble = self._monotonic()
+                self._failed(error, "stream")
+            now = self._monotonic()
+            often = now - trouble < SWEEP_SECONDS
+            if now - asked >= (ASK_SECONDS if often else SWEEP_SECONDS):
+                asked = now
+                try:
+                    await self.catch_up()
+                except GatefoldError as error:
+                    if error.kind not in (Kind.UNAVAILABLE, Kind.TIMEOUT):
+                        raise
+                    self._failed(error, "abuse")
+            if often:
+                await pause(stop, ASK_SECONDS / 2)
+
+    async def _read(self, last: Any) -> Any:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            answer = await self._store.xread({STREAM: last}, count=64, block=_BLOCK_MILLISECONDS)
+        for _, entries in answer or ():
+            for entry, fields in entries:
+                try:
+                    self.apply(activity_pb2.VerdictBatch.FromString(fields.get(FIELD, b"")).verdicts)
+                except DecodeError as error:
+                    self._failed(error, "stream")
+                last = entry
+        return last
+
+    def _keep(self, verdict: Held) -> None:
+        # One that was taken back is kept by its name alone, so that an older state of it finds it.
+        self._by_id[verdict.id] = verdict
+        heappush(self._ends, (verdict.ends_at, verdict.id))
+        if not verdict.revoked:
+            held = self._by_entity[verdict.scope]
+            held[verdict.entity] = (*held.get(verdict.entity, ()), verdict)
+
+    def _drop(self, verdict: Held) -> None:
+        del self._by_id[verdict.id]
+        held = self._by_entity[verdict.scope]
+        left = tuple(other for other in held.get(verdict.entity, ()) if other.id != verdict.id)
+        if left:
+            held[verdict.entity] = left
+        else:
+            held.pop(verdict.entity, None)
+
+    def _forget(self, now: float) -> None:
+        while self._ends and (self._ends[0][0] <= now or len(self._by_id) > self._most):
+            ends_at, name = heappop(self._ends)
+            verdict = self._by_id.get(name)
+            if verdict is not None and verdict.ends_at == ends_at:
+                self._drop(verdict)
+        if len(self._ends) > 2 * len(self._by_id) + 64:
+            # What was changed often left its former ends behind.
+            self._ends = [(verdict.ends_at, verdict.id) for verdict in self._by_id.values()]
+            heapify(self._ends)
+
+    def _hash(self, scope: str, text: str) -> bytes:
+        found = self._hashes.get((scope, text))
+        if found is None:
+            if len(self._hashes) >= _MOST_PSEUDONYMS:
+                self._hashes.clear()
+            found = self._hashes[scope, text] = self._pseudonyms.of(scope, text)
+        return found
+
+    def _failed(self, error: Exception, part: str) -> None:
+        self._away.inc()
+        reason = error.reason if isinstance(error, GatefoldError) else type(error).__name__
+        self._log.warning("verdicts cannot be read", extra={"part": part, "reason": reason})
+
+
+def _weight(verdict: Held) -> tuple[bool, int]:
+    return not verdict.shadow, _STRICTNESS[verdict.action]
