@@ -33,7 +33,7 @@ from libs.version import CODE_VERSION
 from services.gateway.clients import Backends, BackTestBoard, BundleFeed, RollCall
 from services.gateway.clients.bundle_file import BundleFile
 from services.gateway.config import CommandConfig, GatewayConfig
-from services.gateway.domain.bundle import Bundle
+from services.gateway.domain.bundle import Bundle, Rule
 from services.gateway.domain.hits import HitCounter
 from services.gateway.domain.lookback import Lookback
 from services.gateway.domain.register import Identity
@@ -71,6 +71,8 @@ from services.gateway.worker.opening import Opening
 from services.gateway.worker.telling import Announcing, Answering, HitFlushing, Reporting
 
 _VERSIONS_SHOWN = 20
+_DEFAULT_RULES: tuple[Rule, ...] = ()
+"""What every installation begins with, in shadow."""
 _OWN_PAIR = "gateway>gateway"
 
 
@@ -161,7 +163,7 @@ async def _enforce(
     if app is not None and jobs is not None:
         announcing = Announcing(Announcements(jobs, feed, clock, process.kill_points), telemetry)
         changes = Changes(app, clock, process.ids, prepare, announcing.wake)
-        versions = Versions(app, changes)
+        rules, versions = Rules(app, changes, clock, telemetry), Versions(app, changes)
         hits = HitCounts(app, enforced.hits, clock)
         server = GrpcServer(
             "gateway",
@@ -172,7 +174,7 @@ async def _enforce(
             tls=settings.grpc.tls(),
         )
         servicer = FirewallServicer(
-            Rules(app, changes, clock),
+            rules,
             EntryLists(app, changes, clock),
             RateLimits(app, changes, clock),
             versions,
@@ -186,6 +188,9 @@ async def _enforce(
             await migrate.check(app, "gateway", code_version=CODE_VERSION)
 
         async def serve() -> None:
+            if not process.config.closed_mode:
+                with caller.serving(caller.service_caller("gateway", None, request_id="introduce")):
+                    await rules.introduce(_DEFAULT_RULES)
             await process.serve(server)
             process.background("announcing", announcing.run)
             process.background("hits", HitFlushing(hits, telemetry).run)
