@@ -247,7 +247,7 @@ async def _enforce(
     if app is not None and jobs is not None:
         announcing = Announcing(Announcements(jobs, feed, clock, process.kill_points), telemetry)
         changes = Changes(app, clock, process.ids, _checked, announcing.wake)
-        rules = Rules(app, changes, clock)
+        rules = Rules(app, changes, clock, telemetry)
         versions = Versions(app, changes)
         hits = HitCounts(app, firewall.hits, clock)
         server = GrpcServer(
@@ -274,11 +274,11 @@ async def _enforce(
 
         async def serve() -> None:
             if not process.config.closed_mode:
-                with caller.serving(caller.service_caller("gateway", None, request_id="begin")):
-                    await rules.begin(default_rules())
+                with caller.serving(caller.service_caller("gateway", None, request_id="introduce")):
+                    await rules.introduce(default_rules())
             await process.serve(server)
             process.background("announcing", announcing.run)
-            process.background("hits", HitFlushing(hits, telemetry).run)
+            process.background("hits", HitFlushing(hits, firewall.count, telemetry).run)
             process.background("idempotency", Purger(jobs, clock).run)
 
         opening = Opening(check, serve)

@@ -37,6 +37,7 @@ ROUTING_TABLES = {
         "entry_list",
         "entry_set",
         "head",
+        "introduced_rule",
         "list_entry",
         "quota",
         "quota_override",

@@ -17,7 +17,7 @@ from tests.support.waiting import until
 WIDE = json.dumps(
     {name: [100_000, 60] for name in ("strict.address", "read.address", "write.person", "read.person", "bulk.person")}
 )
-BLOCK = {"name": "bad-agent", "expression": 'user_agent.contains("bad")', "action": "block"}
+BLOCK = {"name": "bad-agent", "expression": 'request.user_agent.contains("bad")', "action": "block"}
 
 
 @dataclass

@@ -89,7 +89,7 @@ class Register:
         self._ids = ids
         self.woken = 0
         self.changes = Changes(app, clock, ids, check, self._wake)
-        self.rules = Rules(app, self.changes, clock)
+        self.rules = Rules(app, self.changes, clock, Telemetry("gateway"))
         self.lists = EntryLists(app, self.changes, clock)
         self.limits = RateLimits(app, self.changes, clock)
         self.versions = Versions(app, self.changes)

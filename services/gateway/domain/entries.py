@@ -178,8 +178,8 @@ def _asn(text: str) -> str:
 
 
 def _user_agent(text: str) -> str:
-    if not (_LEAST_AGENT <= len(text) <= _LONGEST_AGENT and text.isprintable()):
-        raise EntryError("user_agent_malformed", "A part of a User-Agent has 3 to 200 printable characters.")
+    if not (_LEAST_AGENT <= len(text) <= _LONGEST_AGENT and text.isascii() and text.isprintable()):
+        raise EntryError("user_agent_malformed", "A part of a User-Agent has 3 to 200 printable ASCII characters.")
     return text.lower()
 
 

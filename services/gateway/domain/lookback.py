@@ -56,8 +56,11 @@ class Lookback(Generic[Fields]):
         self._chance = chance
         self._minutes: deque[_Minute[Fields]] = deque(maxlen=MINUTES)
 
-    def note(self, make: Callable[[], Fields]) -> None:
-        """Takes a request into the sample, or not; what is kept of it is made only then."""
+    def note(self, capture: Callable[[], Fields]) -> None:
+        """Takes a request into the sample, or not; what rules read of it is copied only then.
+
+        The copy holds on to nothing of the request, and to no credential: it is there for an hour.
+        """
         now = self._wall()
         self.forget()
         if not self._minutes or now - self._minutes[-1].began >= _MINUTE:
@@ -65,11 +68,11 @@ class Lookback(Generic[Fields]):
         minute = self._minutes[-1]
         minute.seen += 1
         if len(minute.kept) < KEPT_A_MINUTE:
-            minute.kept.append(make())
+            minute.kept.append(capture())
             return
         place = int(self._chance() * minute.seen)
         if place < KEPT_A_MINUTE:
-            minute.kept[place] = make()
+            minute.kept[place] = capture()
 
     def forget(self) -> None:
         """Drops what is older than an hour; called now and then also while nobody comes."""

@@ -95,6 +95,11 @@ class Hits:
 
     enforced: int = 0
     shadow: int = 0
+    failed: int = 0
+    """Times that its expression could not be evaluated, which counts as no match."""
+
+    def __add__(self, other: "Hits") -> "Hits":
+        return Hits(self.enforced + other.enforced, self.shadow + other.shadow, self.failed + other.failed)
 
 
 HitCounts = Mapping[UUID, Hits]

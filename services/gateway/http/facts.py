@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from services.gateway.http.exchange import Exchange
 
 _LONGEST_SIZE = 19
+_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization", "x-csrf-token"})
 _KEPT = tuple(field.name for field in fields(Facts) if field.name not in ("request_headers", "tags"))
 _KEYS = frozenset({CallerKind.SECRET_KEY, CallerKind.PUBLISHABLE_KEY})
 
@@ -85,9 +86,11 @@ class RequestFacts:
         return self._caller
 
     def kept(self) -> Facts:
-        """Returns everything that rules may ask for, as it is to be kept."""
+        """Returns everything that rules may ask for, as it is to be kept: without what proves who somebody is."""
         found = {name: getattr(self, name) for name in _KEPT}
-        return Facts(**{**found, "request_headers": dict(self.exchange.request.headers)})
+        headers = Headers(self.exchange)
+        shown = {name: headers[name] for name in headers if name not in _CREDENTIALS}
+        return Facts(**{**found, "request_headers": shown})
 
     @property
     def verified_crawler(self) -> bool:

@@ -42,7 +42,7 @@ class Firewall:
         self._sources = sources
         self._challenges = challenges
         self.hits = hits
-        """How often rules matched."""
+        """How often rules matched, as of the last `count`."""
         self.lookback = lookback
         """A sample of what rules knew of recent requests."""
         self._clock = clock
@@ -57,7 +57,13 @@ class Firewall:
 
     def replace(self, rules: Ruleset) -> None:
         """Holds all requests from now on against other rules."""
+        self.count()
         self._rules = rules
+
+    def count(self) -> None:
+        """Takes note of how often rules matched until now."""
+        enforced = {rule.id for rule in self._rules.bundle.rules if rule.mode is Mode.ENFORCE}
+        self.hits.advance(self._rules.counters(), enforced)
 
     def matcher(self, engine: Engine) -> Callable[[str], Callable[[Facts], bool]]:
         """Returns what makes, of an expression, a test of requests that were kept; with the lists that hold now."""
@@ -139,10 +145,6 @@ class Firewall:
         return not self._challenges.cleared(exchange)
 
     def _note(self, outcome: Outcome) -> None:
-        for rule in outcome.matched:
-            self.hits.count(rule, enforced=True)
-        for rule in outcome.shadow:
-            self.hits.count(rule, enforced=False)
         if outcome.allowed:
             self._acted.labels("list", "allow", "enforce").inc()
         if outcome.action is not None:

@@ -14,7 +14,7 @@ SELECT gatefold_marks('head', '{"id": "none", "lineage": "none", "version": "non
 
 CREATE TABLE rule (
     id          uuid        PRIMARY KEY,
-    name        text        NOT NULL CONSTRAINT rule_name_key UNIQUE DEFERRABLE CHECK (name ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
+    name        text        NOT NULL CONSTRAINT rule_name_key UNIQUE DEFERRABLE CHECK (name ~ '^[!-~]([ -~]{0,78}[!-~])?$'),
     expression  text        NOT NULL CHECK (length(expression) BETWEEN 1 AND 4096),
     action      text        NOT NULL CHECK (action IN ('log', 'tag', 'skip', 'rate', 'challenge', 'block')),
     parameter   text        NOT NULL CHECK (length(parameter) <= 80),
@@ -76,9 +76,9 @@ SELECT gatefold_marks('list_entry', '{
 }'::jsonb);
 
 CREATE TABLE quota (
-    name       text    PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,30}\.[a-z][a-z0-9_]{0,30}$'),
+    name       text    PRIMARY KEY CHECK (length(name) <= 200 AND name ~ '^[a-z][A-Za-z0-9_:/.-]*\.[a-z]+$'),
     amount     bigint  NOT NULL CHECK (amount BETWEEN 1 AND 1000000000),
-    seconds    integer NOT NULL CHECK (seconds BETWEEN 1 AND 86400),
+    seconds    integer NOT NULL CHECK (seconds BETWEEN 1 AND 2678400),
     mode       text    NOT NULL CHECK (mode IN ('off', 'shadow', 'enforce')),
     changed_in bigint  NOT NULL CHECK (changed_in > 0)
 );
@@ -88,9 +88,9 @@ SELECT gatefold_marks('quota', '{
 
 CREATE TABLE quota_override (
     account_id uuid        NOT NULL,
-    name       text        NOT NULL CHECK (name ~ '^[a-z][a-z0-9_]{0,30}\.[a-z][a-z0-9_]{0,30}$'),
+    name       text        NOT NULL CHECK (length(name) <= 200 AND name ~ '^[a-z][A-Za-z0-9_:/.-]*\.[a-z]+$'),
     amount     bigint      NOT NULL CHECK (amount BETWEEN 1 AND 1000000000),
-    seconds    integer     NOT NULL CHECK (seconds BETWEEN 1 AND 86400),
+    seconds    integer     NOT NULL CHECK (seconds BETWEEN 1 AND 2678400),
     mode       text        NOT NULL CHECK (mode IN ('off', 'shadow', 'enforce')),
     expires_at timestamptz,
     changed_in bigint      NOT NULL CHECK (changed_in > 0),
@@ -107,7 +107,7 @@ CREATE TABLE version (
     made_at       timestamptz NOT NULL,
     made_by       text        NOT NULL CHECK (length(made_by) BETWEEN 1 AND 80),
     change        text        NOT NULL CHECK (length(change) BETWEEN 1 AND 80),
-    about         text        NOT NULL CHECK (length(about) <= 160),
+    about         text        NOT NULL CHECK (length(about) <= 250),
     restored_from bigint      REFERENCES version (number),
     digest        bytea       NOT NULL CHECK (length(digest) = 32),
     content       bytea,
@@ -135,16 +135,24 @@ END
 $$;
 CREATE TRIGGER follow_version BEFORE INSERT ON version FOR EACH ROW EXECUTE FUNCTION follow_version();
 
+-- Rules that come with the software and were added once: whoever deletes one does not get it back.
+CREATE TABLE introduced_rule (
+    id uuid PRIMARY KEY
+);
+SELECT gatefold_marks('introduced_rule', '{"id": "none"}'::jsonb);
+
 -- How often rules matched, by the hour.
 CREATE TABLE rule_hit (
     rule_id  uuid        NOT NULL REFERENCES rule (id) ON DELETE CASCADE,
     hour     timestamptz NOT NULL,
     enforced bigint      NOT NULL CHECK (enforced >= 0),
     shadow   bigint      NOT NULL CHECK (shadow >= 0),
+    -- Times that the expression could not be evaluated.
+    failed   bigint      NOT NULL CHECK (failed >= 0),
     PRIMARY KEY (rule_id, hour)
 );
 CREATE INDEX rule_hit_by_hour ON rule_hit (hour);
-SELECT gatefold_marks('rule_hit', '{"rule_id": "none", "hour": "none", "enforced": "none", "shadow": "none"}'::jsonb);
+SELECT gatefold_marks('rule_hit', '{"rule_id": "none", "hour": "none", "enforced": "none", "shadow": "none", "failed": "none"}'::jsonb);
 
 DO $$
 DECLARE

@@ -63,6 +63,23 @@ async def remove_others(conn: Connection, keys: list[UUID]) -> None:
     await conn.execute("DELETE FROM rule WHERE NOT id = ANY($1::uuid[])", keys)
 
 
+async def not_introduced(conn: Connection, keys: list[UUID]) -> set[UUID]:
+    """Reads which of these were never added as coming with the software."""
+    rows = await conn.fetch(
+        """
+        SELECT wanted.id FROM unnest($1::uuid[]) AS wanted (id)
+        WHERE NOT EXISTS (SELECT FROM introduced_rule WHERE introduced_rule.id = wanted.id)
+        """,
+        keys,
+    )
+    return {row["id"] for row in rows}
+
+
+async def note_introduced(conn: Connection, keys: list[UUID]) -> None:
+    """Notes that these were added."""
+    await conn.execute("INSERT INTO introduced_rule (id) SELECT unnest($1::uuid[])", keys)
+
+
 def _rule(row: Any) -> HeldRule:
     rule = Rule(
         id=row["id"],

@@ -85,7 +85,9 @@ class FirewallServicer(firewall_pb2_grpc.FirewallServiceServicer):
         found = await self._hits.of_rule(key, request.hours)
         return firewall_pb2.ListRuleHitsResponse(
             data=[
-                firewall_pb2.HourOfHits(hour=present.timestamp(hour), enforced=hits.enforced, shadow=hits.shadow)
+                firewall_pb2.HourOfHits(
+                    hour=present.timestamp(hour), enforced=hits.enforced, shadow=hits.shadow, failed=hits.failed
+                )
                 for hour, hits in found
             ]
         )
@@ -98,6 +100,7 @@ class FirewallServicer(firewall_pb2_grpc.FirewallServiceServicer):
                     rule_id=ids.encode("rule", rule),
                     enforced=hits.enforced,
                     shadow=hits.shadow,
+                    failed=hits.failed,
                     last_hour=present.timestamp(last),
                 )
                 for rule, hits, last in await self._hits.summed(request.hours)

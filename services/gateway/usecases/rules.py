@@ -12,6 +12,7 @@ from libs import errors
 from libs.clock import WallClock
 from libs.errors import GatefoldError, Kind
 from libs.postgres import Connection, Database
+from libs.telemetry import Telemetry
 from services.gateway.domain.bundle import Mode, Rule
 from services.gateway.domain.register import MOST_RULES, USUAL_PRIORITY, HeldRule, check_parameter
 from services.gateway.repository import rules, versions
@@ -21,29 +22,11 @@ from services.gateway.usecases.changes import Changes, Draft, Made
 class Rules:
     """The rules."""
 
-    def __init__(self, db: Database, changes: Changes, clock: WallClock) -> None:
+    def __init__(self, db: Database, changes: Changes, clock: WallClock, telemetry: Telemetry) -> None:
+        self._log = telemetry.logger("rules")
         self._db = db
         self._changes = changes
         self._clock = clock
-
-    async def begin(self, wanted: Sequence[Rule]) -> None:
-        """Adds the rules that an installation begins with, where nothing was ever changed."""
-        if (await self.list_all())[1]:
-            return
-        now = self._clock.wall()
-
-        async def write(draft: Draft) -> str:
-            if draft.number != 1:
-                raise errors.conflict("firewall_changed", "Somebody has begun already.")
-            for rule in wanted:
-                await rules.put(draft.conn, HeldRule(rule, "gatefold", now, draft.number))
-            return "default rules"
-
-        try:
-            await self._changes.make("rules.begun", firewall_pb2.ListRulesRequest(), 0, write)
-        except GatefoldError as error:
-            if error.kind is not Kind.CONFLICT:
-                raise
 
     async def create(self, wanted: Rule, owner: str, request: Message, expected: int) -> HeldRule:
         """Adds a rule; its id is given here.
@@ -97,6 +80,39 @@ class Rules:
             return name
 
         return await self._changes.make("rule.deleted", request, expected, write)
+
+    async def introduce(self, defaults: Sequence[Rule]) -> int:
+        """Adds rules that come with the software and never were here, in the mode that they state; returns how many.
+
+        One that an operator deleted does not come back, and one whose name is taken is left out.
+        """
+        async with self._db.transaction("look_for_new_rules", read_only=True) as conn:
+            fresh = await rules.not_introduced(conn, [rule.id for rule in defaults])
+        if not fresh:
+            return 0
+        added: list[Rule] = []
+
+        async def write(draft: Draft) -> str:
+            fresh = await rules.not_introduced(draft.conn, [rule.id for rule in defaults])
+            if not fresh:
+                # Another gateway, which started at the same time, has added them.
+                raise errors.conflict("firewall_changed", "This was changed in the meantime; read it again.")
+            names = {held.rule.name for held in await rules.all_rules(draft.conn)}
+            added[:] = [rule for rule in defaults if rule.id in fresh and rule.name not in names]
+            for rule in added:
+                await rules.put(draft.conn, HeldRule(rule, "", self._clock.wall(), draft.number))
+            await rules.note_introduced(draft.conn, list(fresh))
+            return f"{len(added)} rules"
+
+        try:
+            await self._changes.make("rules.introduced", firewall_pb2.Change(), 0, write)
+        except GatefoldError as error:
+            if error.kind not in (Kind.CONFLICT, Kind.INVALID):
+                raise
+            # Rules that are there already may be such that the whole is refused: they count more than new ones.
+            self._log.warning("new rules of the software were not added", extra={"reason": error.reason})
+            return 0
+        return len(added)
 
     async def get(self, key: UUID) -> HeldRule:
         """Returns a rule; raises `not_found("rule_not_found")`."""

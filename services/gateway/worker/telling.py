@@ -1,6 +1,7 @@
 """Owns the loops that tell others: gateways of new versions, the register of hits, everybody of what is held here."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -81,8 +82,10 @@ class Reporting:
 class HitFlushing:
     """Keeps what was counted."""
 
-    def __init__(self, hits: HitCounts, telemetry: Telemetry) -> None:
+    def __init__(self, hits: HitCounts, count: Callable[[], None], telemetry: Telemetry) -> None:
+        """`count` takes note of what rules matched until now."""
         self._hits = hits
+        self._count = count
         self._log = telemetry.logger("hits")
 
     async def run(self, stop: Stop) -> None:
@@ -91,6 +94,7 @@ class HitFlushing:
         while not stop.is_set():
             await pause(stop, HITS_SECONDS)
             try:
+                self._count()
                 await self._hits.flush()
                 if flushed % _FORGET_EVERY == 0:
                     await self._hits.forget()

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ class Fleet:
         board = BackTestBoard(self._redis, self._blocking())
         lookback: Lookback[Any] = Lookback(self._clock.wall, random.Random(7).random)
         for fields in seen:
-            lookback.note(fields)
+            lookback.note(partial(str, fields))
         tests = BackTests(board, self.roll_call, lookback, matcher, self._clock, self._ids)
         gateway = firewall_pb2.Gateway(name=name)
         gateway.seen_at.FromDatetime(self._clock.wall())
@@ -149,22 +150,21 @@ class TestHits:
         counter = HitCounter()
         hits = HitCounts(opened.app, counter, clock)
         assert await hits.flush() == 0
-        counter.count(rule.rule.id, enforced=True, number=3)
-        counter.count(other.rule.id, enforced=False)
+        one, two, enforced = rule.rule.id, other.rule.id, {rule.rule.id}
         # A rule that is gone meanwhile keeps no other from being kept.
-        counter.count(ids.new(), enforced=True)
+        counter.advance({one: (3, 0), two: (1, 0), ids.new(): (1, 0)}, enforced)
         await hits.flush()
-        counter.count(rule.rule.id, enforced=True)
+        counter.advance({one: (4, 2), two: (1, 0)}, enforced)
         await hits.flush()
         began = clock.wall().replace(minute=0, second=0, microsecond=0)
-        assert await hits.of_rule(rule.rule.id, 1) == [(began, Hits(4, 0))]
+        assert await hits.of_rule(rule.rule.id, 1) == [(began, Hits(4, 0, 2))]
         clock.advance(timedelta(hours=1))
-        counter.count(rule.rule.id, enforced=False)
+        counter.advance({one: (5, 2), two: (1, 0)}, ())
         await hits.flush()
-        assert await hits.of_rule(rule.rule.id, 0) == [(began + timedelta(hours=1), Hits(0, 1)), (began, Hits(4, 0))]
+        assert await hits.of_rule(rule.rule.id, 0) == [(began + timedelta(hours=1), Hits(0, 1)), (began, Hits(4, 0, 2))]
         assert await hits.of_rule(rule.rule.id, 1) == [(began + timedelta(hours=1), Hits(0, 1))]
         assert await hits.summed(24) == [
-            (rule.rule.id, Hits(4, 1), began + timedelta(hours=1)),
+            (rule.rule.id, Hits(4, 1, 2), began + timedelta(hours=1)),
             (other.rule.id, Hits(0, 1), began),
         ]
         clock.advance(KEEP)
@@ -180,7 +180,7 @@ class TestHits:
         )
         counter, rule = HitCounter(), ids.new()
         hits = HitCounts(away, counter, clock)
-        counter.count(rule, enforced=True)
+        counter.advance({rule: (1, 0)}, {rule})
         for _ in range(2):
             with pytest.raises(GatefoldError, match="database_unavailable"):
                 await hits.flush()

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from gatefold.gateway.v1 import bundle_pb2
+from gatefold.gateway.v1 import bundle_pb2, firewall_pb2
 
 from libs.clock import FixedClock
 from libs.config import Secret
@@ -18,7 +18,7 @@ from libs.kill_points import KillPoints
 from libs.postgres import Database, Role
 from libs.redis_client import RedisConfig, Store, connect
 from services.gateway.clients.bundle_feed import FIELD, STREAM
-from services.gateway.domain.bundle import Bundle
+from services.gateway.domain.bundle import Action, Bundle, Mode, Rule
 from services.gateway.usecases import changes
 from services.gateway.worker.following import ASK_SECONDS, SWEEP_SECONDS
 from tests.conftest import ServiceDb
@@ -33,7 +33,8 @@ async def database(service_db: ServiceDb) -> ServiceDatabase:
     opened = await service_db("gateway")
     await as_owner(
         opened,
-        "TRUNCATE rule, entry_list, entry_set, list_entry, quota, quota_override, version, rule_hit, idempotency_key",
+        "TRUNCATE rule, entry_list, entry_set, list_entry, quota, quota_override, version, rule_hit, introduced_rule,"
+        " idempotency_key",
         "UPDATE head SET version = 0, lineage = gen_random_uuid()",
     )
     return opened
@@ -395,6 +396,39 @@ class TestKills:
         finally:
             await app.close()
             await jobs.close()
+
+
+class TestWhatComesWithTheSoftware:
+    async def test_rules_are_added_once_and_do_not_come_back(self, register: Register, ids: IdMaker) -> None:
+        defaults = [Rule(ids.new(), name, "true", Action.BLOCK) for name in ("default one", "default two")]
+        with acting():
+            assert await register.rules.introduce(defaults) == 2
+            assert await register.rules.introduce(defaults) == 0
+            await register.rules.delete(defaults[0].id, firewall_pb2.DeleteRuleRequest(), 0)
+            newer = [*defaults, Rule(ids.new(), "default three", "true", Action.BLOCK)]
+            assert await register.rules.introduce(newer) == 1
+        held, version = await register.rules.list_all()
+        assert [each.rule.name for each in held] == ["default two", "default three"]
+        assert {each.rule.mode for each in held} == {Mode.SHADOW}
+        assert version == 3
+
+    async def test_gateways_that_start_together_add_them_once(self, register: Register, ids: IdMaker) -> None:
+        defaults = [Rule(ids.new(), "default one", "true", Action.BLOCK)]
+        with acting():
+            done = await asyncio.gather(*(register.rules.introduce(defaults) for _ in range(4)))
+        assert sorted(done) == [0, 0, 0, 1]
+        assert await register.versions.newest_number() == 1
+
+    async def test_a_name_that_is_taken_and_rules_that_are_refused_keep_nobody_from_starting(
+        self, register: Register, ids: IdMaker
+    ) -> None:
+        await register.add_rule("mine")
+        with acting():
+            assert await register.rules.introduce([Rule(ids.new(), "mine", "false", Action.BLOCK)]) == 0
+            assert await register.rules.introduce([Rule(ids.new(), "bad", POISON, Action.BLOCK)]) == 0
+        assert [(held.rule.name, held.rule.expression) for held in (await register.rules.list_all())[0]] == [
+            ("mine", "true")
+        ]
 
 
 class TestTheDatabase:

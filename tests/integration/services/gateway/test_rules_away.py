@@ -95,9 +95,11 @@ async def test_a_gateway_starts_with_its_last_version_when_every_store_is_away(
         run_directory, valkey_server.url(), postgres_server, database, bundle_file=str(file)
     ) as operator:
         await operator.done("POST", "/rules", json={**BLOCK, "name": "kept"})
-        await until(file.exists)
+        newest = await operator.version()
+        gateway = operator.gateway
+        await until(lambda: gateway.metric("gatefold_gateway_bundle_version") == newest)
     async with running_gateway(run_directory, NOWHERE, rate_quotas=WIDE, bundle_file=str(file)) as gateway:
-        assert gateway.metric("gatefold_gateway_bundle_version") == 1
+        assert gateway.metric("gatefold_gateway_bundle_version") == newest
         assert (await gateway.ask("GET", "/openapi.json")).status == 200
 
 
@@ -113,7 +115,7 @@ async def test_a_change_at_one_gateway_is_enforced_by_the_others_and_the_status_
 
     async with another() as one, another() as two:  # type: ignore[attr-defined]
         assert isinstance(one, Operator)
-        await one.done("PUT", "/quotas/read.server", json={"amount": 5, "seconds": 60})
+        await one.done("PUT", "/quotas", json={"name": "read.server", "amount": 5, "seconds": 60})
         newest = await two.version()
 
         async def enforced() -> bool:

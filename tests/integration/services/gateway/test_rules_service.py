@@ -62,7 +62,7 @@ class TestRules:
             ({"action": "tag"}, 422, "rule_parameter"),
             ({"parameter": "x"}, 422, "rule_parameter"),
             ({"expires_at": "2001-01-01T00:00:00Z"}, 422, "end_past"),
-            ({"name": "Not A Name"}, 422, "request_invalid"),
+            ({"name": " Not A Name"}, 422, "request_invalid"),
             ({"expression": "x" * 4097}, 422, "request_invalid"),
             ({"action": None}, 422, "request_invalid"),
             ({"priority": 1_000_001}, 422, "request_invalid"),
@@ -162,32 +162,33 @@ class TestLists:
 
 class TestQuotas:
     async def test_a_quota_is_set_read_and_taken_back(self, operator: Operator) -> None:
-        held = await operator.done("PUT", "/quotas/bulk.server", json={"amount": 5, "seconds": 60})
+        held = await operator.done("PUT", "/quotas", json={"name": "bulk.server", "amount": 5, "seconds": 60})
         assert (held["amount"], held["seconds"], held["mode"]) == (5, 60, "enforce")
         assert held in (await operator.done("GET", "/quotas"))["data"]
-        await operator.done("DELETE", "/quotas/bulk.server")
-        answer = await operator.ask("GET", "/quotas/bulk.server")
+        await operator.done("DELETE", "/quotas?name=bulk.server")
+        answer = await operator.ask("GET", "/quota?name=bulk.server")
         assert (answer.status, answer.reason) == (404, "quota_not_found")
 
     async def test_a_quota_that_is_none_is_refused_by_the_check_of_the_whole(self, operator: Operator) -> None:
         before = await operator.version()
-        answer = await operator.ask("PUT", "/quotas/read.nobody", json={"amount": 5, "seconds": 60})
+        answer = await operator.ask("PUT", "/quotas", json={"name": "read.nobody", "amount": 5, "seconds": 60})
         assert (answer.status, answer.reason) == (422, "quota_unknown")
         assert await operator.version() == before
 
     async def test_an_account_gets_a_quota_of_its_own(self, operator: Operator) -> None:
-        path = f"/overrides/{encode('acct', ACCOUNT)}/write.account"
-        held = await operator.done("PUT", path, json={"amount": 9, "seconds": 60, "mode": "shadow"})
+        of_account = {"account_id": encode("acct", ACCOUNT), "name": "write.account"}
+        wanted = {**of_account, "amount": 9, "seconds": 60, "mode": "shadow"}
+        held = await operator.done("PUT", "/overrides", json=wanted)
         assert held["account_id"] == encode("acct", ACCOUNT)
         assert held["quota"]["mode"] == "shadow"
-        await operator.done(
-            "PUT", f"/overrides/{encode('acct', OTHER_ACCOUNT)}/read.account", json={"amount": 1, "seconds": 1}
-        )
+        second = {"account_id": encode("acct", OTHER_ACCOUNT), "name": "read.account", "amount": 1, "seconds": 1}
+        await operator.done("PUT", "/overrides", json=second)
         page = await operator.done("GET", "/overrides?limit=1")
         assert page["data"] == [held]
         (other,) = (await operator.done("GET", f"/overrides?limit=1&cursor={page['next_cursor']}"))["data"]
         assert other["account_id"] == encode("acct", OTHER_ACCOUNT)
         assert (await operator.done("GET", f"/overrides?account_id={encode('acct', ACCOUNT)}"))["data"] == [held]
+        path = f"/overrides?account_id={encode('acct', ACCOUNT)}&name=write.account"
         await operator.done("DELETE", path)
         answer = await operator.ask("DELETE", path)
         assert (answer.status, answer.reason) == (404, "override_not_found")
@@ -218,14 +219,14 @@ class TestVersions:
     async def test_a_version_is_brought_back_with_everything_in_it(self, operator: Operator) -> None:
         await operator.done("POST", "/rules", json={**BLOCK, "name": "kept"})
         key = await operator.list_of("kept-list", "networks", "192.0.2.0/24 2100-01-01T00:00:00Z\n198.51.100.0/24\n")
-        await operator.done("PUT", "/quotas/webhook.server", json={"amount": 5, "seconds": 60})
+        await operator.done("PUT", "/quotas", json={"name": "webhook.server", "amount": 5, "seconds": 60})
         good = await operator.version()
         before = await operator.done("GET", f"/versions/{good}")
         rules = {rule["name"]: rule["id"] for rule in (await operator.done("GET", "/rules"))["data"]}
         await operator.done("DELETE", f"/rules/{rules['kept']}")
         await operator.done("POST", "/rules", json={**BLOCK, "name": "kept"})
         assert (await operator.imported(key, "203.0.113.0/24\n", "?replace=true")).status == 200
-        await operator.done("DELETE", "/quotas/webhook.server")
+        await operator.done("DELETE", "/quotas?name=webhook.server")
         restored = await operator.done("POST", f"/versions/{good}/restore", json={})
         assert (restored["number"], restored["restored_from"]) == (good + 5, good)
         assert restored["digest"] == before["version"]["digest"]
