@@ -77,8 +77,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     cookies = Cookies(backends.open_cookie, backends.use_cookie, tokens, clock=process.clock, monotonic=time.monotonic)
     verdicts = Verdicts(
         verdict_store,
-        # Without an abuse service there is nobody to ask; the stream is read all the same.
-        backends.verdicts if "abuse" in settings.grpc.addresses() else None,
+        # There is no service yet that could be asked; the stream is read all the same.
+        None,
         Pseudonyms(settings.key_pepper.reveal()),
         clock=process.clock,
         monotonic=time.monotonic,
