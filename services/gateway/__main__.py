@@ -145,8 +145,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     address = ClientAddress(settings.trusted_proxies)
     verdicts = Verdicts(
         verdict_store,
-        # Without an abuse service there is nobody to ask; the stream is read all the same.
-        backends.verdicts if "abuse" in settings.grpc.addresses() else None,
+        backends.verdicts,
         pseudonyms,
         clock=process.clock,
         monotonic=time.monotonic,
