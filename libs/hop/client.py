@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from libs import errors
 from libs.errors import GatefoldError
-from libs.hop.config import FRAME_BYTES, METHOD, HopConfig
+from libs.hop.config import FRAME_BYTES, FRAME_CALLS, METHOD, HopConfig
 from libs.hop.metadata import entries_of, pairs_of
 from libs.telemetry import Telemetry
 
@@ -412,7 +412,7 @@ class Stream:
         for call in self._outbox.values():
             calls.append(call)
             size += len(call.payload)
-            if size >= FRAME_BYTES:
+            if size >= FRAME_BYTES or len(calls) == FRAME_CALLS:
                 break
         if len(calls) == len(self._outbox):
             self._outbox = {}

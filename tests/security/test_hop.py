@@ -385,6 +385,16 @@ async def test_metadata_of_an_answer_goes_with_its_last_part(net: Net, attacker:
     assert all(len(part.payload) <= FRAME_BYTES for part in parts)
 
 
+async def test_an_answer_with_too_much_metadata_is_not_sent(net: Net, attacker: Attacker) -> None:
+    async def answer(request: object) -> clock_pb2.DrainedResponse:
+        net.clock.contexts[-1].set_trailing_metadata((("x-text", "a" * METADATA_BYTES),))
+        return DRAINED
+
+    net.clock.answer = answer
+
+    assert (await attacker.ask(drained(1))).code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+
+
 async def test_cancelling_what_is_not_under_way_does_nothing(net: Net, attacker: Attacker) -> None:
     await attacker.send(cancelled=range(100_000))
     await attacker.send(drained(1), cancelled=[0, 2, 2**64 - 1])

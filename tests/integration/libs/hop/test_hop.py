@@ -20,7 +20,7 @@ from gatefold.billing.v1 import catalogue_pb2, catalogue_pb2_grpc
 from gatefold.clock.v1 import clock_pb2, clock_pb2_grpc
 from gatefold.mux.v1.mux_pb2 import CarryResponse, Window
 
-from libs import caller, grpc_client
+from libs import caller, errors, grpc_client
 from libs.caller import CallerVerifier, service_caller
 from libs.clock import SystemClock
 from libs.errors import GatefoldError, Kind
@@ -340,6 +340,30 @@ async def test_short_answers_pass_between_the_parts_of_a_long_one(net: Net) -> N
     await asyncio.gather(call("long"), call("short"))
 
     assert order == ["short", "long"]
+
+
+async def test_many_calls_with_long_metadata_and_long_errors_fit_into_frames(net: Net) -> None:
+    """In one message they would be more than gRPC takes."""
+    net.hop = HopConfig(hop_streams=1)
+    together = asyncio.Barrier(700)
+    violations = [errors.Violation("f" * 300, "rule", "d" * 300) for _ in range(50)]
+
+    async def answer(request: object) -> clock_pb2.DrainedResponse:
+        await together.wait()
+        raise errors.invalid("many", "Many.", violations=violations)
+
+    net.clock.answer = answer
+    await net.serve()
+    stub = net.clock_stub()
+    metadata = (("x-long", "x" * 40_000),)
+
+    ends = await asyncio.gather(
+        *(stub.Drained(NOTHING, timeout=PLENTY_SECONDS, metadata=metadata) for _ in range(700)), return_exceptions=True
+    )
+
+    assert {len(end.violations) for end in ends if isinstance(end, GatefoldError) and end.reason == "many"} == {50}
+    assert {type(end) for end in ends} == {GatefoldError}
+    assert net.clock.calls == 700
 
 
 # Peers that do as they like.
