@@ -275,14 +275,12 @@ class _Outgoing:
         policy = way.policy
         who = caller.outgoing(self._service)
         repeatable = policy.repeatable or (policy.keyed and who.idempotency_key is not None)
-        attempt = not_sent = 0
+        broken_off = not_sent = 0
         with self._telemetry.calling(policy.method[1:]):
             while True:
-                attempt += 1
                 try:
                     response = await self._call(way, request, ends, who, metadata)
                 except NotSentError:
-                    attempt -= 1
                     not_sent += 1
                     if not_sent < _NOT_SENT_ATTEMPTS:
                         await _pause(_PAUSE_SECONDS / 4 * (not_sent - 1), ends)
@@ -292,8 +290,9 @@ class _Outgoing:
                     raise failure from None
                 except grpc.aio.AioRpcError as error:
                     broken = error.code() is grpc.StatusCode.UNAVAILABLE and not grpc_errors.answered(error)
-                    if broken and repeatable and attempt < ATTEMPTS:
-                        await _pause(_PAUSE_SECONDS * attempt, ends)
+                    broken_off += broken
+                    if broken and repeatable and broken_off < ATTEMPTS:
+                        await _pause(_PAUSE_SECONDS * broken_off, ends)
                         continue
                     raise self._failure(policy, error, began, broken=broken) from error
                 except GatefoldError as error:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from libs import errors
 from libs.errors import GatefoldError
-from libs.hop.config import FRAME_BYTES, METHOD, HopConfig
+from libs.hop.config import FRAME_BYTES, FRAME_CALLS, METHOD, HopConfig
 from libs.hop.metadata import entries_of, pairs_of
 from libs.telemetry import Telemetry
 
@@ -214,10 +214,15 @@ class _Waiting:
         self.parts_bytes = 0
 
     def add(self, part: bytes, most_bytes: int) -> None:
-        """Keeps a part; what is beyond the bound is only counted."""
+        """Keeps a part, while somebody waits for the whole; one that becomes too long is not waited for."""
         self.parts = self.parts or []
         self.parts_bytes += len(part)
-        if self.parts_bytes <= most_bytes:
+        if self.future.done():
+            self.parts.clear()
+        elif self.parts_bytes > most_bytes:
+            self.parts.clear()
+            self.future.set_exception(_error(grpc.StatusCode.RESOURCE_EXHAUSTED, "the response is too long"))
+        else:
             self.parts.append(part)
 
 
@@ -343,8 +348,6 @@ class Stream:
             waiting.future.set_exception(NotSentError())
         elif answer.code:
             waiting.future.set_exception(_error_of(answer))
-        elif waiting.parts_bytes > self._message_bytes:
-            waiting.future.set_exception(_error(grpc.StatusCode.RESOURCE_EXHAUSTED, "the response is too long"))
         else:
             waiting.future.set_result(payload)
 
@@ -409,7 +412,7 @@ class Stream:
         for call in self._outbox.values():
             calls.append(call)
             size += len(call.payload)
-            if size >= FRAME_BYTES:
+            if size >= FRAME_BYTES or len(calls) == FRAME_CALLS:
                 break
         if len(calls) == len(self._outbox):
             self._outbox = {}

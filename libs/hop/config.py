@@ -8,9 +8,11 @@ SERVICE = mux_pb2.DESCRIPTOR.services_by_name["MuxService"].full_name
 METHOD = f"/{SERVICE}/Carry"
 """The stream that carries calls."""
 METADATA_BYTES = 64 * 1024
-"""Greatest metadata of a call, as of any gRPC call here."""
+"""Greatest metadata of a call and of an answer, as of any gRPC call here."""
 FRAME_BYTES = 256 * 1024
 """What one frame gathers before it is sent, and the parts that a long answer goes in."""
+FRAME_CALLS = 64
+"""Most calls or answers in one frame: with the metadata of so many it is far below what gRPC takes for a message."""
 
 
 @dataclass(frozen=True)

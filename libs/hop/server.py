@@ -3,14 +3,14 @@
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
 from gatefold.mux.v1.mux_pb2 import Answer, Call, CarryRequest, CarryResponse, Entry, Window
 from google.protobuf.message import DecodeError
 
-from libs.hop.config import FRAME_BYTES, METADATA_BYTES, HopConfig
+from libs.hop.config import FRAME_BYTES, FRAME_CALLS, METADATA_BYTES, HopConfig
 from libs.hop.context import CallContext, Outer
 from libs.hop.metadata import entries_of, pairs_of
 from libs.telemetry import Telemetry
@@ -143,7 +143,7 @@ class _Stream:
         finally:
             reader.cancel()
             writer.cancel()
-            await asyncio.wait((reader, writer, *self._cancel()))
+            await asyncio.gather(reader, writer, *self._cancel(), return_exceptions=True)
 
     def _cancel(self) -> list[asyncio.Task[None]]:
         tasks = [under.task for under in self._under.values() if under.task is not None]
@@ -184,7 +184,7 @@ class _Stream:
         full = len(self._under) >= config.hop_calls or self._under_bytes + size > config.hop_bytes
         if self._draining or full:
             return self._put(Answer(id=number, refused=True))
-        if sum(len(entry.key) + len(entry.value) for entry in call.metadata) > METADATA_BYTES:
+        if _length(call.metadata) > METADATA_BYTES:
             return self._put(_failed(number, grpc.StatusCode.RESOURCE_EXHAUSTED, "there is too much metadata"))
         handler = self._methods.get(call.method)
         if handler is None:
@@ -223,6 +223,8 @@ class _Stream:
         except Exception:  # noqa: BLE001 — as gRPC does; whatever stands in front of the method has told of it already
             self._log.exception("a call in a frame failed")
             answer = _failed(number, grpc.StatusCode.UNKNOWN, "the call failed")
+        if _length(answer.trailing) > METADATA_BYTES:
+            answer = _failed(number, grpc.StatusCode.RESOURCE_EXHAUSTED, "there is too much metadata")
         self._close(number)
         self._put(answer)
 
@@ -251,7 +253,7 @@ class _Stream:
 
     def _put(self, answer: "Answer | _Long") -> None:
         self._outbox.append(answer)
-        self._outbox_bytes += len(answer.payload)
+        self._outbox_bytes += len(answer.payload) + _length(answer.trailing)
         self._wake()
 
     def _wake(self) -> None:
@@ -292,7 +294,7 @@ class _Stream:
         answers: list[Answer] = []
         size = 0
         outbox = self._outbox
-        while outbox and size < FRAME_BYTES:
+        while outbox and size < FRAME_BYTES and len(answers) < FRAME_CALLS:
             item = outbox.popleft()
             if isinstance(item, _Long):
                 answer = item.part()
@@ -300,7 +302,7 @@ class _Stream:
                     outbox.append(item)
             else:
                 answer = item
-            size += len(answer.payload)
+            size += len(answer.payload) + _length(answer.trailing)
             answers.append(answer)
         self._outbox_bytes -= size
         return answers
@@ -312,6 +314,10 @@ def _expire(under: _Under) -> None:
         under.task.cancel()
 
 
+def _length(entries: Iterable[Entry]) -> int:
+    return sum(len(entry.key) + len(entry.value) for entry in entries)
+
+
 def _failed(number: int, code: grpc.StatusCode, message: str) -> Answer:
     return Answer(id=number, code=code.value[0], message=message)
 
@@ -320,6 +326,6 @@ def _of_status(number: int, context: CallContext) -> Answer:
     return Answer(
         id=number,
         code=context.code().value[0],
-        message=context.details(),
+        message=context.details()[:METADATA_BYTES],
         trailing=entries_of(context.trailing_metadata() or ()),
     )

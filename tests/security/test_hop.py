@@ -19,7 +19,7 @@ from libs.caller import Caller, CallerKind, CallerSigner, CallerVerifier, servic
 from libs.clock import FixedClock, SystemClock
 from libs.grpc_server import GrpcServer
 from libs.grpc_stack import CALLER_KEY
-from libs.hop.config import METADATA_BYTES, METHOD, HopConfig
+from libs.hop.config import FRAME_BYTES, METADATA_BYTES, METHOD, HopConfig
 from libs.telemetry import Telemetry
 from tests.support.certificates import Authority
 from tests.support.net import ACCOUNT, DRAINED, KEYS, STAFF, ClockStandIn, Net
@@ -347,6 +347,52 @@ async def test_a_frame_beyond_every_bound_ends_the_stream_and_nothing_else(net: 
 @pytest.mark.parametrize("timeout_micros", [0, 2**64 - 1])
 async def test_deadlines_of_any_length_are_taken(attacker: Attacker, timeout_micros: int) -> None:
     assert (await attacker.ask(drained(1, timeout_micros=timeout_micros))).code == 0
+
+
+async def test_a_deadline_is_kept_without_whoever_asked_for_it(net: Net, attacker: Attacker) -> None:
+    ended = asyncio.Event()
+
+    async def answer(request: object) -> clock_pb2.DrainedResponse:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    net.clock.answer = answer
+
+    late = await attacker.ask(drained(1, timeout_micros=200_000))
+
+    assert late.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+    assert ended.is_set() or net.clock.calls == 0
+
+
+@pytest.mark.parametrize("length", [10, 600_000])
+async def test_metadata_of_an_answer_goes_with_its_last_part(net: Net, attacker: Attacker, length: int) -> None:
+    async def answer(request: object) -> clock_pb2.DrainedResponse:
+        net.clock.contexts[-1].set_trailing_metadata((("x-text", "a"), ("x-bytes-bin", b"\xff")))
+        return clock_pb2.DrainedResponse(waiting={"x" * length: 1})
+
+    net.clock.answer = answer
+    await attacker.send(drained(1))
+    parts = [await attacker.answer()]
+    while parts[-1].more:
+        parts.append(await attacker.answer())
+
+    whole = clock_pb2.DrainedResponse.FromString(b"".join(part.payload for part in parts))
+    assert len(next(iter(whole.waiting))) == length
+    assert [len(part.trailing) for part in parts] == [0] * (len(parts) - 1) + [2]
+    assert all(len(part.payload) <= FRAME_BYTES for part in parts)
+
+
+async def test_an_answer_with_too_much_metadata_is_not_sent(net: Net, attacker: Attacker) -> None:
+    async def answer(request: object) -> clock_pb2.DrainedResponse:
+        net.clock.contexts[-1].set_trailing_metadata((("x-text", "a" * METADATA_BYTES),))
+        return DRAINED
+
+    net.clock.answer = answer
+
+    assert (await attacker.ask(drained(1))).code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 
 async def test_cancelling_what_is_not_under_way_does_nothing(net: Net, attacker: Attacker) -> None:

@@ -1,6 +1,7 @@
 """What is the hop's own: windows, what was not sent, draining, peers that take no frames, peers that go away."""
 
 import asyncio
+import contextvars
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from gatefold.billing.v1 import catalogue_pb2, catalogue_pb2_grpc
 from gatefold.clock.v1 import clock_pb2, clock_pb2_grpc
 from gatefold.mux.v1.mux_pb2 import CarryResponse, Window
 
-from libs import caller, grpc_client
+from libs import caller, errors, grpc_client
 from libs.caller import CallerVerifier, service_caller
 from libs.clock import SystemClock
 from libs.errors import GatefoldError, Kind
@@ -341,6 +342,30 @@ async def test_short_answers_pass_between_the_parts_of_a_long_one(net: Net) -> N
     assert order == ["short", "long"]
 
 
+async def test_many_calls_with_long_metadata_and_long_errors_fit_into_frames(net: Net) -> None:
+    """In one message they would be more than gRPC takes."""
+    net.hop = HopConfig(hop_streams=1)
+    together = asyncio.Barrier(700)
+    violations = [errors.Violation("f" * 300, "rule", "d" * 300) for _ in range(50)]
+
+    async def answer(request: object) -> clock_pb2.DrainedResponse:
+        await together.wait()
+        raise errors.invalid("many", "Many.", violations=violations)
+
+    net.clock.answer = answer
+    await net.serve()
+    stub = net.clock_stub()
+    metadata = (("x-long", "x" * 40_000),)
+
+    ends = await asyncio.gather(
+        *(stub.Drained(NOTHING, timeout=PLENTY_SECONDS, metadata=metadata) for _ in range(700)), return_exceptions=True
+    )
+
+    assert {len(end.violations) for end in ends if isinstance(end, GatefoldError) and end.reason == "many"} == {50}
+    assert {type(end) for end in ends} == {GatefoldError}
+    assert net.clock.calls == 700
+
+
 # Peers that do as they like.
 
 
@@ -432,16 +457,67 @@ async def test_answers_to_what_was_not_asked_are_passed_over(net: Net) -> None:
         assert [await stub.Drained(NOTHING, timeout=PLENTY_SECONDS) for _ in range(3)] == [DRAINED] * 3
 
 
-async def test_parts_beyond_the_greatest_length_are_not_kept(net: Net) -> None:
+async def test_an_answer_that_becomes_too_long_is_not_waited_for(net: Net) -> None:
+    go_on = asyncio.Event()
+
     async def script(frames: Frames) -> None:
         await frames.window()
-        while (call := await frames.call()) is not None:
-            for _ in range(5):
-                await frames.answer(call.id, bytes(MESSAGE_BYTES // 5), more=True)
-            await frames.answer(call.id, bytes(100))
+        call = await frames.call()
+        assert call is not None
+        for _ in range(6):
+            await frames.answer(call.id, bytes(MESSAGE_BYTES // 5), more=True)
+        while not frames.cancelled:
+            await frames.hear()
+        await frames.answer(call.id)
+        await go_on.wait()
 
     async with peer(net.socket, script):
-        assert (await failure(create(catalogue(net)))).reason == "message_too_large"
+        stub = catalogue(net, hop=HopConfig(hop_streams=1))
+        assert (await failure(create(stub))).reason == "message_too_large"
+        go_on.set()
+
+
+async def test_what_was_not_sent_when_a_stream_broke_goes_on_the_next(net: Net) -> None:
+    """The first peer does not read, and goes away: what it was sent may have been done, the rest was not."""
+    go_away, again = asyncio.Event(), False
+
+    async def script(frames: Frames) -> None:
+        nonlocal again
+        await frames.window(Window(calls=1000, bytes=2**31, call_bytes=100_000))
+        if not again:
+            again = True
+            await go_away.wait()
+            return
+        while (call := await frames.call()) is not None:
+            await frames.answer(call.id)
+
+    async with peer(net.socket, script):
+        stub = catalogue(net, hop=HopConfig(hop_streams=1))
+        calls = [asyncio.create_task(create(stub, name="n" * 90_000)) for _ in range(100)]
+        await until(lambda: net.streams == 1)
+        await asyncio.sleep(0)
+        go_away.set()
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+
+    lost = [end for end in ends if isinstance(end, GatefoldError)]
+    assert {end.reason for end in lost} == {"outcome_unknown"}
+    assert 0 < len(lost) < 100
+
+
+async def test_a_call_begins_with_nothing_of_whoever_opened_the_stream_or_started_the_server(net: Net) -> None:
+    names: set[str] = set()
+
+    async def answer(request: object) -> clock_pb2.DrainedResponse:
+        names.update(variable.name for variable in contextvars.copy_context())
+        return DRAINED
+
+    net.clock.answer = answer
+    await net.serve()
+
+    await net.clock_stub().Drained(NOTHING, timeout=PLENTY_SECONDS)
+
+    assert {"gatefold_caller", "gatefold_deadline"} <= names
+    assert "gatefold_acting" not in names
 
 
 async def test_a_window_that_closes_holds_calls_back_until_it_opens(net: Net) -> None:
