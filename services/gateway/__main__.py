@@ -1,5 +1,6 @@
 """Owns the gateway's composition: configuration in, a served edge out."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from services.gateway.http.certificates import Certificates
 from services.gateway.http.contracts import Contracts
 from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
+from services.gateway.http.exchange import RequestIds
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
 from services.gateway.http.leaks import Leaks
@@ -76,7 +78,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     address = ClientAddress(settings.trusted_proxies)
     edge = Edge(
         telemetry=process.telemetry,
-        ids=process.ids,
+        request_ids=RequestIds(os.urandom),
         problems=Problems(settings.problem_base),
         headers=StandardHeaders(settings.hsts()),
         address=address,

@@ -1,9 +1,6 @@
 """Owns refusing work that would make everybody wait: what is in flight, and how late the event loop is."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import UUID
 
 from gatefold.edge.v1 import policy_pb2
@@ -37,7 +34,7 @@ class Overload:
         self._lags = {_LOW: bounds.lag_low_seconds, _NORMAL: bounds.lag_normal_seconds, _HIGH: bounds.lag_high_seconds}
         self._most = {criticality: max(1, int(share * bounds.in_flight)) for criticality, share in _SHARES.items()}
         self._in_flight = 0
-        self._by_account: dict[UUID, int] = defaultdict(int)
+        self._by_account: dict[UUID, int] = {}
         self._shed = telemetry.counter(
             "gateway_shed", "Requests refused because of load, by criticality", ("criticality",)
         )
@@ -60,27 +57,29 @@ class Overload:
             self._shed.labels(_NAMES[criticality]).inc()
             raise errors.unavailable("overloaded", "There is too much to do for a moment.", RETRY_SECONDS)
 
-    @contextmanager
-    def working(self, criticality: int, account: UUID | None) -> Iterator[None]:
-        """Counts a request within the block.
+    def begin(self, criticality: int, account: UUID | None) -> None:
+        """Counts a request as under way until `end`, which is called with the same account.
 
         Raises `unavailable("overloaded")`, and `too_many("in_flight_exceeded")` for an account that has too many.
         """
         # Many may have passed the first check before one of them came here.
         self.check(criticality)
         if account is not None:
-            if self._by_account.get(account, 0) >= self._bounds.in_flight_per_account:
+            count = self._by_account.get(account, 0)
+            if count >= self._bounds.in_flight_per_account:
                 raise errors.too_many("in_flight_exceeded", "Too many requests of this account are under way.", 1)
-            self._by_account[account] += 1
+            self._by_account[account] = count + 1
         self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            if account is not None:
-                self._by_account[account] -= 1
-                if not self._by_account[account]:
-                    del self._by_account[account]
+
+    def end(self, account: UUID | None) -> None:
+        """Counts a request as over."""
+        self._in_flight -= 1
+        if account is not None:
+            count = self._by_account[account] - 1
+            if count:
+                self._by_account[account] = count
+            else:
+                del self._by_account[account]
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Measures the event loop's lag until `stop` is set."""

@@ -1,7 +1,8 @@
 """Overload by itself: what is refused first, and that nothing is counted that is over."""
 
 import io
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from uuid import UUID
 
 import pytest
@@ -26,6 +27,16 @@ BOUNDS = LoadBounds(in_flight=20, in_flight_per_account=3)
 @pytest.fixture
 def overload() -> Overload:
     return Overload(BOUNDS, monotonic=Clock(), telemetry=Telemetry("tests", stream=io.StringIO()))
+
+
+@contextmanager
+def working(overload: Overload, criticality: int, account: UUID | None) -> Iterator[None]:
+    """A request that is under way within the block."""
+    overload.begin(criticality, account)
+    try:
+        yield
+    finally:
+        overload.end(account)
 
 
 def refused(overload: Overload) -> list[int]:
@@ -65,9 +76,9 @@ def test_work_under_way_sheds_the_least_critical_first(overload: Overload) -> No
     with ExitStack() as stack:
         for number in range(20):
             seen[number] = refused(overload)
-            stack.enter_context(overload.working(HIGH, None))
+            stack.enter_context(working(overload, HIGH, None))
         assert refused(overload) == [LOW, NORMAL, HIGH]
-        with pytest.raises(GatefoldError), overload.working(HIGH, None):
+        with pytest.raises(GatefoldError), working(overload, HIGH, None):
             pass
     assert [seen[number] for number in (14, 15, 17, 18, 19)] == [[], [LOW], [LOW], [LOW, NORMAL], [LOW, NORMAL]]
     assert refused(overload) == []
@@ -84,20 +95,20 @@ def test_what_states_no_criticality_is_normal(overload: Overload) -> None:
 def test_one_account_cannot_have_everything(overload: Overload) -> None:
     with ExitStack() as stack:
         for _ in range(3):
-            stack.enter_context(overload.working(NORMAL, ACCOUNT))
-        with pytest.raises(GatefoldError) as caught, overload.working(HIGH, ACCOUNT):
+            stack.enter_context(working(overload, NORMAL, ACCOUNT))
+        with pytest.raises(GatefoldError) as caught, working(overload, HIGH, ACCOUNT):
             pass
         assert (caught.value.kind, caught.value.reason) == (Kind.TOO_MANY, "in_flight_exceeded")
-        with overload.working(NORMAL, OTHER), overload.working(NORMAL, None):
+        with working(overload, NORMAL, OTHER), working(overload, NORMAL, None):
             pass
-    with overload.working(NORMAL, ACCOUNT):
+    with working(overload, NORMAL, ACCOUNT):
         assert overload.accounts == 1
     assert overload.accounts == 0, "nothing is kept of accounts that ask for nothing"
 
 
 def test_work_that_fails_is_over_too(overload: Overload) -> None:
     for _ in range(50):
-        with pytest.raises(RuntimeError), overload.working(NORMAL, ACCOUNT):
+        with pytest.raises(RuntimeError), working(overload, NORMAL, ACCOUNT):
             raise RuntimeError
     assert refused(overload) == []
     assert overload.accounts == 0
