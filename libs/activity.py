@@ -7,6 +7,7 @@ import zlib
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -94,20 +95,19 @@ class ActivityStream:
         """Sends one batch to each shard that has news; one that the store does not take is lost, and the shard's next
         says how many were. Returns whether the store took all.
         """
-        taken = True
-        sharded: Mapping[int, list[activity_pb2.Activity]] = defaultdict(list)
+        sharded: dict[int, list[activity_pb2.Activity]] = defaultdict(list)
         for _ in range(min(len(self._held), MOST_IN_BATCH)):
             activity = self._held.popleft()
             sharded[shard_of(activity)].append(activity)
-        for shard, packed in sharded.items():
-            batch = activity_pb2.ActivityBatch(activities=packed, lost=self._lost.pop(shard, 0))
-            try:
-                await self._store.xadd(
-                    stream_of(shard), {FIELD: batch.SerializeToString()}, maxlen=LONGEST_STREAM, approximate=True
-                )
-            except (GatefoldError, RedisError, OSError):
+        batches = {
+            shard: activity_pb2.ActivityBatch(activities=packed, lost=self._lost.pop(shard, 0))
+            for shard, packed in sharded.items()
+        }
+        taken = True
+        for (shard, batch), answer in zip(batches.items(), await self._send(batches), strict=True):
+            if isinstance(answer, Exception):
                 self._lost[shard] += batch.lost
-                self._lose(shard, len(packed))
+                self._lose(shard, len(batch.activities))
                 taken = False
         return taken
 
@@ -126,6 +126,19 @@ class ActivityStream:
         for activity in self._held:
             self._lose(shard_of(activity), 1)
         self._held.clear()
+
+    async def _send(self, batches: Mapping[int, activity_pb2.ActivityBatch]) -> list[Any]:
+        """Sends all in one go, and returns an answer for each, which may be an exception."""
+        if not batches:
+            return []
+        together = self._store.pipeline(transaction=False)
+        for shard, batch in batches.items():
+            entry: dict[Any, Any] = {FIELD: batch.SerializeToString()}
+            together.xadd(stream_of(shard), entry, maxlen=LONGEST_STREAM, approximate=True)
+        try:
+            return await together.execute(raise_on_error=False)
+        except (GatefoldError, RedisError, OSError) as error:
+            return [error] * len(batches)
 
     def _lose(self, shard: int, number: int) -> None:
         self._lost[shard] += number

@@ -79,6 +79,30 @@ class Caller:
             raise errors.forbidden("subject_required", "Only a signed-in reader may do this.")
         return self.subject
 
+    def with_particulars(
+        self,
+        *,
+        request_id: str,
+        idempotency_key: str | None,
+        address: str | None,
+        user_agent: str | None,
+        origin: str | None,
+    ) -> "Caller":
+        """Returns this caller with one request's particulars.
+
+        Done once a request: dataclasses.replace sets each of the fields anew, at five times the cost.
+        """
+        made = object.__new__(Caller)
+        made.__dict__.update(self.__dict__)
+        made.__dict__.update(
+            request_id=request_id,
+            idempotency_key=idempotency_key,
+            address=address,
+            user_agent=user_agent,
+            origin=origin,
+        )
+        return made
+
 
 @dataclass(frozen=True)
 class CallerConfig:

@@ -82,6 +82,8 @@ class Telemetry:
             sampler=ParentBased(TraceIdRatioBased(settings.trace_share)) if settings.otlp_endpoint else ALWAYS_OFF,
             shutdown_on_exit=False,
         )
+        self.tracing = bool(settings.otlp_endpoint)
+        """Whether anybody collects traces."""
         if settings.otlp_endpoint:
             exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces")
             self._provider.add_span_processor(BatchSpanProcessor(exporter))

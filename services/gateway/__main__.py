@@ -53,6 +53,7 @@ from services.gateway.http.contracts import Contracts
 from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
 from services.gateway.http.crawlers import Crawlers, SystemResolver
+from services.gateway.http.exchange import RequestIds
 from services.gateway.http.facts import Sources
 from services.gateway.http.firewall import Firewall, network_of
 from services.gateway.http.hardening import Bodies
@@ -177,7 +178,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     await _enforce(process, settings, store, keys_of_pairs, firewall, limits)
     edge = Edge(
         telemetry=process.telemetry,
-        ids=process.ids,
+        request_ids=RequestIds(os.urandom),
         problems=Problems(settings.problem_base),
         headers=StandardHeaders(settings.hsts()),
         address=address,

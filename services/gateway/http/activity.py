@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
+from uuid import UUID
 
 from gatefold.activity.v1 import activity_pb2
 
@@ -49,7 +50,7 @@ class Activities:
         self._place_of = place_of
         # Clients come back: what costs a hash or an encoding is kept for those seen last.
         self._client = lru_cache(_MOST_REMEMBERED)(self._hashed_client)
-        self._account = lru_cache(_MOST_REMEMBERED)(lambda account: ids.encode("acct", account))
+        self._owner = lru_cache(_MOST_REMEMBERED)(self._hashed_owner)
 
     def record(self, exchange: Exchange, status: int, *, seconds: float, body_bytes: int) -> None:
         """Takes a request that was answered after `seconds` with a body of so many bytes."""
@@ -66,12 +67,9 @@ class Activities:
         caller = exchange.caller
         if caller is not None:
             activity.caller_kind = caller.kind.name
-            if caller.account is not None:
-                activity.account_id = self._account(caller.account)
+            activity.account_id, activity.session_hash = self._owner(caller.account, caller.session)
             if caller.kind is not CallerKind.ANONYMOUS:
                 activity.actor_hash = self._of("actor", caller.actor)
-            if caller.session is not None:
-                activity.session_hash = self._of("session", caller.session.hex)
         if exchange.values:
             activity.target_hash = self._of("target", "/".join(exchange.values))
         if exchange.problem:
@@ -109,6 +107,12 @@ class Activities:
             if place is not NOWHERE:
                 _locate(activity, place)
         return activity
+
+    def _hashed_owner(self, account: UUID | None, session: UUID | None) -> tuple[str, bytes]:
+        return (
+            "" if account is None else ids.encode("acct", account),
+            b"" if session is None else self._of("session", session.hex),
+        )
 
     def _hashed_client(self, address: str) -> tuple[bytes, bytes]:
         return self._of("address", address), self._of("network", network_of(address))

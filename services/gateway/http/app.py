@@ -10,12 +10,12 @@ from gatefold.edge.v1 import policy_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from opentelemetry.trace import SpanKind
+from prometheus_client import Histogram
 
 from libs import caller as callers
 from libs import deadline, errors
 from libs.codecs import RequestCodecs, ResponseCodecs
 from libs.errors import GatefoldError, Kind
-from libs.ids import IdSource
 from libs.telemetry import Telemetry
 from services.gateway.clients import Call
 from services.gateway.http import hardening, idempotency
@@ -29,7 +29,7 @@ from services.gateway.http.connections import Connection
 from services.gateway.http.contracts import Contracts, Endpoint
 from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
-from services.gateway.http.exchange import Exchange, origin_of, request_id_of
+from services.gateway.http.exchange import Exchange, RequestIds, origin_of, request_id_of
 from services.gateway.http.firewall import Firewall
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
@@ -65,7 +65,7 @@ class Edge:
     """Everything a request meets, in the order of DESIGN section 5."""
 
     telemetry: Telemetry
-    ids: IdSource
+    request_ids: RequestIds
     problems: Problems
     headers: StandardHeaders
     address: ClientAddress
@@ -104,6 +104,8 @@ class App:
         self._edge = edge
         self._draining = False
         self._log = edge.telemetry.logger("http")
+        self._debugging = self._log.isEnabledFor(_DEBUG)
+        self._observed: dict[tuple[str, str, int], Histogram] = {}
         self._seconds = edge.telemetry.histogram(
             "gateway_http_seconds",
             "Time to answer a request by route, method and status",
@@ -128,11 +130,11 @@ class App:
 
     def unreadable(self, peer: Peer, error: GatefoldError) -> web.Response:
         """Returns the answer to what a peer sent that is no whole HTTP request, or one beyond its limits."""
-        request_id = self._edge.ids.new().hex
+        request_id = self._edge.request_ids.new()
         self._refused.labels(error.reason).inc()
         response = self._edge.problems.response(error, request_id)
         response.force_close()
-        response.headers.update(self._edge.headers.of(request_id, response.headers))
+        self._edge.headers.add(response.headers, request_id)
         address = self._edge.address.of_peer(peer)
         self._edge.activities.record_unreadable(address, request_id, response.status, error.reason)
         return response
@@ -145,7 +147,7 @@ class App:
         path, _, query = request.raw_path.partition("?")
         return Exchange(
             request=request,
-            request_id=request_id_of(request) or self._edge.ids.new().hex,
+            request_id=request_id_of(request) or self._edge.request_ids.new(),
             began=time.monotonic(),
             path=path,
             query=query,
@@ -180,6 +182,9 @@ class App:
             return await edge.cors.preflight(exchange, match)
         endpoint = match.endpoint(request.method)
         exchange.endpoint, exchange.values = endpoint, match.values
+        if not edge.telemetry.tracing:
+            # A span that nobody collects costs more than all the checks together; the request id tells logs together.
+            return await self._serve(exchange, edge.operations[endpoint.rpc])
         with edge.telemetry.tracer.start_as_current_span(
             f"{endpoint.verb} {endpoint.template}",
             # A client's own trace is not joined: its sampling would decide ours.
@@ -211,9 +216,12 @@ class App:
         message = operation.transcoder.request(
             exchange.values, exchange.query, exchange.request.headers, exchange.header("Content-Type"), body
         )
-        with edge.overload.working(endpoint.policy.message.criticality):
+        edge.overload.begin(endpoint.policy.message.criticality)
+        try:
             exchange.called = True
             answer: Any = await edge.cookies.answer(exchange, await self._call(caller, operation, message))
+        finally:
+            edge.overload.end()
         if endpoint.redirects:
             return web.Response(status=endpoint.success_status, headers={"Location": answer.location})
         written, media_type = operation.transcoder.response(answer)
@@ -256,22 +264,32 @@ class App:
         return response
 
     def _finish(self, exchange: Exchange, response: web.Response) -> web.Response:
-        own = {**exchange.headers, **response.headers}
-        own.setdefault("Vary", "Origin")
-        response.headers.update(self._edge.headers.of(exchange.request_id, own))
+        headers = response.headers
+        for name, value in exchange.headers.items():
+            headers.setdefault(name, value)
+        headers.setdefault("Vary", "Origin")
+        self._edge.headers.add(headers, exchange.request_id)
         for cookie in exchange.cookies:
-            response.headers.add("Set-Cookie", cookie)
+            headers.add("Set-Cookie", cookie)
         elapsed = time.monotonic() - exchange.began
-        verb = exchange.request.method if exchange.endpoint else "-"
-        self._seconds.labels(exchange.route, verb, str(response.status)).observe(elapsed)
+        self._observe(exchange, response.status, elapsed)
         size = len(response.body) if isinstance(response.body, bytes) else 0
         self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=size)
         self._edge.firewall.remember(exchange)
         if response.status >= 500:
             self._log.warning("answered", extra=_line(exchange, response.status, elapsed))
-        elif self._log.isEnabledFor(_DEBUG):
+        elif self._debugging:
             self._log.debug("answered", extra=_line(exchange, response.status, elapsed))
         return response
+
+    def _observe(self, exchange: Exchange, status: int, elapsed: float) -> None:
+        # Looking a metric up by its labels costs more than moving it.
+        key = (exchange.route, exchange.request.method if exchange.endpoint else "-", status)
+        observed = self._observed.get(key)
+        if observed is None:
+            route, verb, _ = key
+            observed = self._observed[key] = self._seconds.labels(route, verb, str(status))
+        observed.observe(elapsed)
 
 
 _DEBUG = 10

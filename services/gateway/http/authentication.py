@@ -1,7 +1,5 @@
 """Owns finding out who sent a request: nobody, an API key's account, or the holder of an access token."""
 
-import dataclasses
-
 from libs import errors
 from libs.activity import USER_AGENT_LENGTH
 from libs.caller import Caller, CallerKind
@@ -43,8 +41,7 @@ class Authentication:
             found = await self._api_keys.caller(credential, exchange.address, exchange.request_id)
         else:
             found = await self._tokens.caller(credential, exchange.request_id)
-        return dataclasses.replace(
-            found,
+        return found.with_particulars(
             request_id=exchange.request_id,
             idempotency_key=exchange.idempotency_key,
             address=exchange.address or None,

@@ -59,17 +59,17 @@ class Endpoint:
     body: str
     """`*`, the name of the field the body fills, or empty."""
 
-    @property
+    @cached_property
     def rpc(self) -> str:
         """The method as gRPC spells it."""
         return self.policy.method
 
-    @property
+    @cached_property
     def peer(self) -> str:
         """The service behind it: `billing` of gatefold.billing.v1."""
         return self.method.containing_service.file.package.split(".")[1]
 
-    @property
+    @cached_property
     def variables(self) -> tuple[str, ...]:
         """Names of the fields in the path, in order."""
         return tuple(part[1:-1] for part in self.template.split("/") if part.startswith("{"))
@@ -84,7 +84,7 @@ class Endpoint:
         """Type of the response message."""
         return self.method.output_type
 
-    @property
+    @cached_property
     def wire(self) -> int:
         """How requests and answers are written."""
         return self.policy.message.wire
@@ -94,12 +94,12 @@ class Endpoint:
         """Whether the body is taken byte for byte."""
         return self.body not in ("", "*") and self.field(self.body).shape.kind is Kind.RAW
 
-    @property
+    @cached_property
     def raw_response(self) -> bool:
         """Whether the answer is bytes and not JSON."""
         return self.response.full_name == RAW_BODY
 
-    @property
+    @cached_property
     def redirects(self) -> bool:
         """Whether the answer sends the browser elsewhere."""
         return self.response.full_name == _REDIRECT
@@ -134,7 +134,7 @@ class Endpoint:
         first, *others = field.name.split("_")
         return first + "".join(other.capitalize() for other in others)
 
-    @property
+    @cached_property
     def success_status(self) -> int:
         """HTTP status of success."""
         return 303 if self.redirects else self.policy.message.success_status or 200
@@ -144,7 +144,7 @@ class Endpoint:
         """Whether the Authorization header is a field of the request, and no credential of this API."""
         return "Authorization" in {field.rule.header for field in self.header_fields}
 
-    @property
+    @cached_property
     def for_any_origin(self) -> bool:
         """Whether pages of any site may call it and read the answer.
 
@@ -154,7 +154,7 @@ class Endpoint:
         anonymous = self.anonymous_only and (self.policy.safe or self.wire == policy_pb2.WIRE_OAUTH)
         return anonymous or self.policy.callers == {CallerKind.OAUTH_CLIENT}
 
-    @property
+    @cached_property
     def anonymous_only(self) -> bool:
         """Whether nobody but anonymous clients (and services) may call."""
         return self.policy.callers <= {CallerKind.ANONYMOUS, CallerKind.SERVICE}

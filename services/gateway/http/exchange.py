@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from aiohttp.web import BaseRequest
 
 from libs.caller import Caller
+from libs.ids import Randomness
 from services.gateway.http.contracts import Endpoint
 from services.gateway.http.facts import RequestFacts
 
@@ -62,6 +63,24 @@ class Exchange:
     def route(self) -> str:
         """The template of the path, for metrics and logs: a path itself may hold personal data."""
         return self.endpoint.template if self.endpoint else "-"
+
+
+_MADE_AT_ONCE = 256
+
+
+class RequestIds:
+    """Makes ids that nobody guesses: an answer's id may be shown to ask for help with it."""
+
+    def __init__(self, randomness: Randomness) -> None:
+        self._randomness = randomness
+        self._made: list[str] = []
+
+    def new(self) -> str:
+        """Returns 32 hexadecimal digits; a system call is made for many of them."""
+        if not self._made:
+            drawn = self._randomness(16 * _MADE_AT_ONCE).hex()
+            self._made = [drawn[start : start + 32] for start in range(0, len(drawn), 32)]
+        return self._made.pop()
 
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

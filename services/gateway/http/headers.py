@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from multidict import CIMultiDict
+
 from services.gateway.http.hardening import VERSION
 
 API_CSP = "default-src 'none'; frame-ancestors 'none'"
@@ -26,27 +28,24 @@ class StandardHeaders:
     """Adds what browsers and clients are told with every answer."""
 
     def __init__(self, hsts_seconds: int) -> None:
-        self._fixed: dict[str, str] = {
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Gatefold-Version": VERSION,
+        self._fixed: list[tuple[str, str]] = [
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Gatefold-Version", VERSION),
             # In place of the server software's name and version.
-            "Server": "gatefold",
-        }
+            ("Server", "gatefold"),
+        ]
         if hsts_seconds > 0:
-            self._fixed["Strict-Transport-Security"] = f"max-age={hsts_seconds}; includeSubDomains"
+            self._fixed.append(("Strict-Transport-Security", f"max-age={hsts_seconds}; includeSubDomains"))
 
-    def of(self, request_id: str, own: Mapping[str, str]) -> dict[str, str]:
-        """Returns all headers of an answer; what the answer says itself goes before the standard.
+    def add(self, headers: CIMultiDict[str], request_id: str) -> None:
+        """Adds to the headers of an answer; what the answer says itself goes before the standard.
 
         Answers are never stored and pages load nothing unless they say otherwise.
         """
-        return {
-            **self._fixed,
-            "Cache-Control": "no-store",
-            "Content-Security-Policy": API_CSP,
-            # Says nothing of what scripts ask by CORS; other sites' pages cannot embed an answer.
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "X-Request-Id": request_id,
-            **own,
-        }
+        headers.setdefault("Cache-Control", "no-store")
+        headers.setdefault("Content-Security-Policy", API_CSP)
+        # Says nothing of what scripts ask by CORS; other sites' pages cannot embed an answer.
+        headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        headers["X-Request-Id"] = request_id
+        headers.extend(self._fixed)

@@ -1,8 +1,6 @@
 """Owns refusing work that would make everybody wait: what is in flight, and how late the event loop is."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from gatefold.edge.v1 import policy_pb2
 
@@ -51,16 +49,15 @@ class Overload:
             self._shed.labels(_NAMES[criticality]).inc()
             raise errors.unavailable("overloaded", "There is too much to do for a moment.", RETRY_SECONDS)
 
-    @contextmanager
-    def working(self, criticality: int) -> Iterator[None]:
-        """Counts a request within the block; raises `unavailable("overloaded")`."""
+    def begin(self, criticality: int) -> None:
+        """Counts a request as under way until `end`; raises `unavailable("overloaded")`."""
         # Many may have passed the first check before one of them came here.
         self.check(criticality)
         self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
+
+    def end(self) -> None:
+        """Counts a request as over."""
+        self._in_flight -= 1
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Measures the event loop's lag until `stop` is set."""

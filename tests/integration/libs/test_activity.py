@@ -68,7 +68,7 @@ async def test_the_next_batch_says_how_many_were_lost_while_the_store_was_away(
     stream = ActivityStream(store, telemetry)
     away = connect(RedisConfig(Secret("redis://127.0.0.1:1/0")))
     shard = shard_of(told("acct_1", 0))
-    monkeypatch.setattr(store, "xadd", away.xadd)
+    monkeypatch.setattr(store, "pipeline", away.pipeline)
     for number in range(7):
         stream.record(told("acct_1", number))
     assert not await stream.flush()
@@ -81,6 +81,21 @@ async def test_the_next_batch_says_how_many_were_lost_while_the_store_was_away(
     assert telemetry.registry.get_sample_value("gatefold_activities_lost_total") == 7
     await store.aclose()
     await away.aclose()
+
+
+async def test_a_shard_that_cannot_be_written_to_takes_nothing_from_the_others(redis: Store) -> None:
+    telemetry = Telemetry("tests", stream=io.StringIO())
+    stream = ActivityStream(redis, telemetry)
+    accounts = {shard_of(told(f"acct_{number}", 0)): f"acct_{number}" for number in range(100)}
+    await redis.set(stream_of(0), "no stream")
+    for shard in (0, 1):
+        stream.record(told(accounts[shard], shard))
+    assert not await stream.flush()
+    assert [one.request_id for batch in await batches(redis, 1) for one in batch.activities] == ["1"]
+    await redis.delete(stream_of(0))
+    stream.record(told(accounts[0], 2))
+    assert await stream.flush()
+    assert [batch.lost for batch in await batches(redis, 0)] == [1]
 
 
 async def test_a_shard_is_trimmed_so_that_a_reader_who_is_away_costs_no_memory(

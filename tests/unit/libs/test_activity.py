@@ -65,8 +65,13 @@ class Away:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def xadd(self, *_: Any, **__: Any) -> None:
+    def pipeline(self, **_: Any) -> "Away":
+        return self
+
+    def xadd(self, *_: Any, **__: Any) -> None:
         self.asked += 1
+
+    async def execute(self, **_: Any) -> list[Any]:
         raise OSError
 
 

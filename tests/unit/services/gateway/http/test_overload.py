@@ -1,7 +1,8 @@
 """Overload by itself: what is refused first, and that nothing is counted that is over."""
 
 import io
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from gatefold.edge.v1 import policy_pb2
@@ -24,6 +25,16 @@ BOUNDS = LoadBounds(in_flight=20)
 @pytest.fixture
 def overload() -> Overload:
     return Overload(BOUNDS, monotonic=Clock(), telemetry=Telemetry("tests", stream=io.StringIO()))
+
+
+@contextmanager
+def working(overload: Overload, criticality: int) -> Iterator[None]:
+    """A request that is under way within the block."""
+    overload.begin(criticality)
+    try:
+        yield
+    finally:
+        overload.end()
 
 
 def refused(overload: Overload) -> list[int]:
@@ -63,9 +74,9 @@ def test_work_under_way_sheds_the_least_critical_first(overload: Overload) -> No
     with ExitStack() as stack:
         for number in range(20):
             seen[number] = refused(overload)
-            stack.enter_context(overload.working(HIGH))
+            stack.enter_context(working(overload, HIGH))
         assert refused(overload) == [LOW, NORMAL, HIGH]
-        with pytest.raises(GatefoldError), overload.working(HIGH):
+        with pytest.raises(GatefoldError), working(overload, HIGH):
             pass
     assert [seen[number] for number in (14, 15, 17, 18, 19)] == [[], [LOW], [LOW], [LOW, NORMAL], [LOW, NORMAL]]
     assert refused(overload) == []
@@ -81,6 +92,6 @@ def test_what_states_no_criticality_is_normal(overload: Overload) -> None:
 
 def test_work_that_fails_is_over_too(overload: Overload) -> None:
     for _ in range(50):
-        with pytest.raises(RuntimeError), overload.working(NORMAL):
+        with pytest.raises(RuntimeError), working(overload, NORMAL):
             raise RuntimeError
     assert refused(overload) == []

@@ -1,0 +1,192 @@
+"""What the gateway adds to bare aiohttp: the whole way to a service and back, and what it answers by itself.
+
+Each server has one core, the load (wrk), the store and the service behind have the others. What is compared is
+requests for each second of CPU time that the server took, which is its rate on a core of its own; what was seen on the
+wire is printed beside it, and says as much of the load as of the server.
+"""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+import psutil
+
+from infra.local.settings import ROOT, free_port
+from tests.bench.harness import Bench
+from tests.support.auth_process import ServiceProcess
+from tests.support.gateway import running_gateway
+from tests.support.stores import RunDirectory, new_valkey
+
+RUNS = 5
+SECONDS = 1.0
+CONNECTIONS = 32
+OPEN = {
+    f"{rate}.{whom}": [1_000_000_000, 60]
+    for rate in ("read", "strict")
+    for whom in ("person", "server", "account", "address")
+}
+QUOTAS = json.dumps({**OPEN, "bulk.person": [1, 3600]})
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of request."""
+
+    name: str
+    path: str
+    credential: str
+    status: int
+    goal: float
+    lua: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run."""
+
+    per_cpu_second: float
+    per_second: float
+
+
+async def measure(bench: Bench) -> None:
+    """Measures the cases in turns with a bare handler."""
+    cores = sorted(os.sched_getaffinity(0))
+    if shutil.which("wrk") is None or len(cores) < 2:
+        sys.stdout.write("gateway-full-chain: left out, it needs wrk (apt-get install wrk) and two cores\n")
+        return
+    os.sched_setaffinity(0, set(cores[1:]))
+    try:
+        async with _gateway(cores[0]) as (url, process, cases), _bare(cores[0]) as (bare_url, bare):
+            await _compare(bench, cases, (url, process), (bare_url, bare))
+    finally:
+        os.sched_setaffinity(0, set(cores))
+
+
+async def _compare(
+    bench: Bench, cases: list[Case], gateway: tuple[str, psutil.Process], bare: tuple[str, psutil.Process]
+) -> None:
+    yardstick = Case("bare", "/", "", 200, 0)
+    runs: dict[str, list[Measured]] = {case.name: [] for case in (yardstick, *cases)}
+    for _ in range(RUNS):
+        runs["bare"].append(await _run(bare, yardstick))
+        for case in cases:
+            runs[case.name].append(await _run(gateway, case))
+    for case in cases:
+        ours, theirs = runs[case.name], runs["bare"]
+        ratio = median(one.per_cpu_second / two.per_cpu_second for one, two in zip(ours, theirs, strict=True))
+        rates = (median(one.per_cpu_second for one in ours), median(one.per_cpu_second for one in theirs), "/s")
+        bench.add(
+            case.name,
+            rates,
+            named="bare aiohttp, by CPU time of the server",
+            ratio=ratio,
+            goal=case.goal,
+            runs=RUNS,
+            concurrency=CONNECTIONS,
+        )
+        seen = median(one.per_second for one in ours), median(one.per_second for one in theirs)
+        sys.stdout.write(
+            f"{case.name}: {1e6 / rates[0]:.0f} µs of CPU a request (bare {1e6 / rates[1]:.0f}); "
+            f"on the wire {seen[0]:,.0f}/s (bare {seen[1]:,.0f}/s)\n"
+        )
+
+
+async def _run(server: tuple[str, psutil.Process], case: Case) -> Measured:
+    url, process = server
+    before = _cpu(process)
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS:g}s", f"{url}{case.path}"]
+    if case.credential:
+        command += ["-H", f"Authorization: Bearer {case.credential}"]
+    made = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    out = (await made.communicate())[0].decode()
+    spent = _cpu(process) - before
+    requests = int(re.search(r"(\d+) requests in", out)[1])  # type: ignore[index]
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    # A server that answers something else than the case says would be measured doing something else.
+    others = requests - int(refused[1]) if refused and case.status >= 400 else int(refused[1]) if refused else 0
+    assert requests > 0, out
+    assert case.status < 400 or refused, out
+    assert others <= CONNECTIONS, out
+    return Measured(requests / spent, float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]))  # type: ignore[index]
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _pin(process: psutil.Process, core: int) -> None:
+    for thread in process.threads():
+        os.sched_setaffinity(thread.id, {core})
+
+
+@asynccontextmanager
+async def _gateway(core: int) -> AsyncIterator[tuple[str, psutil.Process, list[Case]]]:
+    """A gateway in a process of its own, in front of services that answer at once."""
+    directory = RunDirectory()
+    valkey = new_valkey(directory.path / "valkey")
+    valkey.start()
+    try:
+        async with running_gateway(directory.path, valkey.url(), rate_quotas=QUOTAS) as services:
+            port = free_port()
+            environ: Mapping[str, str] = {
+                **services.environ,
+                "GATEFOLD_LISTEN": f"unix:{directory.path}/bench.sock",
+                "GATEFOLD_HTTP_LISTEN": f"127.0.0.1:{port}",
+                "GATEFOLD_RATE_STORE_SECONDS": "0.02",
+            }
+            gateway = ServiceProcess("gateway", dict(environ), directory.path, "bench")
+            await gateway.start()
+            process = psutil.Process(gateway.pid)
+            _pin(process, core)
+            signer = services.backend.signer
+            reader = signer.token(exp=_tomorrow())
+            other = signer.staff(exp=_tomorrow())
+            try:
+                yield (
+                    f"http://127.0.0.1:{port}",
+                    process,
+                    [
+                        Case("gateway-full-chain", "/v1/access?feature=premium", reader, 200, 0.40),
+                        Case("gateway-local-403", "/v1/products", reader, 403, 0.70),
+                        Case("gateway-local-404", "/v1/nothing", other, 404, 0.70),
+                    ],
+                )
+            finally:
+                await gateway.stop()
+    finally:
+        valkey.stop()
+        directory.remove()
+
+
+def _tomorrow() -> int:
+    import time
+
+    return int(time.time()) + 86_400
+
+
+@asynccontextmanager
+async def _bare(core: int) -> AsyncIterator[tuple[str, psutil.Process]]:
+    """aiohttp that does nothing but answer."""
+    with _bare_process() as (port, process):
+        _pin(process, core)
+        yield f"http://127.0.0.1:{port}", process
+
+
+@contextmanager
+def _bare_process() -> Iterator[tuple[int, psutil.Process]]:
+    answer = json.dumps({"allowed": True, "reason": "entitled"})
+    command = [sys.executable, "-m", "tests.support.bare_server", answer]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as made:
+        assert made.stdout is not None
+        assert made.stdin is not None
+        yield int(made.stdout.readline()), psutil.Process(made.pid)
+        made.stdin.close()
