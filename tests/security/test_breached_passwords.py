@@ -16,6 +16,7 @@ from libs.caller import Caller, CallerKind
 from libs.clock import FixedClock
 from libs.config import Secret
 from libs.errors import GatefoldError, Kind
+from libs.postgres import PLATFORM
 from services.auth.clients.breach_corpus import BreachCorpus
 from services.auth.clients.breach_range import RangeSource
 from services.auth.config import BreachConfig
@@ -122,9 +123,12 @@ async def test_a_password_that_was_lost_since_gets_no_token_until_it_is_changed(
     server.learn(lost)
     waiting = await house.sign_in(publisher.live, email, lost)
     assert (waiting.access_token, waiting.refresh_token, waiting.pending.next) == ("", "", "change_password")
+    letter = await house.describe(await house.newest_challenge(publisher.live))
+    assert (letter.purpose, letter.email, letter.link) == ("password_breached", email, ""), "the owner learns at once"
     server.known.clear()
     again = await house.sign_in(publisher.live, email, lost)
     assert again.pending.next == "change_password", "that it was lost is remembered"
+    assert (await house.events(publisher.live)).count("password.breached") == 1, "once a password"
 
     with pytest.raises(GatefoldError, match="password_breached"):
         await complete(house, waiting.pending.token, BREACHED)
@@ -140,12 +144,39 @@ async def test_a_password_that_was_lost_since_gets_no_token_until_it_is_changed(
         await house.sign_in(publisher.live, email, lost)
 
 
+@pytest.mark.case("auth-11")
+async def test_of_a_lost_password_its_owner_is_told_once_and_nobody_of_a_wrong_one(
+    house: AuthHouse, server: RangeServer
+) -> None:
+    publisher = await house.publisher()
+    email, lost = house.fresh(), "it was good until today"
+    await house.reader(publisher.live, email, lost)
+    server.learn(lost, "a wrong one that is known")
+    with pytest.raises(GatefoldError, match="credentials_invalid"):
+        await house.sign_in(publisher.live, email, "a wrong one that is known")
+    assert "password.breached" not in await house.events(publisher.live)
+    several = await asyncio.gather(*(house.sign_in(publisher.live, email, lost) for _ in range(4)))
+    assert {each.pending.next for each in several} == {"change_password"}
+    assert (await mails(house, publisher.live)).count("password_breached") == 1
+    assert (await house.events(publisher.live)).count("password.breached") == 1
+    await complete(house, several[0].pending.token, NEW)
+    server.learn(NEW)
+    await house.sign_in(publisher.live, email, NEW)
+    server.known.clear()
+    assert (await mails(house, publisher.live)).count("password_breached") == 2, "another password, another mail"
+
+
+@pytest.mark.case("auth-11")
 async def test_staff_change_a_lost_password_too(house: AuthHouse, server: RangeServer) -> None:
     publisher = await house.publisher()
     server.learn(PASSWORD)
     waiting = await house.sign_in_staff(publisher.owner_email)
+    await house.sign_in_staff(publisher.owner_email)
     server.known.clear()
     assert (waiting.access_token, waiting.pending.next) == ("", "change_password")
+    letter = await house.describe(await house.newest_challenge(PLATFORM))
+    assert (letter.purpose, letter.email, letter.name) == ("password_breached", publisher.owner_email, "Ada Owner")
+    assert (await house.events(PLATFORM)).count("password.breached") == 1
     tokens = await complete(house, waiting.pending.token, NEW)
     assert (await house.claims(tokens.access_token))["role"] == "owner"
     assert (await house.sign_in_staff(publisher.owner_email, NEW)).access_token
@@ -209,6 +240,13 @@ async def test_two_changes_at_once_leave_one_password(house: AuthHouse) -> None:
     refused = [result for result in results if isinstance(result, GatefoldError)]
     assert len(refused) == 2
     assert {error.reason for error in refused} <= {"concurrent_change", "current_password_wrong"}
+
+
+async def mails(house: AuthHouse, account: UUID) -> list[str]:
+    """What mails of an account are about, as notify learns it."""
+    async with house.app.tenant(account, "look", read_only=True) as conn:
+        rows = await conn.fetch("SELECT purpose FROM challenge WHERE account_id = $1", account)
+    return [row["purpose"] for row in rows]
 
 
 async def signed_in(house: AuthHouse, account: UUID, email: str) -> Caller:

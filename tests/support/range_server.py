@@ -21,9 +21,9 @@ class RangeServer:
     broken: bool = False
     url: str = ""
 
-    def learn(self, password: str) -> None:
-        """Has a password breached."""
-        self.known.add(hashlib.sha1(password.encode()).hexdigest().upper())
+    def learn(self, *passwords: str) -> None:
+        """Has passwords breached."""
+        self.known.update(hashlib.sha1(each.encode()).hexdigest().upper() for each in passwords)
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answers `GET /range/{prefix}`."""

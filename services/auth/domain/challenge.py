@@ -22,6 +22,7 @@ UNLOCK = "unlock"
 EMAIL_CODE = "email_code"
 
 PASSWORD_CHANGED = "password_changed"  # noqa: S105 — a purpose
+PASSWORD_BREACHED = "password_breached"  # noqa: S105 — a purpose
 NEW_DEVICE = "new_device"
 IMPOSSIBLE_TRAVEL = "impossible_travel"
 FACTOR_ADDED = "factor_added"
@@ -45,6 +46,7 @@ LIFETIMES = {
     UNLOCK: timedelta(hours=1),
     EMAIL_CODE: timedelta(minutes=10),
     PASSWORD_CHANGED: timedelta(hours=72),
+    PASSWORD_BREACHED: timedelta(hours=72),
     NEW_DEVICE: timedelta(hours=72),
     IMPOSSIBLE_TRAVEL: timedelta(hours=72),
     FACTOR_ADDED: timedelta(hours=72),

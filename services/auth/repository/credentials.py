@@ -169,11 +169,17 @@ async def replace_password(conn: Connection, account: UUID, credential: UUID, ne
     )
 
 
-async def demand_change(conn: Connection, account: UUID, credential: UUID) -> None:
-    """Has the password changed before the next session begins."""
-    await conn.execute(
-        "UPDATE credential SET password_must_change = true WHERE account_id = $1 AND id = $2", account, credential
+async def demand_change(conn: Connection, account: UUID, subject: UUID) -> bool:
+    """Has the password changed before the next session begins; answers True to the first who says so."""
+    row = await conn.fetchrow(
+        """
+        UPDATE credential SET password_must_change = true
+        WHERE account_id = $1 AND subject_id = $2 AND NOT password_must_change RETURNING id
+        """,
+        account,
+        subject,
     )
+    return row is not None
 
 
 async def change_password(

@@ -95,9 +95,12 @@ async def replace_password(conn: Connection, person: UUID, new: StoredPassword) 
     )
 
 
-async def demand_change(conn: Connection, person: UUID) -> None:
-    """Has the password changed before the next session begins."""
-    await conn.execute("UPDATE person SET password_must_change = true WHERE id = $1", person)
+async def demand_change(conn: Connection, person: UUID) -> bool:
+    """Has the password changed before the next session begins; answers True to the first who says so."""
+    row = await conn.fetchrow(
+        "UPDATE person SET password_must_change = true WHERE id = $1 AND NOT password_must_change RETURNING id", person
+    )
+    return row is not None
 
 
 async def change_password(conn: Connection, person: UUID, old: StoredPassword, new: StoredPassword) -> bool:

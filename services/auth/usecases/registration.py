@@ -20,6 +20,7 @@ from services.auth.domain.sign_in import PASSWORD, Door
 from services.auth.repository import accounts, credentials, imported_passwords
 from services.auth.usecases import addresses
 from services.auth.usecases.attempts import Attempts, Target
+from services.auth.usecases.breached_passwords import BreachedPasswords
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.enrolment import Enrolment, untaken
 from services.auth.usecases.imported_passwords import ImportedPasswords
@@ -46,6 +47,7 @@ class Registration:
         sign_in: SignIn,
         enrolment: Enrolment,
         imported: ImportedPasswords,
+        breached: BreachedPasswords,
         secrets: TokenSecrets,
         clock: WallClock,
         make: IdSource,
@@ -59,6 +61,7 @@ class Registration:
         self._sign_in = sign_in
         self._enrolment = enrolment
         self._imported = imported
+        self._breached = breached
         self._request_key = secrets.request
         self._challenge_key = secrets.challenge
         self._clock = clock
@@ -178,6 +181,7 @@ class Registration:
             return await self._imported.prove_mailbox(account, reader, password, live=who.live)
         fresh = await self._hasher.rehash(password) if verdict.stale else None
         breached = reader.must_change or await self._policy.breached(password)
+        door = Door(session.SUBSCRIBER, account, who.live, reader.subject)
 
         async def write(conn: Connection) -> None:
             # A reset may have come between: then it was not the reader's password any more.
@@ -185,10 +189,9 @@ class Registration:
                 raise credentials_invalid()
             if fresh is not None:
                 await credentials.replace_password(conn, account, reader.id, fresh)
-            if breached and not reader.must_change:
-                await credentials.demand_change(conn, account, reader.id)
+            if breached:
+                await self._breached.found(conn, door)
 
-        door = Door(session.SUBSCRIBER, account, who.live, reader.subject)
         return await self._sign_in.proven(door, (PASSWORD,), write, must_change=breached)
 
 
