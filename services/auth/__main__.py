@@ -184,7 +184,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     places = Places(settings.places_database)
     process.on_drain(places.close)
     new_devices = NewDevices(db, vault, challenges, places, secrets, clock, make, service.telemetry)
-    sign_in = SignIn(db, sessions, standing, guard.device_for, guard.remember, new_devices, secrets, clock, make)
+    sign_in = SignIn(db, sessions, standing, guard.remember, new_devices, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
     subjects = Subjects(service.channels)
     enrolment = Enrolment(vault, subjects, clock, make, facts)
@@ -251,7 +251,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_OAuthServiceServicer_to_server, servicer.OAuthServicer(oauth, oauth_tokens, issuer))
     unlocks = Unlocks(db, challenges, [guard.lift])
     recovery = servicer.RecoveryServicer(
-        Recovery(db, hasher, policy, standing, challenges, unlocks, enrolment, clock),
+        Recovery(db, hasher, policy, standing, challenges, unlocks, enrolment, guard.remember, clock),
         MagicLinks(challenges, sign_in, os.urandom),
         EmailChanges(db, vault, challenges, subjects, own_password, attempts, secrets, clock),
         unlocks,

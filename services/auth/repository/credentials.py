@@ -140,6 +140,14 @@ async def count_change(conn: Connection, account: UUID, subject: UUID) -> tuple[
     return row["id"], row["sequence"]
 
 
+async def password_version(conn: Connection, account: UUID, subject: UUID) -> int:
+    """Reads how many passwords a reader has had; 0 of one who has no credential."""
+    version: int | None = await conn.fetchval(
+        "SELECT password_version FROM credential WHERE account_id = $1 AND subject_id = $2", account, subject
+    )
+    return version or 0
+
+
 async def hold_password(conn: Connection, account: UUID, subject: UUID, version: int) -> bool:
     """Keeps a password from changing until the transaction ends; answers False when it was changed already."""
     row = await conn.fetchrow(

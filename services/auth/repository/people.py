@@ -72,6 +72,11 @@ async def is_operator(conn: Connection, person: UUID) -> bool:
     return bool(await conn.fetchval("SELECT operator FROM person WHERE id = $1", person))
 
 
+async def password_version(conn: Connection, person: UUID) -> int:
+    """Reads how many passwords a person has had; 0 of one who is gone."""
+    return await conn.fetchval("SELECT password_version FROM person WHERE id = $1", person) or 0
+
+
 async def hold_password(conn: Connection, person: UUID, version: int) -> bool:
     """Keeps a password from changing until the transaction ends; answers False when it was changed already."""
     row = await conn.fetchrow(

@@ -172,7 +172,14 @@ class Registration:
                 out = isinstance(one, Credential) and one.disabled
                 return (one, verdict) if one is not None and verdict.matches and not out else None
 
-            target = Target(account, index, known.subject if known else None, device_token, "/v1/sessions")
+            target = Target(
+                account,
+                index,
+                known.subject if known else None,
+                device_token,
+                "/v1/sessions",
+                password_version=known.password.version if known else 0,
+            )
             found = await self._attempts.guarded(target, check)
         if found is None:
             raise credentials_invalid()

@@ -146,7 +146,9 @@ class Staff:
         index = await self._people.index(address)
         known = await self._people.find(index)
         if known is not None:
-            target = Target(PLATFORM, index, known.id, "", "/v1/operators/bootstrap")
+            target = Target(
+                PLATFORM, index, known.id, "", "/v1/operators/bootstrap", password_version=known.password.version
+            )
             if await self._attempts.guarded(target, lambda: self._people.proven(password, known)) is None:
                 raise credentials_invalid()
         person = known or await self._people.prepare(address, called, password, operator=True)
@@ -176,7 +178,14 @@ class Staff:
         with self._people.place() as place:
             index = await self._people.index(address)
             known = await self._people.find(index)
-            target = Target(PLATFORM, index, known.id if known else None, device_token, "/v1/staff/sessions")
+            target = Target(
+                PLATFORM,
+                index,
+                known.id if known else None,
+                device_token,
+                "/v1/staff/sessions",
+                password_version=known.password.version if known else 0,
+            )
             proof = await self._attempts.guarded(target, lambda: self._people.proven(password, known, place))
         if proof is None:
             raise credentials_invalid()
