@@ -69,6 +69,9 @@ WITH_TOKEN = IN_QUERY | IN_FRAGMENT
 UNPROVEN = frozenset({VERIFY_REGISTRATION, CHANGE_EMAIL})
 """What goes to a mailbox that nobody has proven yet: whoever has it sent writes the name, so none stands in it."""
 
+WAY_BACK = frozenset({RESET_PASSWORD, UNLOCK})
+"""What gets in again whoever others keep out; one works in any browser, for an hour."""
+
 BY_PASSWORD = frozenset({RESET_PASSWORD, MAGIC_LINK, UNLOCK, EMAIL_CODE})
 """What is void once the password was set anew."""
 BY_ADDRESS = BY_PASSWORD | {CHANGE_EMAIL}

@@ -89,7 +89,7 @@ class EmailChanges:
         )
         async with self._db.tenant(door.owner, "request_email_change") as conn:
             await self._challenges.void_of(conn, door.owner, door.principal, {rules.CHANGE_EMAIL})
-            await self._challenges.store(conn, door.owner, prepared, live=door.live or door.owner == PLATFORM)
+            await self._challenges.store_asked(conn, door.owner, prepared, live=door.live or door.owner == PLATFORM)
         return rules.kept_secret(prepared.id, self._secret)
 
     async def confirm(self, token: str, browser_secret: str, password: str) -> None:

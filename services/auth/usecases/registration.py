@@ -102,7 +102,7 @@ class Registration:
         async with self._db.tenant(account, "register") as conn:
             claim = await idempotency.claim(conn, who, _REGISTER, request, clock=self._clock, reference=prepared.id)
             if claim.replay is None:
-                await self._challenges.store(conn, account, prepared, live=who.live)
+                await self._challenges.store_asked(conn, account, prepared, live=who.live)
                 await idempotency.record(conn, who, _REGISTER, subscriber_session_pb2.RegisterResponse())
         first = claim.reference if claim.replay is not None else None
         return rules.kept_secret(first or prepared.id, self._challenge_key)
