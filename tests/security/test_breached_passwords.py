@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
@@ -24,6 +25,7 @@ from services.auth.usecases.password_policy import Breaches
 from tests.conftest import ServiceDb
 from tests.support.auth import PASSWORD, AuthHouse, running
 from tests.support.range_server import RangeServer, serving
+from tests.support.waiting import until
 
 BREACHED = "qwertyuiopasdfgh"
 NEW = "another horse battery"
@@ -208,6 +210,52 @@ async def test_who_wants_certainty_gets_no_new_password_while_it_is_away_and_sig
     assert (raised.value.kind, raised.value.reason) == (Kind.UNAVAILABLE, "breach_source_away")
     assert not await strict.hold(PASSWORD, fail_closed=False)
     await source.close()
+
+
+@pytest.mark.case("auth-12")
+async def test_two_spellings_of_a_password_are_looked_up_side_by_side(server: RangeServer) -> None:
+    source = RangeSource(server.url, 10)
+    breaches = Breaches([], source)
+    ligature = "the o\ufb03ce of a horse"
+    server.gate = asyncio.Barrier(2)
+    try:
+        for known in (ligature, "the office of a horse"):
+            server.learn(known)
+            assert await breaches.hold(ligature), "each is answered when the other is asked too"
+            server.known.clear()
+        assert not await breaches.hold(ligature)
+    finally:
+        server.gate = None
+        await source.close()
+
+
+@pytest.mark.case("auth-12")
+@pytest.mark.case("auth-31")
+async def test_a_slow_remote_list_keeps_no_places_from_those_who_sign_in(
+    service_db: ServiceDb, keys_dsn: Secret, valkey_server: ValkeyServer, key_file: Path, tmp_path: Path
+) -> None:
+    database, url = await service_db("auth"), valkey_server.url().reveal()
+    async with serving() as slow:
+        settings = {
+            "GATEFOLD_HASH_QUEUE": "1",
+            "GATEFOLD_BREACH_RANGE_URL": slow.url,
+            "GATEFOLD_BREACH_SECONDS": "10",
+        }
+        running_one = running(database, keys_dsn.reveal(), url, key_file, tmp_path, FixedClock(), settings)
+        async with running_one as narrow:
+            publisher = await narrow.publisher()
+            slow.asked.clear()
+            slow.gate = asyncio.Event()
+            places = (os.cpu_count() or 1) + 1
+            registering = [
+                asyncio.create_task(narrow.register(publisher.live, narrow.fresh(), key=narrow.request_id()))
+                for _ in range(places)
+            ]
+            await until(lambda: len(slow.asked) == places)
+            with pytest.raises(GatefoldError, match="credentials_invalid"):
+                await narrow.sign_in(publisher.live, narrow.fresh(), "wrong horse battery")
+            slow.gate.set()
+            await asyncio.gather(*registering)
 
 
 @pytest.mark.case("auth-14")

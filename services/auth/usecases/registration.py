@@ -78,12 +78,15 @@ class Registration:
         account = who.require_account()
         address = addresses.checked(email)
         called = account_rules.checked_name(name, longest=_LONGEST_NAME, least=0)
+        with self._hasher.place():
+            async with self._db.transaction("find_account", read_only=True) as conn:
+                publisher = await accounts.find(conn, account)
+        # Outside of the place: whoever is asked for breached passwords may be slow, and others sign in meanwhile.
+        await self._policy.check(password, words_of(publisher, address, called))
         with self._hasher.place() as place:
             index = await self._vault.blind_index(account, "email", address)
             async with self._db.tenant(account, "find_credential", read_only=True) as conn:
                 known = await credentials.find_by_email(conn, account, index)
-                publisher = await accounts.find(conn, account)
-            await self._policy.check(password, words_of(publisher, address, called))
             hashed = await self._hasher.hash(password, place)
         prepared = await self._challenges.prepare(
             rules.ALREADY_REGISTERED if known else rules.VERIFY_REGISTRATION,
