@@ -249,7 +249,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     )
     oauth = OAuth(db, oauth_clients, oauth_tokens, registration, challenges, issuer, clock, make, os.urandom)
     service.add(add_OAuthServiceServicer_to_server, servicer.OAuthServicer(oauth, oauth_tokens, issuer))
-    unlocks = Unlocks(db, challenges, [guard.lift])
+    unlocks = Unlocks(db, challenges, [guard.lift, attempts.lift])
     recovery = servicer.RecoveryServicer(
         Recovery(db, hasher, policy, standing, challenges, unlocks, enrolment, guard.remember, clock),
         MagicLinks(challenges, sign_in, os.urandom),
