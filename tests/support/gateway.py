@@ -36,7 +36,6 @@ from gatefold.subscriber.v1 import (
     subscriber_pb2_grpc,
 )
 
-from infra.local.settings import free_port
 from libs import caller, errors, ids
 from libs.caller import Caller, CallerVerifier
 from libs.config import Secret
@@ -46,6 +45,7 @@ from libs.process import Process, ProcessConfig
 from libs.telemetry import Telemetry
 from services.gateway.__main__ import compose
 from services.gateway.http.api_keys import checksum
+from services.gateway.http.server import HttpServer
 
 ISSUER = "https://gatefold.test"
 PEPPER = "a pepper for tests"
@@ -388,7 +388,6 @@ async def running_gateway(directory: Path, redis_url: Secret, **environ: str) ->
         await server.start()
         servers[name] = server
     peers[AWAY] = f"unix:{sockets}/{AWAY}.sock"
-    port = free_port()
     process = Process("gateway", _process(sockets, "gateway"), telemetry)
     settings = {
         "redis_url": redis_url.reveal(),
@@ -397,7 +396,7 @@ async def running_gateway(directory: Path, redis_url: Secret, **environ: str) ->
         "connect_seconds": "0.2",
         "issuer": ISSUER,
         "key_pepper": PEPPER,
-        "http_listen": f"127.0.0.1:{port}",
+        "http_listen": "127.0.0.1:0",
         # Slow machines are not what these tests are about.
         "rate_store_seconds": "2",
         **environ,
@@ -405,7 +404,8 @@ async def running_gateway(directory: Path, redis_url: Secret, **environ: str) ->
     client = aiohttp.ClientSession(auto_decompress=False)
     try:
         await compose(process, {f"GATEFOLD_{name.upper()}": value for name, value in settings.items()})
-        yield RunningGateway(f"http://127.0.0.1:{port}", port, backend, process, client, servers)
+        (edge,) = [served for served in process._servers if isinstance(served, HttpServer)]
+        yield RunningGateway(f"http://127.0.0.1:{edge.port}", edge.port, backend, process, client, servers)
     finally:
         await client.close()
         for served in process._servers:
