@@ -19,6 +19,7 @@ PREFIXES: Mapping[str, str] = MappingProxyType(
     {
         "account": "acct",
         "api_key": "key",
+        "breach": "brch",
         "challenge": "chal",
         "checkout": "chk",
         "credential": "cred",

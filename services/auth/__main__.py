@@ -77,6 +77,7 @@ from services.auth.usecases.api_keys import ApiKeys
 from services.auth.usecases.attempts import Attempts, Limits, Offer
 from services.auth.usecases.authenticators import Authenticators
 from services.auth.usecases.breach_sync import BreachSync
+from services.auth.usecases.breached_passwords import BreachedPasswords
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.devices import Devices
 from services.auth.usecases.email_changes import EmailChanges
@@ -183,13 +184,14 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     places = Places(settings.places_database)
     process.on_drain(places.close)
     new_devices = NewDevices(db, vault, challenges, places, secrets, clock, make, service.telemetry)
-    sign_in = SignIn(db, sessions, standing, guard.device_for, guard.remember, new_devices, secrets, clock, make)
+    sign_in = SignIn(db, sessions, standing, guard.remember, new_devices, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
     subjects = Subjects(service.channels)
     enrolment = Enrolment(vault, subjects, clock, make, facts)
     imported = ImportedPasswords(db, vault, hasher, challenges, subjects, secrets, clock, make)
+    breached = BreachedPasswords(challenges, facts, make)
     registration = Registration(
-        db, vault, hasher, policy, challenges, sign_in, enrolment, imported, secrets, clock, make, guard
+        db, vault, hasher, policy, challenges, sign_in, enrolment, imported, breached, secrets, clock, make, guard
     )
     pepper = settings.secrets.key_pepper.reveal().encode()
     api_keys = ApiKeys(db, vault, pepper, policies.of, clock, make, facts, os.urandom)
@@ -207,7 +209,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         return Directory(db, vault, team, members, challenges, settings.issuer, clock)
 
     service.add(add_ScimServiceServicer_to_server, servicer.ScimServicer(directory))
-    staff = Staff(db, persons, policy, sign_in, guard, clock)
+    staff = Staff(db, persons, policy, breached, sign_in, guard, clock)
     own_password = OwnPassword(db, hasher, policy, challenges, standing, sign_in, guard, clock)
     service.add(add_PasswordServiceServicer_to_server, servicer.PasswordServicer(own_password))
     access, attempts = FactorAccess(db, clock), FactorAttempts(db, clock)
@@ -247,9 +249,9 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     )
     oauth = OAuth(db, oauth_clients, oauth_tokens, registration, challenges, issuer, clock, make, os.urandom)
     service.add(add_OAuthServiceServicer_to_server, servicer.OAuthServicer(oauth, oauth_tokens, issuer))
-    unlocks = Unlocks(db, challenges, [guard.lift])
+    unlocks = Unlocks(db, challenges, [guard.lift, attempts.lift])
     recovery = servicer.RecoveryServicer(
-        Recovery(db, hasher, policy, standing, challenges, unlocks, enrolment, clock),
+        Recovery(db, hasher, policy, standing, challenges, unlocks, enrolment, guard.remember, clock),
         MagicLinks(challenges, sign_in, os.urandom),
         EmailChanges(db, vault, challenges, subjects, own_password, attempts, secrets, clock),
         unlocks,

@@ -25,8 +25,9 @@ MAIL_WAITS = (
     timedelta(hours=4),
     timedelta(hours=12),
 )
-# A challenge's mail is about a secret between the platform and one person, a session is nobody else's business.
-PRIVATE_EVENTS = ("challenge.", "session.")
+# A challenge's mail is about a secret between the platform and one person; a session and a password that was lost
+# are nobody else's business.
+PRIVATE_EVENTS = ("challenge.", "password.", "session.")
 CHALLENGE_REQUESTED = "challenge.requested"
 INVOICE_PAID = "invoice.paid"
 RECEIPT = "receipt"

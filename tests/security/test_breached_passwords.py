@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
@@ -16,6 +17,7 @@ from libs.caller import Caller, CallerKind
 from libs.clock import FixedClock
 from libs.config import Secret
 from libs.errors import GatefoldError, Kind
+from libs.postgres import PLATFORM
 from services.auth.clients.breach_corpus import BreachCorpus
 from services.auth.clients.breach_range import RangeSource
 from services.auth.config import BreachConfig
@@ -23,6 +25,7 @@ from services.auth.usecases.password_policy import Breaches
 from tests.conftest import ServiceDb
 from tests.support.auth import PASSWORD, AuthHouse, running
 from tests.support.range_server import RangeServer, serving
+from tests.support.waiting import until
 
 BREACHED = "qwertyuiopasdfgh"
 NEW = "another horse battery"
@@ -122,9 +125,12 @@ async def test_a_password_that_was_lost_since_gets_no_token_until_it_is_changed(
     server.learn(lost)
     waiting = await house.sign_in(publisher.live, email, lost)
     assert (waiting.access_token, waiting.refresh_token, waiting.pending.next) == ("", "", "change_password")
+    letter = await house.describe(await house.newest_challenge(publisher.live))
+    assert (letter.purpose, letter.email, letter.link) == ("password_breached", email, ""), "the owner learns at once"
     server.known.clear()
     again = await house.sign_in(publisher.live, email, lost)
     assert again.pending.next == "change_password", "that it was lost is remembered"
+    assert (await house.events(publisher.live)).count("password.breached") == 1, "once a password"
 
     with pytest.raises(GatefoldError, match="password_breached"):
         await complete(house, waiting.pending.token, BREACHED)
@@ -140,12 +146,39 @@ async def test_a_password_that_was_lost_since_gets_no_token_until_it_is_changed(
         await house.sign_in(publisher.live, email, lost)
 
 
+@pytest.mark.case("auth-11")
+async def test_of_a_lost_password_its_owner_is_told_once_and_nobody_of_a_wrong_one(
+    house: AuthHouse, server: RangeServer
+) -> None:
+    publisher = await house.publisher()
+    email, lost = house.fresh(), "it was good until today"
+    await house.reader(publisher.live, email, lost)
+    server.learn(lost, "a wrong one that is known")
+    with pytest.raises(GatefoldError, match="credentials_invalid"):
+        await house.sign_in(publisher.live, email, "a wrong one that is known")
+    assert "password.breached" not in await house.events(publisher.live)
+    several = await asyncio.gather(*(house.sign_in(publisher.live, email, lost) for _ in range(4)))
+    assert {each.pending.next for each in several} == {"change_password"}
+    assert (await mails(house, publisher.live)).count("password_breached") == 1
+    assert (await house.events(publisher.live)).count("password.breached") == 1
+    await complete(house, several[0].pending.token, NEW)
+    server.learn(NEW)
+    await house.sign_in(publisher.live, email, NEW)
+    server.known.clear()
+    assert (await mails(house, publisher.live)).count("password_breached") == 2, "another password, another mail"
+
+
+@pytest.mark.case("auth-11")
 async def test_staff_change_a_lost_password_too(house: AuthHouse, server: RangeServer) -> None:
     publisher = await house.publisher()
     server.learn(PASSWORD)
     waiting = await house.sign_in_staff(publisher.owner_email)
+    await house.sign_in_staff(publisher.owner_email)
     server.known.clear()
     assert (waiting.access_token, waiting.pending.next) == ("", "change_password")
+    letter = await house.describe(await house.newest_challenge(PLATFORM))
+    assert (letter.purpose, letter.email, letter.name) == ("password_breached", publisher.owner_email, "Ada Owner")
+    assert (await house.events(PLATFORM)).count("password.breached") == 1
     tokens = await complete(house, waiting.pending.token, NEW)
     assert (await house.claims(tokens.access_token))["role"] == "owner"
     assert (await house.sign_in_staff(publisher.owner_email, NEW)).access_token
@@ -179,6 +212,52 @@ async def test_who_wants_certainty_gets_no_new_password_while_it_is_away_and_sig
     await source.close()
 
 
+@pytest.mark.case("auth-12")
+async def test_two_spellings_of_a_password_are_looked_up_side_by_side(server: RangeServer) -> None:
+    source = RangeSource(server.url, 10)
+    breaches = Breaches([], source)
+    ligature = "the o\ufb03ce of a horse"
+    server.gate = asyncio.Barrier(2)
+    try:
+        for known in (ligature, "the office of a horse"):
+            server.learn(known)
+            assert await breaches.hold(ligature), "each is answered when the other is asked too"
+            server.known.clear()
+        assert not await breaches.hold(ligature)
+    finally:
+        server.gate = None
+        await source.close()
+
+
+@pytest.mark.case("auth-12")
+@pytest.mark.case("auth-31")
+async def test_a_slow_remote_list_keeps_no_places_from_those_who_sign_in(
+    service_db: ServiceDb, keys_dsn: Secret, valkey_server: ValkeyServer, key_file: Path, tmp_path: Path
+) -> None:
+    database, url = await service_db("auth"), valkey_server.url().reveal()
+    async with serving() as slow:
+        settings = {
+            "GATEFOLD_HASH_QUEUE": "1",
+            "GATEFOLD_BREACH_RANGE_URL": slow.url,
+            "GATEFOLD_BREACH_SECONDS": "10",
+        }
+        running_one = running(database, keys_dsn.reveal(), url, key_file, tmp_path, FixedClock(), settings)
+        async with running_one as narrow:
+            publisher = await narrow.publisher()
+            slow.asked.clear()
+            slow.gate = asyncio.Event()
+            places = (os.cpu_count() or 1) + 1
+            registering = [
+                asyncio.create_task(narrow.register(publisher.live, narrow.fresh(), key=narrow.request_id()))
+                for _ in range(places)
+            ]
+            await until(lambda: len(slow.asked) == places)
+            with pytest.raises(GatefoldError, match="credentials_invalid"):
+                await narrow.sign_in(publisher.live, narrow.fresh(), "wrong horse battery")
+            slow.gate.set()
+            await asyncio.gather(*registering)
+
+
 @pytest.mark.case("auth-14")
 async def test_a_change_needs_the_present_password_ends_other_sessions_and_is_told(house: AuthHouse) -> None:
     publisher = await house.publisher()
@@ -209,6 +288,13 @@ async def test_two_changes_at_once_leave_one_password(house: AuthHouse) -> None:
     refused = [result for result in results if isinstance(result, GatefoldError)]
     assert len(refused) == 2
     assert {error.reason for error in refused} <= {"concurrent_change", "current_password_wrong"}
+
+
+async def mails(house: AuthHouse, account: UUID) -> list[str]:
+    """What mails of an account are about, as notify learns it."""
+    async with house.app.tenant(account, "look", read_only=True) as conn:
+        rows = await conn.fetch("SELECT purpose FROM challenge WHERE account_id = $1", account)
+    return [row["purpose"] for row in rows]
 
 
 async def signed_in(house: AuthHouse, account: UUID, email: str) -> Caller:

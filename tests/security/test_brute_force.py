@@ -51,6 +51,7 @@ from tests.support.auth import COST, PASSWORD, AuthHouse, Publisher, running
 FREE = 10
 HASH = 2**COST
 WRONG = "wrong horse battery"
+NEW = "an entirely different phrase"
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +117,19 @@ async def lock(house: AuthHouse, who: Caller, email: str) -> None:
     answers = [await attempt(house, who, email) for _ in range(FREE)]
     assert reasons(answers) == {"credentials_invalid": FREE}
     assert reasons([await attempt(house, who, email)]) == {"sign_in_delayed": 1}
+
+
+async def reset(house: AuthHouse, account: UUID, email: str, password: str, who: Caller, whose: str) -> None:
+    """Sets a new password by mail, from where `who` is."""
+    method: Any = house.recovery.RequestStaffPasswordReset
+    request: Any = recovery_pb2.RequestStaffPasswordResetRequest(email=email)
+    if whose == "reader":
+        method = house.recovery.RequestPasswordReset
+        request = recovery_pb2.RequestPasswordResetRequest(email=email)
+    await house.call(who, method, request)
+    token = await house.token(account if whose == "reader" else PLATFORM, "reset_password")
+    complete = recovery_pb2.CompletePasswordResetRequest(token=token, password=password)
+    await house.call(replace(house.anonymous(), address=who.address), house.recovery.CompletePasswordReset, complete)
 
 
 @pytest.mark.case("auth-23")
@@ -277,25 +291,17 @@ async def test_a_thousand_accounts_tried_from_a_thousand_addresses_raise_the_ala
 async def test_a_new_password_by_mail_opens_the_door_again(house: AuthHouse, whose: str) -> None:
     publisher = await house.publisher()
     email = publisher.owner_email if whose == "staff" else house.fresh()
-    fresh = "an entirely different phrase"
-    if whose == "staff":
-        who, account = house.anonymous(), PLATFORM
-        method: Any = house.recovery.RequestStaffPasswordReset
-        request: Any = recovery_pb2.RequestStaffPasswordResetRequest(email=email)
-    else:
+    who = house.anonymous() if whose == "staff" else house.page(publisher.live)
+    if whose == "reader":
         await house.reader(publisher.live, email)
-        who, account = house.page(publisher.live), publisher.live
-        method = house.recovery.RequestPasswordReset
-        request = recovery_pb2.RequestPasswordResetRequest(email=email)
     first = await attempt(house, who, email, PASSWORD)
     assert isinstance(first, session_pb2.Tokens)
     await lock(house, who, email)
     for _ in range(FREE):
         await attempt(house, who, email, WRONG, first.device_token)
-    await house.call(who, method, request)
-    await house.complete_reset(await house.token(account, "reset_password"), fresh)
-    assert isinstance(await attempt(house, who, email, fresh), session_pb2.Tokens)
-    assert isinstance(await attempt(house, who, email, fresh, first.device_token), session_pb2.Tokens)
+    await reset(house, publisher.live, email, NEW, who, whose)
+    assert isinstance(await attempt(house, who, email, NEW), session_pb2.Tokens)
+    assert isinstance(await attempt(house, who, email, NEW, first.device_token), session_pb2.Tokens)
 
 
 async def unlock_mails(house: AuthHouse, account: UUID, since: int = 0) -> list[UUID]:
@@ -458,6 +464,40 @@ async def test_who_signed_in_from_here_lately_signs_in_while_strangers_keep_the_
     # A network counts by itself, and is no way around.
     answers = [await attempt(house, at(now), email) for _ in range(FREE + 1)]
     assert reasons(answers) == {"credentials_invalid": FREE, "sign_in_delayed": 1}
+
+
+@pytest.mark.case("auth-24")
+@pytest.mark.parametrize("whose", ["reader", "staff"])
+async def test_what_a_thief_hoarded_with_the_former_password_gives_no_guesses_at_the_new_one(
+    house: AuthHouse, whose: str
+) -> None:
+    publisher = await house.publisher()
+    email = publisher.owner_email if whose == "staff" else house.fresh()
+    if whose == "reader":
+        await house.reader(publisher.live, email)
+
+    def at(address: str) -> Caller:
+        return replace(house.anonymous() if whose == "staff" else house.page(publisher.live), address=address)
+
+    thief, home = at("203.0.113.80"), at("192.0.2.80")
+    hoard = [await attempt(house, thief, email, PASSWORD) for _ in range(3)]
+    await reset(house, publisher.live, email, NEW, home, whose)
+    strangers = at("203.0.113.81")
+    await lock(house, strangers, email)
+    assert reasons([await attempt(house, thief, email)]) == {"sign_in_delayed": 1}, "the thief's network"
+    for one in hoard:
+        assert isinstance(one, session_pb2.Tokens)
+        assert reasons([await attempt(house, strangers, email, WRONG, one.device_token)]) == {"sign_in_delayed": 1}
+    mine = await attempt(house, home, email, NEW)
+    assert isinstance(mine, session_pb2.Tokens), "strangers keep nobody out of where the password was set"
+    elsewhere = await attempt(house, strangers, email, NEW, mine.device_token)
+    assert isinstance(elsewhere, session_pb2.Tokens), "and the device is known anew"
+    changed = password_pb2.ChangePasswordRequest(current_password=NEW, new_password=PASSWORD, keep_sessions=True)
+    away = "192.0.2.81"
+    await house.call(replace(await house.holder(mine), address=away), house.passwords.ChangePassword, changed)
+    assert reasons([await attempt(house, strangers, email, PASSWORD, mine.device_token)]) == {"sign_in_delayed": 1}
+    assert reasons([await attempt(house, home, email, PASSWORD)]) == {"sign_in_delayed": 1}
+    assert isinstance(await attempt(house, at(away), email, PASSWORD), session_pb2.Tokens)
 
 
 async def test_a_network_is_known_for_thirty_days_to_its_own_principal_alone(house: AuthHouse) -> None:

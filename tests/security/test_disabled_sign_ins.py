@@ -31,6 +31,7 @@ from services.auth.domain import roles
 from tests.conftest import ServiceDb
 from tests.support import factors
 from tests.support.auth import PASSWORD, AuthHouse, Publisher, running
+from tests.support.waiting import blocked
 
 
 @pytest.fixture(scope="module")
@@ -170,19 +171,13 @@ async def test_a_second_factor_that_is_being_finished_does_not_stop_a_reader_fro
     lock = await asyncpg.connect(house.database.owner_dsn.reveal())
     watch = await asyncpg.connect(house.database.owner_dsn.reveal())
 
-    async def blocked(most: int) -> None:
-        statement = "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
-        async with asyncio.timeout(10):
-            while await watch.fetchval(statement + " AND datname = current_database()") < most:
-                await watch.execute("SELECT pg_sleep(0.01)")
-
     try:
         async with lock.transaction():
             await lock.execute("SELECT id FROM factor WHERE id = $1 FOR UPDATE", ids.decode("fac", phone.id))
             finishing = asyncio.create_task(factors.complete(house, waiting, code))
-            await blocked(1)
+            await blocked(watch, 1)
             disabling = asyncio.create_task(disable(house, account, someone.subject))
-            await blocked(2)
+            await blocked(watch, 2)
         tokens = await finishing
         await disabling
     finally:

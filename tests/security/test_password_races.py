@@ -21,6 +21,7 @@ from services.auth.usecases.passwords import PasswordHasher, Place, Verdict, Wor
 from tests.conftest import ServiceDb
 from tests.support.auth import COST, PASSWORD, AuthHouse, running
 from tests.support.factors import Reader, complete, reader, step_up, with_mailbox, with_phone
+from tests.support.waiting import blocked
 
 NEW = "an entirely different phrase"
 T = TypeVar("T")
@@ -184,14 +185,6 @@ async def owner(house: AuthHouse) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         await connection.close()
-
-
-async def blocked(connection: asyncpg.Connection, most: int) -> None:
-    """Waits until so many transactions wait for a lock."""
-    statement = "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
-    async with asyncio.timeout(10):
-        while await connection.fetchval(statement) < most:
-            await connection.execute("SELECT pg_sleep(0.01)")
 
 
 async def test_a_second_factor_finished_at_the_moment_of_a_reset_leaves_no_session(house: AuthHouse) -> None:

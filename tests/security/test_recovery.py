@@ -1,9 +1,11 @@
 """Attacks on the ways back in: who is registered, whose mailbox, whose host, what a scanner opens."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -20,6 +22,7 @@ from libs.postgres import PLATFORM
 from tests.conftest import ServiceDb
 from tests.support.auth import AuthHouse, running
 
+HOURLY, DAILY = 5, 20
 NEW = "an entirely different phrase"
 
 
@@ -107,6 +110,98 @@ async def test_only_who_has_the_address_is_written_to(house: AuthHouse, way: str
             continue
         with pytest.raises(GatefoldError, match="challenge_over"):
             await house.describe(challenge)
+
+
+async def mailed(house: AuthHouse, account: UUID) -> int:
+    """How many mails were asked of notify for an account."""
+    return (await house.events(account)).count("challenge.requested")
+
+
+@pytest.mark.case("auth-18")
+@pytest.mark.case("auth-19")
+@pytest.mark.parametrize("whose", ["reader", "nobody"])
+async def test_a_mailbox_gets_few_mails_whoever_asks_for_them_and_however(house: AuthHouse, whose: str) -> None:
+    publisher = await house.publisher()
+    email, clock = house.fresh(), cast("FixedClock", house.clock)
+    if whose == "reader":
+        await house.reader(publisher.live, email)
+        clock.advance(timedelta(days=1))
+    before = await mailed(house, publisher.live)
+    ask = ways(house, publisher.live)
+
+    async def register(email: str) -> None:
+        await house.register(publisher.live, email, key=house.request_id())
+
+    several = (ask["magic"], ask["resend"], register)
+    answers = [await each(email) for each in several for _ in range(3)]
+    assert await mailed(house, publisher.live) - before == HOURLY, "in a row"
+    assert len({answer.ByteSize() for answer in answers[:3]}) == 1
+    clock.advance(timedelta(hours=1))
+    await asyncio.gather(*(each(email) for each in several for _ in range(4)))
+    assert await mailed(house, publisher.live) - before == 2 * HOURLY, "in parallel"
+    for _ in range(4):
+        clock.advance(timedelta(hours=1))
+        await asyncio.gather(*(ask["magic"](email) for _ in range(HOURLY + 1)))
+    assert await mailed(house, publisher.live) - before == DAILY
+    other = house.fresh()
+    await ask["magic"](other)
+    assert await mailed(house, publisher.live) - before == DAILY + 1, "a mailbox by itself"
+    clock.advance(timedelta(days=1))
+    await ask["magic"](email)
+    assert await mailed(house, publisher.live) - before == DAILY + 2
+
+
+async def test_staffs_mailboxes_get_few_mails_too(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    before = await mailed(house, PLATFORM)
+    await asyncio.gather(*(ways(house, publisher.live)["staff"](publisher.owner_email) for _ in range(HOURLY + 3)))
+    assert await mailed(house, PLATFORM) - before == HOURLY
+
+
+@pytest.mark.case("auth-32")
+async def test_who_uses_up_the_mails_of_a_mailbox_keeps_its_owner_from_no_new_password(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    await house.reader(publisher.live, email)
+    ask = ways(house, publisher.live)
+    for _ in range(HOURLY):
+        await ask["magic"](email)
+    await ask["reset"](email)
+    token = await house.token(publisher.live, "reset_password")
+    before = await mailed(house, publisher.live)
+    await ask["reset"](email)
+    assert await mailed(house, publisher.live) == before, "the one that was sent is to be used"
+    await house.complete_reset(token, NEW)
+
+
+async def test_a_registration_whose_mail_was_one_too_many_is_mailed_when_asked_for_later(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email = house.fresh()
+    for _ in range(HOURLY):
+        await ways(house, publisher.live)["magic"](email)
+    before = await mailed(house, publisher.live)
+    await house.register(publisher.live, email)
+    assert await mailed(house, publisher.live) == before
+    cast("FixedClock", house.clock).advance(timedelta(hours=1))
+    await ways(house, publisher.live)["resend"](email)
+    async with house.database.jobs.transaction("read_outbox") as conn:
+        newest = await conn.fetchval(
+            "SELECT sequence FROM outbox WHERE account_id = $1 ORDER BY position DESC LIMIT 1", publisher.live
+        )
+    assert newest == 1, "consumers wait for no event that never was"
+    await house.verify(publisher.live, await house.token(publisher.live, "verify_registration"))
+
+
+async def test_nobody_floods_a_mailbox_by_moving_their_own_account_to_it(house: AuthHouse) -> None:
+    publisher = await house.publisher()
+    email, victim = house.fresh("mallory"), house.fresh()
+    await house.reader(publisher.live, email)
+    who = await house.holder(await house.sign_in(publisher.live, email))
+    before = await mailed(house, publisher.live)
+    for _ in range(HOURLY + 3):
+        request = recovery_pb2.RequestEmailChangeRequest(email=victim)
+        await house.call(replace(who, request_id=house.request_id()), house.recovery.RequestEmailChange, request)
+    assert await mailed(house, publisher.live) - before == HOURLY
 
 
 async def test_a_mail_goes_to_the_proven_address_and_not_to_one_that_is_found_alike(house: AuthHouse) -> None:

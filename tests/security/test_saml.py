@@ -35,7 +35,7 @@ from tests.support.saml_provider import (
     connect,
     key,
 )
-from tests.support.waiting import until
+from tests.support.waiting import blocked
 
 ASSERTION, SIGNATURE = "saml:Assertion", "ds:Signature"
 
@@ -628,11 +628,7 @@ async def test_who_is_on_the_way_while_the_connection_is_switched_off_stays_out(
     async with house.app.tenant(site.publisher.live, "switch_off") as conn:
         await conn.execute("UPDATE saml_connection SET enabled = false")
         waiting = asyncio.ensure_future(attempt)
-
-        async def blocked() -> bool:
-            return bool(await conn.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
-
-        await until(blocked)
+        await blocked(conn, 1)
     with pytest.raises(GatefoldError, match="saml_connection_not_found"):
         await waiting
 

@@ -168,6 +168,81 @@ async def test_wrong_codes_are_counted_over_all_sign_ins_of_a_principal(house: A
 
 
 @pytest.mark.case("auth-29")
+async def test_a_hundred_wrong_codes_in_a_row_shut_the_way_for_a_day_or_until_more_is_proven(house: AuthHouse) -> None:
+    someone, phone = await with_phone(house)
+    codes = await recovery_codes(house, someone.caller)
+
+    async def tries(number: int) -> None:
+        waiting = await someone.sign_in()
+        for place in range(number):
+            with pytest.raises(GatefoldError, match="second_factor_wrong"):
+                await complete(house, waiting, phone.wrong())
+            if place % 5 == 4:
+                waiting = await someone.sign_in()
+
+    async def refused() -> int | None:
+        with pytest.raises(GatefoldError, match="second_factor_locked") as raised:
+            await complete(house, await someone.sign_in(), phone.code())
+        return raised.value.retry_after_seconds
+
+    async def shut() -> None:
+        for _ in range(19):
+            await tries(5)
+            later(house, timedelta(minutes=15))
+        await tries(5)
+        assert await refused() == 86_400
+
+    await shut()
+    later(house, timedelta(days=1))
+    await tries(1)
+    await complete(house, await someone.sign_in(), phone.code())
+    await shut()
+    await complete(house, await someone.sign_in(), codes[0], "recovery_code")
+    await complete(house, await someone.sign_in(), phone.next_code())
+    await shut()
+    asked = recovery_pb2.RequestPasswordResetRequest(email=someone.email)
+    await house.call(house.page(someone.publisher.live), house.recovery.RequestPasswordReset, asked)
+    # The same once more, so that the helpers go on signing in with it.
+    await house.complete_reset(await house.token(someone.publisher.live, "reset_password"), PASSWORD)
+    await tries(5)
+    assert await refused() == 30, "a mailbox ends no shorter wait"
+
+
+@pytest.mark.case("auth-29")
+@pytest.mark.case("auth-37")
+async def test_five_wrong_mailed_codes_end_the_sign_in_and_the_right_one_with_it(house: AuthHouse) -> None:
+    someone = await with_mailbox(house)
+    waiting = await someone.sign_in()
+    await send_code(house, waiting)
+    code = await mailed(house, someone)
+    wrong = "00000000" if code != "00000000" else "11111111"
+    for _ in range(5):
+        with pytest.raises(GatefoldError, match="second_factor_wrong"):
+            await complete(house, waiting, wrong, "email_code")
+    letter = await house.describe(await house.newest_challenge(someone.publisher.live))
+    assert (letter.purpose, letter.email) == ("sign_in_locked", someone.email)
+    later(house, timedelta(minutes=1))
+    with pytest.raises(GatefoldError, match="sign_in_expired"):
+        await complete(house, waiting, code, "email_code")
+    assert (await purposes(house, someone)).count("sign_in_locked") == 1
+
+
+@pytest.mark.case("auth-29")
+@pytest.mark.case("auth-37")
+async def test_mailed_codes_are_counted_over_all_sign_ins_beside_the_passwords_own_count(house: AuthHouse) -> None:
+    someone = await with_mailbox(house)
+    for _ in range(5):
+        waiting = await someone.sign_in()
+        with pytest.raises(GatefoldError, match="second_factor_wrong"):
+            await complete(house, waiting, "00000000", "email_code")
+    waiting = await someone.sign_in()
+    assert waiting.pending.next == "second_factor", "passwords are not counted with them"
+    with pytest.raises(GatefoldError) as raised:
+        await complete(house, waiting, "00000000", "email_code")
+    assert (raised.value.kind, raised.value.reason) == (Kind.TOO_MANY, "second_factor_locked")
+
+
+@pytest.mark.case("auth-29")
 async def test_wrong_codes_in_parallel_are_no_more_tries_than_in_a_row(house: AuthHouse) -> None:
     someone, phone = await with_phone(house)
     waiting = [await someone.sign_in() for _ in range(4)]

@@ -11,11 +11,11 @@ from typing import Any
 import aiohttp
 from gatefold.auth.v1 import session_pb2
 
-from infra.local.settings import free_port
 from libs import caller
 from libs.process import Process, ProcessConfig
 from libs.telemetry import Telemetry
 from services.gateway.__main__ import compose
+from services.gateway.http.server import HttpServer
 from tests.support.auth import AuthHouse
 from tests.support.auth_process import SHARED
 from tests.support.gateway import Answer
@@ -54,7 +54,6 @@ class Edge:
 async def running_edge(house: AuthHouse, *, port: int = 0, **environ: str) -> AsyncIterator[Edge]:
     """Runs a gateway with its background work in front of a house; `environ` as of `running_gateway`."""
     folder = Path(house.environ["GATEFOLD_READY_FILE"]).parent / f"edge-{os.urandom(3).hex()}"
-    port = port or free_port()
     process = Process(
         "gateway",
         ProcessConfig(
@@ -75,7 +74,8 @@ async def running_edge(house: AuthHouse, *, port: int = 0, **environ: str) -> As
     try:
         await compose(process, settings)
         process._background.start()
-        yield Edge(f"http://127.0.0.1:{port}", process, client)
+        (server,) = [served for served in process._servers if isinstance(served, HttpServer)]
+        yield Edge(f"http://127.0.0.1:{server.port}", process, client)
     finally:
         await client.close()
         await process._background.stop()

@@ -36,7 +36,6 @@ from gatefold.subscriber.v1 import (
     subscriber_pb2_grpc,
 )
 
-from infra.local.settings import free_port
 from libs import caller, errors, ids
 from libs.caller import Caller, CallerVerifier
 from libs.config import Secret
@@ -47,6 +46,7 @@ from libs.telemetry import Telemetry
 from services.gateway.__main__ import compose
 from services.gateway.http.api_keys import checksum
 from services.gateway.http.firewall import Firewall
+from services.gateway.http.server import HttpServer
 from services.gateway.http.verdicts import Verdicts
 
 ISSUER = "https://gatefold.test"
@@ -409,7 +409,6 @@ async def running_gateway(
         await server.start()
         servers[name] = server
     peers[AWAY] = f"unix:{sockets}/{AWAY}.sock"
-    port = free_port()
     process = Process("gateway", _process(sockets, "gateway"), telemetry)
     settings = {
         "redis_url": redis_url.reveal(),
@@ -418,7 +417,7 @@ async def running_gateway(
         "connect_seconds": "0.2",
         "issuer": ISSUER,
         "key_pepper": PEPPER,
-        "http_listen": f"127.0.0.1:{port}",
+        "http_listen": "127.0.0.1:0",
         # Slow machines are not what these tests are about.
         "rate_store_seconds": "2",
         **environ,
@@ -429,7 +428,8 @@ async def running_gateway(
         await compose(process, told)
         if background:
             process._background.start()
-        yield RunningGateway(f"http://127.0.0.1:{port}", port, backend, process, client, servers, told)
+        (edge,) = [served for served in process._servers if isinstance(served, HttpServer)]
+        yield RunningGateway(f"http://127.0.0.1:{edge.port}", edge.port, backend, process, client, servers, told)
     finally:
         await client.close()
         await process._background.stop()

@@ -1,5 +1,6 @@
 """Owns a server of the range protocol for breached passwords, as Have I Been Pwned documents it."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,16 +20,20 @@ class RangeServer:
     unchanged: int = 0
     """How often the answer was that nothing has changed."""
     broken: bool = False
+    gate: asyncio.Event | asyncio.Barrier | None = None
+    """What answers wait for, when there is one."""
     url: str = ""
 
-    def learn(self, password: str) -> None:
-        """Has a password breached."""
-        self.known.add(hashlib.sha1(password.encode()).hexdigest().upper())
+    def learn(self, *passwords: str) -> None:
+        """Has passwords breached."""
+        self.known.update(hashlib.sha1(each.encode()).hexdigest().upper() for each in passwords)
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answers `GET /range/{prefix}`."""
         prefix, padded = request.match_info["prefix"], request.headers.get("Add-Padding") == "true"
         self.asked.append((prefix, padded))
+        if self.gate is not None:
+            await self.gate.wait()
         if self.broken:
             return web.Response(status=500)
         lines = [f"{each[5:]}:{number}" for number, each in enumerate(sorted(self.known), 1) if each.startswith(prefix)]

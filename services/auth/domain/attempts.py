@@ -47,6 +47,20 @@ class State:
     last: int = 0
 
 
+@dataclass(frozen=True)
+class Trust:
+    """To whom devices and networks are known: those of a former password are strangers, whoever knew it."""
+
+    owner: UUID
+    principal: UUID
+    password_version: int
+
+    @property
+    def bytes(self) -> bytes:
+        """Returns what keys of devices and networks are made of."""
+        return self.owner.bytes + self.principal.bytes + self.password_version.to_bytes(8, "big")
+
+
 def wait_left(state: State, rule: Rule, now: int) -> int:
     """Returns for how long nothing may be tried; 0 when it may."""
     return 0 if now - state.last >= rule.forget else max(0, state.until - now)
@@ -79,9 +93,9 @@ def principal_key(secret: bytes, owner: UUID, email_index: bytes) -> bytes:
     return key_of(secret, b"principal", owner.bytes, email_index)
 
 
-def network_key(secret: bytes, owner: UUID, principal: UUID, network: str) -> bytes:
+def network_key(secret: bytes, trust: Trust, network: str) -> bytes:
     """Returns what a network is known by to one principal alone: nobody's networks can be compared with another's."""
-    return key_of(secret, b"known network", owner.bytes, principal.bytes, network.encode())
+    return key_of(secret, b"known network", trust.bytes, network.encode())
 
 
 def network_of(address: str | None, *, wide: bool = False) -> str:

@@ -22,6 +22,7 @@ UNLOCK = "unlock"
 EMAIL_CODE = "email_code"
 
 PASSWORD_CHANGED = "password_changed"  # noqa: S105 — a purpose
+PASSWORD_BREACHED = "password_breached"  # noqa: S105 — a purpose
 NEW_DEVICE = "new_device"
 IMPOSSIBLE_TRAVEL = "impossible_travel"
 FACTOR_ADDED = "factor_added"
@@ -45,6 +46,7 @@ LIFETIMES = {
     UNLOCK: timedelta(hours=1),
     EMAIL_CODE: timedelta(minutes=10),
     PASSWORD_CHANGED: timedelta(hours=72),
+    PASSWORD_BREACHED: timedelta(hours=72),
     NEW_DEVICE: timedelta(hours=72),
     IMPOSSIBLE_TRAVEL: timedelta(hours=72),
     FACTOR_ADDED: timedelta(hours=72),
@@ -66,6 +68,9 @@ WITH_TOKEN = IN_QUERY | IN_FRAGMENT
 
 UNPROVEN = frozenset({VERIFY_REGISTRATION, CHANGE_EMAIL})
 """What goes to a mailbox that nobody has proven yet: whoever has it sent writes the name, so none stands in it."""
+
+WAY_BACK = frozenset({RESET_PASSWORD, UNLOCK})
+"""What gets in again whoever others keep out; one works in any browser, for an hour."""
 
 BY_PASSWORD = frozenset({RESET_PASSWORD, MAGIC_LINK, UNLOCK, EMAIL_CODE})
 """What is void once the password was set anew."""

@@ -7,6 +7,8 @@ import struct
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from services.auth.domain.attempts import Trust
+
 LIFETIME = timedelta(days=90)
 
 _MARK = "gfdt_"
@@ -14,14 +16,16 @@ _HEAD = struct.Struct(">16sI")
 _MAC_BYTES = 32
 
 
-def make(device: UUID, owner: UUID, principal: UUID, at: datetime, secret: bytes) -> str:
+def make(device: UUID, trust: Trust, at: datetime, secret: bytes) -> str:
     """Returns the token of a device for whom it was signed in on: HMAC-SHA-256, so nothing of it is stored."""
     head = _HEAD.pack(device.bytes, int(at.timestamp()))
-    return _MARK + base64.urlsafe_b64encode(head + _mac(head, owner, principal, secret)).rstrip(b"=").decode()
+    return _MARK + base64.urlsafe_b64encode(head + _mac(head, trust, secret)).rstrip(b"=").decode()
 
 
-def read(token: str, owner: UUID, principal: UUID, now: datetime, secret: bytes) -> UUID | None:
-    """Returns the device when the token is the principal's, and no older than 90 days; else None."""
+def read(token: str, trust: Trust, now: datetime, secret: bytes) -> UUID | None:
+    """Returns the device when the token is the principal's, of the password they have now, and no older than 90 days;
+    else None.
+    """
     text = token.removeprefix(_MARK)
     if text == token:
         return None
@@ -32,11 +36,11 @@ def read(token: str, owner: UUID, principal: UUID, now: datetime, secret: bytes)
     if len(raw) != _HEAD.size + _MAC_BYTES:
         return None
     head, mac = raw[: _HEAD.size], raw[_HEAD.size :]
-    if not hmac.compare_digest(_mac(head, owner, principal, secret), mac):
+    if not hmac.compare_digest(_mac(head, trust, secret), mac):
         return None
     device, issued = _HEAD.unpack(head)
     return UUID(bytes=device) if now.timestamp() < issued + LIFETIME.total_seconds() else None
 
 
-def _mac(head: bytes, owner: UUID, principal: UUID, secret: bytes) -> bytes:
-    return hmac.digest(secret, b"device" + owner.bytes + principal.bytes + head, "sha256")
+def _mac(head: bytes, trust: Trust, secret: bytes) -> bytes:
+    return hmac.digest(secret, b"device" + trust.bytes + head, "sha256")

@@ -34,6 +34,9 @@ TRIES_IN_A_ROW = 5
 _FIRST_WAIT = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(minutes=15)
 """Bounded, since whoever knows the password could keep its owner out with wrong codes (recovery codes wait never)."""
+MOST_IN_A_ROW = 100
+"""NIST SP 800-63B-4, 3.2.2."""
+_SHUT = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,11 @@ def matching_step(code: str, now: datetime, code_at: Callable[[int], str]) -> in
 
 
 def wait_after(tries: int) -> timedelta:
-    """Returns how long to wait after so many tries in a row without success: 30 s after five, then doubling."""
+    """Returns how long to wait after so many tries in a row without success: 30 s after five, then doubling; a day
+    after a hundred.
+    """
+    if tries >= MOST_IN_A_ROW:
+        return _SHUT
     rounds, rest = divmod(tries, TRIES_IN_A_ROW)
     if rest or not rounds:
         return timedelta()

@@ -10,15 +10,15 @@ from services.auth.domain.challenge import Challenge
 from services.auth.repository.people import stored_password
 
 
-async def add(conn: Connection, account: UUID, challenge: Challenge) -> None:
-    """Adds a challenge and its route."""
+async def add(conn: Connection, account: UUID, challenge: Challenge, *, mails: int = 1) -> None:
+    """Adds a challenge and its route; `mails` are sent for it now."""
     password = challenge.password
     await conn.execute(
         """
         INSERT INTO challenge (account_id, id, purpose, subject_id, membership_id, email_index, email_sealed,
             name_sealed, password_scheme, password_params, password_pepper_id, password_hash, created_at, expires_at,
-            details_sealed, browser_hash)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+            details_sealed, browser_hash, mails)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
         """,
         account,
         challenge.id,
@@ -36,6 +36,7 @@ async def add(conn: Connection, account: UUID, challenge: Challenge) -> None:
         challenge.expires_at,
         challenge.details_sealed,
         challenge.browser_hash,
+        mails,
     )
     await conn.execute(
         "INSERT INTO challenge_route (challenge_id, token_hash, account_id, expires_at) VALUES ($1, $2, $3, $4)",

@@ -140,6 +140,14 @@ async def count_change(conn: Connection, account: UUID, subject: UUID) -> tuple[
     return row["id"], row["sequence"]
 
 
+async def password_version(conn: Connection, account: UUID, subject: UUID) -> int:
+    """Reads how many passwords a reader has had; 0 of one who has no credential."""
+    version: int | None = await conn.fetchval(
+        "SELECT password_version FROM credential WHERE account_id = $1 AND subject_id = $2", account, subject
+    )
+    return version or 0
+
+
 async def hold_password(conn: Connection, account: UUID, subject: UUID, version: int) -> bool:
     """Keeps a password from changing until the transaction ends; answers False when it was changed already."""
     row = await conn.fetchrow(
@@ -169,11 +177,17 @@ async def replace_password(conn: Connection, account: UUID, credential: UUID, ne
     )
 
 
-async def demand_change(conn: Connection, account: UUID, credential: UUID) -> None:
-    """Has the password changed before the next session begins."""
-    await conn.execute(
-        "UPDATE credential SET password_must_change = true WHERE account_id = $1 AND id = $2", account, credential
+async def demand_change(conn: Connection, account: UUID, subject: UUID) -> bool:
+    """Has the password changed before the next session begins; answers True to the first who says so."""
+    row = await conn.fetchrow(
+        """
+        UPDATE credential SET password_must_change = true
+        WHERE account_id = $1 AND subject_id = $2 AND NOT password_must_change RETURNING id
+        """,
+        account,
+        subject,
     )
+    return row is not None
 
 
 async def change_password(

@@ -82,6 +82,11 @@ async def delete_known_networks(conn: Connection, before: datetime) -> None:
     await conn.execute("DELETE FROM known_network WHERE seen_at < $1", before)
 
 
+async def delete_mailboxes(conn: Connection, before: datetime) -> None:
+    """Deletes mailboxes that nobody has asked to be mailed since."""
+    await conn.execute("DELETE FROM mailbox WHERE asked_at < $1", before)
+
+
 async def forget_new_keys(conn: Connection, now: datetime) -> None:
     """Forgets API keys whose making can no longer be repeated."""
     await conn.execute("UPDATE api_key SET secret_sealed = NULL, retry_until = NULL WHERE retry_until < $1", now)

@@ -198,17 +198,22 @@ async def remove_recovery_codes(conn: Connection, account: UUID, principal: UUID
     await conn.execute("DELETE FROM recovery_code WHERE account_id = $1 AND subject_id = $2", account, principal)
 
 
-async def count_attempt(conn: Connection, account: UUID, principal: UUID, now: datetime) -> int | None:
-    """Counts a try and returns how many there were in a row; None while the principal must wait."""
+async def count_attempt(conn: Connection, account: UUID, principal: UUID, now: datetime, most: int) -> int | None:
+    """Counts a try and returns how many there were in a row; None while the principal must wait.
+
+    Whoever has waited after `most` begins anew.
+    """
     tries: int | None = await conn.fetchval(
         """
         INSERT INTO factor_attempt AS held (account_id, subject_id, tries, retry_at) VALUES ($1, $2, 1, $3)
-        ON CONFLICT (account_id, subject_id) DO UPDATE SET tries = held.tries + 1 WHERE held.retry_at <= $3
+        ON CONFLICT (account_id, subject_id)
+            DO UPDATE SET tries = CASE WHEN held.tries >= $4 THEN 1 ELSE held.tries + 1 END WHERE held.retry_at <= $3
         RETURNING tries
         """,
         account,
         principal,
         now,
+        most,
     )
     return tries
 
@@ -226,6 +231,13 @@ async def retry_at(conn: Connection, account: UUID, principal: UUID) -> datetime
         "SELECT retry_at FROM factor_attempt WHERE account_id = $1 AND subject_id = $2", account, principal
     )
     return at
+
+
+async def open_attempts(conn: Connection, account: UUID, principal: UUID, most: int) -> None:
+    """Begins to count anew after `most`, and ends no shorter wait."""
+    await conn.execute(
+        "DELETE FROM factor_attempt WHERE account_id = $1 AND subject_id = $2 AND tries >= $3", account, principal, most
+    )
 
 
 async def forget_attempts(conn: Connection, account: UUID, principal: UUID) -> None:

@@ -72,6 +72,11 @@ async def is_operator(conn: Connection, person: UUID) -> bool:
     return bool(await conn.fetchval("SELECT operator FROM person WHERE id = $1", person))
 
 
+async def password_version(conn: Connection, person: UUID) -> int:
+    """Reads how many passwords a person has had; 0 of one who is gone."""
+    return await conn.fetchval("SELECT password_version FROM person WHERE id = $1", person) or 0
+
+
 async def hold_password(conn: Connection, person: UUID, version: int) -> bool:
     """Keeps a password from changing until the transaction ends; answers False when it was changed already."""
     row = await conn.fetchrow(
@@ -95,9 +100,12 @@ async def replace_password(conn: Connection, person: UUID, new: StoredPassword) 
     )
 
 
-async def demand_change(conn: Connection, person: UUID) -> None:
-    """Has the password changed before the next session begins."""
-    await conn.execute("UPDATE person SET password_must_change = true WHERE id = $1", person)
+async def demand_change(conn: Connection, person: UUID) -> bool:
+    """Has the password changed before the next session begins; answers True to the first who says so."""
+    row = await conn.fetchrow(
+        "UPDATE person SET password_must_change = true WHERE id = $1 AND NOT password_must_change RETURNING id", person
+    )
+    return row is not None
 
 
 async def change_password(conn: Connection, person: UUID, old: StoredPassword, new: StoredPassword) -> bool:
@@ -164,6 +172,14 @@ async def move_membership(conn: Connection, account: UUID, person: UUID, email_i
 
 async def accounts_of(conn: Connection, person: UUID) -> list[UUID]:
     """Reads the live accounts a person may sign in to."""
+    rows = await conn.fetch(
+        "SELECT account_id FROM staff_route WHERE person_id = $1 AND NOT closed ORDER BY account_id", person
+    )
+    return [row["account_id"] for row in rows]
+
+
+async def teams_of(conn: Connection, person: UUID) -> list[UUID]:
+    """Reads the live accounts whose member a person is, also where they are kept out."""
     rows = await conn.fetch("SELECT account_id FROM staff_route WHERE person_id = $1 ORDER BY account_id", person)
     return [row["account_id"] for row in rows]
 
@@ -263,7 +279,7 @@ async def remove(conn: Connection, account: UUID, member: Membership) -> None:
     """Removes a member with their way into the account; breaks `membership_last_owner` at the end as `set_role`."""
     await conn.execute("DELETE FROM membership WHERE account_id = $1 AND id = $2", account, member.id)
     if member.person is not None:
-        await close_route(conn, account, member.person)
+        await conn.execute("DELETE FROM staff_route WHERE person_id = $1 AND account_id = $2", member.person, account)
 
 
 async def role_of(conn: Connection, account: UUID, person: UUID) -> str | None:
@@ -330,13 +346,18 @@ async def accept(conn: Connection, account: UUID, membership: UUID, person: UUID
 
 async def close_route(conn: Connection, account: UUID, person: UUID) -> None:
     """Takes an account from those that a person may sign in to."""
-    await conn.execute("DELETE FROM staff_route WHERE person_id = $1 AND account_id = $2", person, account)
+    await conn.execute("UPDATE staff_route SET closed = true WHERE person_id = $1 AND account_id = $2", person, account)
 
 
 async def open_route(conn: Connection, account: UUID, person: UUID) -> None:
     """Lets a person sign in to an account."""
     await conn.execute(
-        "INSERT INTO staff_route (person_id, account_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", person, account
+        """
+        INSERT INTO staff_route (person_id, account_id) VALUES ($1, $2)
+        ON CONFLICT (person_id, account_id) DO UPDATE SET closed = false
+        """,
+        person,
+        account,
     )
 
 

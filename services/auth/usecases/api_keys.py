@@ -8,12 +8,14 @@ from uuid import UUID
 from gatefold.auth.v1 import api_key_pb2, event_pb2
 
 from libs import caller, errors, idempotency, ids, outbox
+from libs.caller import Caller
 from libs.clock import WallClock
 from libs.ids import IdSource
 from libs.postgres import Connection, Database
 from libs.vault import Cipher, Vault
 from services.auth.domain import account as account_rules
 from services.auth.domain import api_key as rules
+from services.auth.domain import roles
 from services.auth.domain.account import SecurityPolicy
 from services.auth.domain.api_key import ApiKey
 from services.auth.repository import API_KEY_TABLE, api_keys
@@ -52,10 +54,12 @@ class ApiKeys:
     async def create(self, request: api_key_pb2.CreateApiKeyRequest, kind: str) -> tuple[ApiKey, str]:
         """Returns a new key's record and the key, which only a repetition of the request gets to see again.
 
-        Raises as `checked_scopes`, `checked_expiry` and `checked_networks`, and as `_again`.
+        Raises `forbidden("role_above_own")` for a directory's key, which owners alone make, and as `checked_scopes`,
+        `checked_expiry`, `checked_networks` and `_again`.
         """
         who = caller.current()
         account = who.require_account()
+        _refuse_directory(kind, who)
         if kind == rules.SCIM and not who.live:
             raise errors.precondition("team_is_live", "The team is kept in the live account: make the key there.")
         now = self._clock.wall()
@@ -87,7 +91,8 @@ class ApiKeys:
         """Returns the successor of a key, as `create` does; the old one works until the overlap is over.
 
         Raises `not_found("api_key_not_found")`, `precondition("api_key_ended")` for one that works no longer or has a
-        successor already, and `forbidden("scope_not_held")` when it may do more than whoever asks.
+        successor already, and `forbidden` with reason `scope_not_held` or `role_above_own` when it may do more than
+        whoever asks.
         """
         who = caller.current()
         account = who.require_account()
@@ -107,6 +112,7 @@ class ApiKeys:
                 raise _not_found()
             if not old.works_at(now) or old.replaced_by is not None:
                 raise _ended()
+            _refuse_directory(old.kind, who)
             scopes = rules.checked_scopes(old.kind, old.scopes, who.scopes) if _checks(old) else ()
             fresh = replace(
                 old, id=self._make.new(), scopes=scopes, created_at=now, last_used_at=None, leaked_at=None, leaked_in=""
@@ -234,3 +240,9 @@ def _unknown() -> errors.GatefoldError:
 
 def _not_found() -> errors.GatefoldError:
     return errors.not_found("api_key_not_found", "There is no such key.")
+
+
+def _refuse_directory(kind: str, who: Caller) -> None:
+    if kind == rules.SCIM and who.role != roles.OWNER:
+        # It keeps owners out too, which nobody but an owner may do by hand.
+        raise errors.forbidden("role_above_own", "Only an owner makes keys of directories.")

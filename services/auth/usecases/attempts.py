@@ -21,7 +21,7 @@ from libs.telemetry import Telemetry
 from services.auth.clients.attempt_store import AttemptStore
 from services.auth.domain import attempts as rules
 from services.auth.domain import device_token, session
-from services.auth.domain.attempts import Bucket, Rule
+from services.auth.domain.attempts import Bucket, Rule, Trust
 from services.auth.domain.sign_in import Door
 from services.auth.repository import attempts, credentials, known_networks, people
 from services.auth.usecases.secrets import TokenSecrets
@@ -71,6 +71,13 @@ class Target:
     route: str
     session: UUID | None = None
     """The session in which the password is asked for again."""
+    password_version: int = 0
+    """Of the principal's password: devices and networks are known as long as that."""
+
+    @property
+    def trust(self) -> Trust:
+        """To whom devices and networks are known; of an address that nobody has, none are."""
+        return Trust(self.owner, self.principal or _NOBODY, self.password_version)
 
 
 class Attempts:
@@ -144,27 +151,26 @@ class Attempts:
             await self._give_back(around)
         return found
 
-    def device_for(self, door: Door) -> str:
-        """Returns the token of a device that somebody has just signed in on.
+    async def remember(self, conn: Connection, door: Door) -> str:
+        """Keeps the network that somebody signs in from, or sets a new password, in the transaction of that; returns
+        the token of the device.
 
-        Empty where an account's own provider said who staff are: with a fresh token for each sign-in, who runs it could
-        guess a person's own password without end.
+        Empty, and nothing kept, where an account's own provider said who staff are: with a fresh token for each
+        sign-in, who runs it could guess a person's own password without end.
         """
         if door.federated_staff:
             return ""
-        now = self._clock.wall()
-        return device_token.make(self._make.new(), door.owner, door.principal, now, self._device_secret)
-
-    async def remember(self, conn: Connection, door: Door) -> None:
-        """Keeps the network that somebody signs in from, in the transaction that begins the session."""
-        network = rules.network_of(_client_address())
-        if not network or door.federated_staff:
-            return
-        key = rules.network_key(self._secret, door.owner, door.principal, network)
+        now, network = self._clock.wall(), rules.network_of(_client_address())
         async with as_tenant(conn, door.owner):
-            await known_networks.see(
-                conn, door.owner, door.principal, key, self._clock.wall(), most=rules.MOST_NETWORKS
-            )
+            if door.kind == session.SUBSCRIBER:
+                version = await credentials.password_version(conn, door.account, door.principal)
+            else:
+                version = await people.password_version(conn, door.principal)
+            trust = Trust(door.owner, door.principal, version)
+            if network:
+                key = rules.network_key(self._secret, trust, network)
+                await known_networks.see(conn, door.owner, door.principal, key, now, most=rules.MOST_NETWORKS)
+        return device_token.make(self._make.new(), trust, now, self._device_secret)
 
     async def target_of(self, door: Door, route: str) -> Target:
         """Returns whoever is signed in, who is asked for the password again: each session counts by itself."""
@@ -239,13 +245,12 @@ class Attempts:
     def _device(self, target: Target) -> UUID | None:
         if target.principal is None or not target.device_token:
             return None
-        now = self._clock.wall()
-        return device_token.read(target.device_token, target.owner, target.principal, now, self._device_secret)
+        return device_token.read(target.device_token, target.trust, self._clock.wall(), self._device_secret)
 
     async def _place(self, target: Target, network: str) -> str:
         """Returns the field of a network that whoever it is has signed in from lately; the look-up is everybody's."""
-        principal = target.principal or _NOBODY
-        key = rules.network_key(self._secret, target.owner, principal, network)
+        principal = target.trust.principal
+        key = rules.network_key(self._secret, target.trust, network)
         since = self._clock.wall() - rules.KNOWN_FOR
         async with self._db.tenant(target.owner, "find_network", read_only=True) as conn:
             known = await known_networks.seen(conn, target.owner, principal, key, since)

@@ -16,7 +16,9 @@ from libs.postgres import PLATFORM, Connection, Database, as_tenant
 from libs.vault import Vault
 from services.auth.domain import challenge as rules
 from services.auth.domain import session
+from services.auth.domain.attempts import key_of
 from services.auth.domain.challenge import Challenge
+from services.auth.domain.mailbox import has_room, with_one_more
 from services.auth.domain.password import StoredPassword
 from services.auth.domain.sign_in import Door
 from services.auth.repository import (
@@ -27,6 +29,7 @@ from services.auth.repository import (
     challenges,
     credentials,
     imported_passwords,
+    mailboxes,
     people,
 )
 from services.auth.usecases import addresses
@@ -74,6 +77,7 @@ class Challenges:
         self._db = db
         self._vault = vault
         self._secret = secrets.challenge
+        self._mailbox_secret = secrets.attempt
         self._clock = clock
         self._make = make
         self._facts = facts
@@ -164,10 +168,12 @@ class Challenges:
 
         The steps and the answer are the same when nobody has it (ASVS 5.0 6.3.8): whom the mail goes to, and whether
         to anybody, is looked up when it is made. It goes to the address that was proven, since another one that is
-        found alike may be another mailbox.
+        found alike may be another mailbox. Where the mailbox has had too many, earlier ones go on working instead.
         """
         index = await self._vault.blind_index(account, "email", addresses.checked(email))
         async with self._db.tenant(account, "ask") as conn:
+            if not await self._has_room(conn, account, purpose, index):
+                return
             await self.void(conn, account, purpose, index)
             await self._ask(conn, purpose, account, index, live=live, browser_hash=browser_hash)
 
@@ -178,9 +184,23 @@ class Challenges:
         async with self._db.tenant(account, "offer_unlock") as conn:
             if await challenges.is_open(conn, account, email_index, rules.UNLOCK, self._clock.wall()):
                 return
+            await self._has_room(conn, account, rules.UNLOCK, email_index)
             await self.void(conn, account, rules.UNLOCK, email_index)
             live = account == PLATFORM or caller.current().live
             await self._ask(conn, rules.UNLOCK, account, email_index, live=live)
+
+    async def _has_room(self, conn: Connection, account: UUID, purpose: str, email_index: bytes) -> bool:
+        """Counts a mail that anybody can ask for, and tells whether it is to be sent, in the transaction of that.
+
+        What gets its owner in again is sent while no earlier one works, however many mails others have used up.
+        """
+        now = self._clock.wall()
+        mailbox = key_of(self._mailbox_secret, b"mailbox", account.bytes, email_index)
+        mailed_at = await mailboxes.lock(conn, account, mailbox, now)
+        needed = purpose in rules.WAY_BACK and not await challenges.is_open(conn, account, email_index, purpose, now)
+        sent = needed or has_room(mailed_at, now)
+        await mailboxes.store(conn, account, mailbox, with_one_more(mailed_at, now) if sent else mailed_at)
+        return sent
 
     async def _ask(
         self,
@@ -219,6 +239,8 @@ class Challenges:
         """
         index = await self._vault.blind_index(account, "email", addresses.checked(email))
         async with self._db.tenant(account, "send_again") as conn:
+            if not await self._has_room(conn, account, rules.VERIFY_REGISTRATION, index):
+                return
             key, mails = await challenges.count_mail(
                 conn, account, index, rules.VERIFY_REGISTRATION, self._clock.wall()
             ) or (self._make.new(), 1)
@@ -260,6 +282,13 @@ class Challenges:
                 created_at=now,
             )
             await self.store_for(conn, door, notice)
+
+    async def store_asked(self, conn: Connection, account: UUID, prepared: Challenge, *, live: bool) -> None:
+        """As `store`, of what anybody can ask for: without a mail where the mailbox has had too many."""
+        if await self._has_room(conn, account, prepared.purpose, prepared.email_index):
+            await self.store(conn, account, prepared, live=live)
+        else:
+            await challenges.add(conn, account, prepared, mails=0)
 
     async def store(self, conn: Connection, account: UUID, prepared: Challenge, *, live: bool) -> None:
         """Stores a challenge with the event that has its mail sent."""

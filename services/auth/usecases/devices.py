@@ -7,7 +7,7 @@ from libs import caller, errors
 from libs.clock import WallClock
 from libs.postgres import Connection, Database, as_tenant
 from libs.vault import Vault
-from services.auth.domain import challenge, session
+from services.auth.domain import challenge, roles, session
 from services.auth.domain.device import Device
 from services.auth.domain.session import Session
 from services.auth.domain.sign_in import Door
@@ -98,9 +98,11 @@ class Devices:
     async def end_of_member(self, member: UUID) -> int:
         """Ends a member's sessions in the caller's account and its sibling, not those at other publishers.
 
-        Raises `not_found("member_not_found")`.
+        Raises `not_found("member_not_found")`, and `forbidden("role_above_own")` for an owner, whom owners alone sign
+        out: nobody else is to keep one from acting.
         """
-        account = caller.current().require_account()
+        who = caller.current()
+        account = who.require_account()
         async with self._db.transaction("find_account", read_only=True) as conn:
             own = await accounts.find(conn, account)
         if own is None:
@@ -110,6 +112,8 @@ class Devices:
             found = await people.find_membership(conn, own.team, member)
             if found is None:
                 raise _no_member()
+            if not roles.may_move(who.role, found.role, None, own=False):
+                raise errors.forbidden("role_above_own", "Only an owner signs an owner out.")
             if found.person is not None:
                 for place in (own.id, own.sibling):
                     async with as_tenant(conn, place):

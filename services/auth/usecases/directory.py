@@ -140,7 +140,7 @@ class Directory:
         version, `malformed("scim_invalid")`, `malformed("scim_immutable")` for another address, since that is the
         person's own, `forbidden("role_above_own")` and `precondition("last_owner")`.
         """
-        return await self._change(member, lambda before: scim_documents.patched(before, body), if_match)
+        return await self._change(member, lambda before: scim_documents.patched_user(before, body), if_match)
 
     async def delete(self, member: str, if_match: str) -> None:
         """Removes a member, whose sessions and keys end. Raises as `patch`, for an owner `forbidden` as well."""

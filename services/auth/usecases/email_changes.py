@@ -41,7 +41,7 @@ class Move:
     sealed: bytes
     index: bytes
     teams: dict[UUID, bytes]
-    """How a person is found in each account they work for."""
+    """How a person is found in each account whose member they are, also where they are kept out."""
 
 
 class EmailChanges:
@@ -89,7 +89,7 @@ class EmailChanges:
         )
         async with self._db.tenant(door.owner, "request_email_change") as conn:
             await self._challenges.void_of(conn, door.owner, door.principal, {rules.CHANGE_EMAIL})
-            await self._challenges.store(conn, door.owner, prepared, live=door.live or door.owner == PLATFORM)
+            await self._challenges.store_asked(conn, door.owner, prepared, live=door.live or door.owner == PLATFORM)
         return rules.kept_secret(prepared.id, self._secret)
 
     async def confirm(self, token: str, browser_secret: str, password: str) -> None:
@@ -207,7 +207,7 @@ class EmailChanges:
             else:
                 found = await people.find_many(conn, [door.principal])
                 held = (found[0].id, found[0].email_sealed) if found else None
-                teams = await people.accounts_of(conn, door.principal)
+                teams = await people.teams_of(conn, door.principal)
         if held is None:
             raise principal_not_found()
         table = CREDENTIAL_TABLE if door.kind == session.SUBSCRIBER else PERSON_TABLE

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from libs.clock import WallClock
 from libs.postgres import Database
-from services.auth.domain import attempts, factor, signing_key
+from services.auth.domain import attempts, factor, mailbox, signing_key
 from services.auth.repository import expiry
 
 KEEP_CHALLENGES = timedelta(days=7)
@@ -35,6 +35,7 @@ class Expiry:
             await expiry.delete_unconfirmed_factors(conn, now - factor.CONFIRM_WITHIN)
             await expiry.delete_attempts(conn, now - KEEP_ATTEMPTS)
             await expiry.delete_known_networks(conn, now - attempts.KNOWN_FOR)
+            await expiry.delete_mailboxes(conn, now - mailbox.KEPT)
             await expiry.forget_new_keys(conn, now)
             await expiry.forget_imported_passwords(conn, now)
             await expiry.delete_saml(conn, now)

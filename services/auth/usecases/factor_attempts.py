@@ -12,7 +12,7 @@ from services.auth.repository import factors
 
 
 class FactorAttempts:
-    """Counts tries in a row; each five without success impose a wait."""
+    """Counts tries in a row; each five without success impose a wait, and a hundred the wait of a day."""
 
     def __init__(self, db: Database, clock: WallClock) -> None:
         self._db = db
@@ -26,7 +26,7 @@ class FactorAttempts:
         now = self._clock.wall()
         until: datetime | None = None
         async with self._db.tenant(door.owner, "claim_factor_try") as conn:
-            tries = await factors.count_attempt(conn, door.owner, door.principal, now)
+            tries = await factors.count_attempt(conn, door.owner, door.principal, now, rules.MOST_IN_A_ROW)
             if tries is None:
                 until = await factors.retry_at(conn, door.owner, door.principal)
             elif wait := rules.wait_after(tries):
@@ -38,6 +38,11 @@ class FactorAttempts:
                 "Too many wrong tries. Wait, or use a recovery code or a passkey.",
                 max(1, seconds),
             )
+
+    async def lift(self, door: Door) -> None:
+        """Opens what a hundred tries have shut to somebody who has proven the mailbox; shorter waits stay."""
+        async with self._db.tenant(door.owner, "open_factor_tries") as conn:
+            await factors.open_attempts(conn, door.owner, door.principal, rules.MOST_IN_A_ROW)
 
     async def succeeded(self, conn: Connection, door: Door) -> None:
         """Begins to count anew, in the transaction of what was proven."""

@@ -118,7 +118,7 @@ class ImportedPasswords:
         async with self._db.tenant(account, "prove_imported") as conn:
             if not await imported_passwords.hold(conn, account, found.id):
                 raise credentials_invalid()
-            await self._challenges.store(conn, account, prepared, live=live)
+            await self._challenges.store_asked(conn, account, prepared, live=live)
         pending = Pending(
             id=prepared.id,
             door=Door(session.SUBSCRIBER, account, live, found.subject),

@@ -57,6 +57,7 @@ class OwnPassword:
         fresh, notice = await self._prepare(door, new)
         async with self._db.tenant(door.owner, "change_password") as conn:
             await self._replace(conn, door, held, fresh, notice)
+            await self._attempts.remember(conn, door)
             if keep_sessions:
                 # Whatever waits has begun with the old password.
                 await end_waiting(conn, door)

@@ -1,5 +1,6 @@
 """Owns which passwords are taken: long enough, not known to attackers, not made of what they know of the person."""
 
+import asyncio
 import hashlib
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -55,16 +56,20 @@ class Breaches:
             return True
         if self._remote is None:
             return False
-        try:
-            for digest in digests:
-                if await self._remote.holds(digest):
-                    return True
-        except SourceAwayError:
-            self._away()
-            if self._fail_closed if fail_closed is None else fail_closed:
-                raise errors.unavailable(
-                    "breach_source_away", "The list of breached passwords cannot be asked for a moment.", 5
-                ) from None
+        # Side by side, so that two spellings take no longer than one.
+        asked = await asyncio.gather(*map(self._remote.holds, digests), return_exceptions=True)
+        if True in asked:
+            return True
+        for one in asked:
+            if isinstance(one, SourceAwayError):
+                self._away()
+                if self._fail_closed if fail_closed is None else fail_closed:
+                    raise errors.unavailable(
+                        "breach_source_away", "The list of breached passwords cannot be asked for a moment.", 5
+                    ) from None
+                return False
+            if isinstance(one, BaseException):
+                raise one
         return False
 
 

@@ -13,7 +13,7 @@ from services.auth.usecases.enrolment import Enrolled, Enrolment, untaken
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher
 from services.auth.usecases.sessions import end_all
-from services.auth.usecases.sign_in import LookUp
+from services.auth.usecases.sign_in import LookUp, Remember
 from services.auth.usecases.unlocks import Unlocks
 
 
@@ -29,6 +29,7 @@ class Recovery:
         challenges: Challenges,
         unlocks: Unlocks,
         enrolment: Enrolment,
+        remember: Remember,
         clock: WallClock,
     ) -> None:
         self._db = db
@@ -38,6 +39,7 @@ class Recovery:
         self._challenges = challenges
         self._unlocks = unlocks
         self._enrolment = enrolment
+        self._remember = remember
         self._clock = clock
 
     async def request_reset(self, email: str) -> None:
@@ -78,6 +80,8 @@ class Recovery:
                 await self._challenges.void_of(conn, account, found.subject, rules.BY_PASSWORD)
                 await end_all(conn, door, self._clock.wall(), session.PASSWORD_RESET)
                 await self._challenges.store_for(conn, door, notice)
+                # Strangers are to keep nobody from using the new password here: no other network is known any more.
+                await self._remember(conn, door)
         await self._unlocks.lift(door)
 
     async def resend_verification(self, email: str) -> None:

@@ -20,6 +20,7 @@ from services.auth.domain.sign_in import PASSWORD, Door
 from services.auth.repository import accounts, credentials, imported_passwords
 from services.auth.usecases import addresses
 from services.auth.usecases.attempts import Attempts, Target
+from services.auth.usecases.breached_passwords import BreachedPasswords
 from services.auth.usecases.challenges import Challenges
 from services.auth.usecases.enrolment import Enrolment, untaken
 from services.auth.usecases.imported_passwords import ImportedPasswords
@@ -46,6 +47,7 @@ class Registration:
         sign_in: SignIn,
         enrolment: Enrolment,
         imported: ImportedPasswords,
+        breached: BreachedPasswords,
         secrets: TokenSecrets,
         clock: WallClock,
         make: IdSource,
@@ -59,6 +61,7 @@ class Registration:
         self._sign_in = sign_in
         self._enrolment = enrolment
         self._imported = imported
+        self._breached = breached
         self._request_key = secrets.request
         self._challenge_key = secrets.challenge
         self._clock = clock
@@ -75,12 +78,15 @@ class Registration:
         account = who.require_account()
         address = addresses.checked(email)
         called = account_rules.checked_name(name, longest=_LONGEST_NAME, least=0)
+        with self._hasher.place():
+            async with self._db.transaction("find_account", read_only=True) as conn:
+                publisher = await accounts.find(conn, account)
+        # Outside of the place: whoever is asked for breached passwords may be slow, and others sign in meanwhile.
+        await self._policy.check(password, words_of(publisher, address, called))
         with self._hasher.place() as place:
             index = await self._vault.blind_index(account, "email", address)
             async with self._db.tenant(account, "find_credential", read_only=True) as conn:
                 known = await credentials.find_by_email(conn, account, index)
-                publisher = await accounts.find(conn, account)
-            await self._policy.check(password, words_of(publisher, address, called))
             hashed = await self._hasher.hash(password, place)
         prepared = await self._challenges.prepare(
             rules.ALREADY_REGISTERED if known else rules.VERIFY_REGISTRATION,
@@ -99,7 +105,7 @@ class Registration:
         async with self._db.tenant(account, "register") as conn:
             claim = await idempotency.claim(conn, who, _REGISTER, request, clock=self._clock, reference=prepared.id)
             if claim.replay is None:
-                await self._challenges.store(conn, account, prepared, live=who.live)
+                await self._challenges.store_asked(conn, account, prepared, live=who.live)
                 await idempotency.record(conn, who, _REGISTER, subscriber_session_pb2.RegisterResponse())
         first = claim.reference if claim.replay is not None else None
         return rules.kept_secret(first or prepared.id, self._challenge_key)
@@ -169,7 +175,14 @@ class Registration:
                 out = isinstance(one, Credential) and one.disabled
                 return (one, verdict) if one is not None and verdict.matches and not out else None
 
-            target = Target(account, index, known.subject if known else None, device_token, "/v1/sessions")
+            target = Target(
+                account,
+                index,
+                known.subject if known else None,
+                device_token,
+                "/v1/sessions",
+                password_version=known.password.version if known else 0,
+            )
             found = await self._attempts.guarded(target, check)
         if found is None:
             raise credentials_invalid()
@@ -178,6 +191,7 @@ class Registration:
             return await self._imported.prove_mailbox(account, reader, password, live=who.live)
         fresh = await self._hasher.rehash(password) if verdict.stale else None
         breached = reader.must_change or await self._policy.breached(password)
+        door = Door(session.SUBSCRIBER, account, who.live, reader.subject)
 
         async def write(conn: Connection) -> None:
             # A reset may have come between: then it was not the reader's password any more.
@@ -185,10 +199,9 @@ class Registration:
                 raise credentials_invalid()
             if fresh is not None:
                 await credentials.replace_password(conn, account, reader.id, fresh)
-            if breached and not reader.must_change:
-                await credentials.demand_change(conn, account, reader.id)
+            if breached:
+                await self._breached.found(conn, door)
 
-        door = Door(session.SUBSCRIBER, account, who.live, reader.subject)
         return await self._sign_in.proven(door, (PASSWORD,), write, must_change=breached)
 
 

@@ -55,6 +55,9 @@ _POLICY = ScimPolicy(
 # Kept elsewhere, or not at all: a password that a directory sends goes nowhere.
 _NOT_SAID = frozenset({"schemas", "id", "meta", "active", "roles", "groups", "password"})
 
+_HELD = "urn:gatefold:held"
+"""Marks the role that was there before a PATCH, to tell it from one that the PATCH names."""
+
 USERS: Any = DirectoryUser
 GROUPS: Any = Group
 
@@ -160,6 +163,26 @@ def patched(resource: AnyResource, body: bytes) -> AnyResource:
         kind: Any = type(resource)
         patch: Any = PatchOp[kind].model_validate(sent, scim_ctx=Context.RESOURCE_PATCH_REQUEST, scim_policy=_POLICY)
         patch.patch(changed, scim_policy=_POLICY)
+    return changed
+
+
+def patched_user(user: Any, body: bytes) -> Any:
+    """Returns a copy of a user with a PATCH applied; a role that it names takes the place of the one that was there.
+
+    Raises `malformed("scim_invalid")` also for several, none of them primary: a member has one.
+    """
+    marked = user.model_copy(deep=True)
+    present = {role.value for role in marked.roles or ()}
+    for role in marked.roles or ():
+        role.type = _HELD
+    changed = patched(marked, body)
+    named = [role for role in changed.roles or () if role.type != _HELD or role.value not in present]
+    if named:
+        changed.roles = named
+    if len({role.value for role in named}) > 1 and not any(role.primary for role in named):
+        raise errors.malformed(
+            "scim_invalid", "A member has one role: name one, or the primary.", metadata={"scim_type": "invalidValue"}
+        )
     return changed
 
 

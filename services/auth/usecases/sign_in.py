@@ -24,8 +24,8 @@ _MAC_BYTES = 32
 
 LookUp = Callable[[Door], Awaitable[Standing]]
 """Tells what is known of whoever goes in."""
-Remember = Callable[[Connection, Door], Awaitable[None]]
-"""Keeps where somebody signs in from, in the transaction that begins the session."""
+Remember = Callable[[Connection, Door], Awaitable[str]]
+"""Keeps where somebody signs in from, in the transaction that begins the session; returns the device's token."""
 Write = Callable[[Connection], Awaitable[None]]
 """Writes in the transaction in which the sign-in goes on."""
 
@@ -46,7 +46,6 @@ class SignIn:
         db: Database,
         sessions: Sessions,
         standing: LookUp,
-        device_for: Callable[[Door], str],
         remember: Remember,
         new_devices: NewDevices,
         secrets: TokenSecrets,
@@ -56,7 +55,6 @@ class SignIn:
         self._db = db
         self._sessions = sessions
         self._standing = standing
-        self._device_for = device_for
         self._remember = remember
         self._new_devices = new_devices
         self._secret = secrets.sign_in
@@ -184,11 +182,11 @@ class SignIn:
             role = await role_now(conn, door)
             if door.kind == session.STAFF and role is None:
                 raise credentials_invalid()
-            await self._remember(conn, door)
+            device = await self._remember(conn, door)
             if arrival is not None:
                 await self._new_devices.note(conn, door, arrival)
         pair = await self._sessions.pair(held, held.generation, None if acr == session.ENROL else role)
-        return replace(pair, device_token=self._device_for(door))
+        return replace(pair, device_token=device)
 
     @asynccontextmanager
     async def _going_in(self, door: Door, name: str) -> AsyncIterator[Connection]:

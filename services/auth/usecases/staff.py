@@ -20,6 +20,7 @@ from services.auth.domain.team import Person
 from services.auth.repository import PERSON_TABLE, accounts, bootstrap, people
 from services.auth.usecases import addresses
 from services.auth.usecases.attempts import Attempts, Target
+from services.auth.usecases.breached_passwords import BreachedPasswords
 from services.auth.usecases.challenges import repeats, token_spent
 from services.auth.usecases.password_policy import PasswordPolicy, words_of
 from services.auth.usecases.passwords import PasswordHasher, Place, Verdict
@@ -108,6 +109,7 @@ class Staff:
         db: Database,
         persons: People,
         policy: PasswordPolicy,
+        breached: BreachedPasswords,
         sign_in: SignIn,
         attempts: Attempts,
         clock: WallClock,
@@ -115,6 +117,7 @@ class Staff:
         self._db = db
         self._people = persons
         self._policy = policy
+        self._breached = breached
         self._sign_in = sign_in
         self._attempts = attempts
         self._clock = clock
@@ -143,7 +146,9 @@ class Staff:
         index = await self._people.index(address)
         known = await self._people.find(index)
         if known is not None:
-            target = Target(PLATFORM, index, known.id, "", "/v1/operators/bootstrap")
+            target = Target(
+                PLATFORM, index, known.id, "", "/v1/operators/bootstrap", password_version=known.password.version
+            )
             if await self._attempts.guarded(target, lambda: self._people.proven(password, known)) is None:
                 raise credentials_invalid()
         person = known or await self._people.prepare(address, called, password, operator=True)
@@ -173,13 +178,21 @@ class Staff:
         with self._people.place() as place:
             index = await self._people.index(address)
             known = await self._people.find(index)
-            target = Target(PLATFORM, index, known.id if known else None, device_token, "/v1/staff/sessions")
+            target = Target(
+                PLATFORM,
+                index,
+                known.id if known else None,
+                device_token,
+                "/v1/staff/sessions",
+                password_version=known.password.version if known else 0,
+            )
             proof = await self._attempts.guarded(target, lambda: self._people.proven(password, known, place))
         if proof is None:
             raise credentials_invalid()
         person, verdict = proof
         fresh = await self._people.renewed(password, verdict)
         breached = person.must_change or await self._policy.breached(password)
+        door = await self.door(person.id, account)
 
         async def write(conn: Connection) -> None:
             # A reset may have come between: then it was not the person's password any more.
@@ -187,10 +200,10 @@ class Staff:
                 raise credentials_invalid()
             if fresh is not None:
                 await people.replace_password(conn, person.id, fresh)
-            if breached and not person.must_change:
-                await people.demand_change(conn, person.id)
+            if breached:
+                await self._breached.found(conn, door)
 
-        return await self._sign_in.proven(await self.door(person.id, account), (PASSWORD,), write, must_change=breached)
+        return await self._sign_in.proven(door, (PASSWORD,), write, must_change=breached)
 
     async def door(self, person: UUID, account: UUID | None) -> Door:
         """Returns where somebody who has proven who they are goes in: where they ask to, or the only place there is.

@@ -160,7 +160,9 @@ class Team:
         elif not known.password.present:
             person, chosen = known, await self._people.hashed(password)
         else:
-            target = Target(PLATFORM, index, known.id, "", "/v1/invitations/accept")
+            target = Target(
+                PLATFORM, index, known.id, "", "/v1/invitations/accept", password_version=known.password.version
+            )
             if await self._attempts.guarded(target, lambda: self._people.proven(password, known)) is None:
                 raise credentials_invalid()
             person = known

@@ -144,7 +144,9 @@ async def test_support_ends_all_sessions_of_a_reader(house: AuthHouse) -> None:
 
 
 @pytest.mark.case("auth-50")
-async def test_an_admin_ends_all_sessions_of_a_member_here_and_nowhere_else(house: AuthHouse) -> None:
+async def test_all_sessions_of_a_member_end_here_alone_and_an_owners_by_owners(
+    house: AuthHouse,
+) -> None:
     one, other = await house.publisher(), await house.publisher()
     invitation = team_pb2.InviteMemberRequest(email=one.owner_email, role=team_pb2.ROLE_SUPPORT)
     await house.call(house.staff(other.live), house.team.InviteMember, invitation)
@@ -157,8 +159,16 @@ async def test_an_admin_ends_all_sessions_of_a_member_here_and_nowhere_else(hous
         await house.call(house.staff(one.live, roles.SUPPORT), method, request)
     with pytest.raises(GatefoldError, match="member_not_found"):
         await house.call(house.staff(other.live, roles.ADMIN), method, request)
-    await house.call(house.staff(one.live, roles.ADMIN), method, request)
+    with pytest.raises(GatefoldError, match="role_above_own"):
+        await house.call(house.staff(one.live, roles.ADMIN), method, request)
+    assert [await alive(house, token) for token in (*here, there)] == [True, True, True]
+    await house.call(house.staff(one.live), method, request)
     assert [await alive(house, token) for token in (*here, there)] == [False, False, True]
+    async with house.app.tenant(other.live, "look", read_only=True) as conn:
+        member = await conn.fetchval("SELECT id FROM membership WHERE role = 'support'")
+    request = device_pb2.EndMemberSessionsRequest(member_id=ids.encode("mem", member))
+    await house.call(house.staff(other.live, roles.ADMIN), method, request)
+    assert not await alive(house, there)
 
 
 @pytest.mark.case("auth-48")

@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from gatefold.auth.v1 import recovery_pb2, session_pb2
+from gatefold.auth.v1 import recovery_pb2, session_pb2, team_pb2
 
 from libs import ids
 from libs.caller import Caller
@@ -185,6 +185,29 @@ async def test_a_person_changes_the_address_for_every_team(house: AuthHouse) -> 
     await house.sign_in_staff(publisher.owner_email)
     with pytest.raises(GatefoldError, match="invalid_grant"):
         await house.refresh(tokens.refresh_token)
+
+
+async def test_a_member_who_is_kept_out_is_found_by_their_present_address_all_the_same(house: AuthHouse) -> None:
+    publisher, other = await house.publisher(), await house.publisher()
+    invitation = team_pb2.InviteMemberRequest(email=publisher.owner_email, role=team_pb2.ROLE_SUPPORT)
+    await house.call(house.staff(other.live), house.team.InviteMember, invitation)
+    member = (await house.accept(await house.token(other.live, "invite_member"))).id
+    await house.call(house.staff(other.live), house.team.DisableMember, team_pb2.DisableMemberRequest(id=member))
+    who = await house.holder(await house.sign_in_staff(publisher.owner_email))
+    present = house.fresh("present")
+    await request(house, who, present)
+    await confirm(house, token_of((await house.describe(await house.newest_challenge(PLATFORM))).link))
+    again = team_pb2.InviteMemberRequest(email=present, role=team_pb2.ROLE_SUPPORT)
+    with pytest.raises(GatefoldError, match="member_exists"):
+        await house.call(house.staff(other.live), house.team.InviteMember, again)
+    with pytest.raises(GatefoldError, match="account_not_found"):
+        await house.sign_in_staff(present, account=other.live)
+    assert (await house.sign_in_staff(present)).access_token, "there is one place alone to go to"
+    # Who has the former address now is somebody else.
+    invitation.role = team_pb2.ROLE_SALES
+    await house.call(house.staff(other.live), house.team.InviteMember, invitation)
+    await house.call(house.staff(other.live), house.team.EnableMember, team_pb2.EnableMemberRequest(id=member))
+    await house.sign_in_staff(present, account=other.live)
 
 
 async def test_an_address_that_somebody_has_gets_no_mail_and_the_same_answer(house: AuthHouse) -> None:

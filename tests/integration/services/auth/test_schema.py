@@ -1,10 +1,12 @@
 """auth's schema: which tables are a tenant's, what the roles may do, what is erased, and what expires."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import asyncpg
 import pytest
+from gatefold.auth.v1 import subscriber_session_pb2
 from gatefold.privacy.v1 import subject_data_pb2
 
 from libs import caller, ids
@@ -14,7 +16,7 @@ from libs.vault import Vault
 from services.auth.__main__ import PERSONAL_TABLES
 from services.auth.domain.session import LIFETIME
 from services.auth.usecases.expiry import Expiry
-from tests.support.auth import AuthHouse
+from tests.support.auth import PASSWORD, AuthHouse
 from tests.support.bending import bent
 
 
@@ -106,7 +108,8 @@ async def test_what_is_over_is_cleared_away_and_nothing_else(house: AuthHouse) -
     publisher = await house.publisher()
     email = house.fresh()
     await house.reader(publisher.live, email)
-    await house.sign_in(publisher.live, email)
+    request = subscriber_session_pb2.SignInRequest(email=email, password=PASSWORD)
+    await house.call(replace(house.page(publisher.live), address="192.0.2.1"), house.readers.SignIn, request)
     expiry = Expiry(house.database.jobs, house.clock)
 
     async def counts() -> tuple[int, int, int, int]:
@@ -133,6 +136,8 @@ async def test_what_is_over_is_cleared_away_and_nothing_else(house: AuthHouse) -
     assert await counts() == (0, 0, 0, 0)
     async with house.app.tenant(publisher.live, "count", read_only=True) as conn:
         assert await conn.fetchval("SELECT count(*) FROM credential") == 1
+        assert await conn.fetchval("SELECT count(*) FROM mailbox") == 0
+        assert await conn.fetchval("SELECT count(*) FROM known_network") == 0
 
 
 async def test_nothing_secret_or_personal_is_logged(house: AuthHouse) -> None:

@@ -12,6 +12,7 @@ from libs import ids
 from libs.clock import FixedClock
 from libs.errors import GatefoldError, Kind
 from tests.support.auth import PASSWORD, AuthHouse
+from tests.support.waiting import blocked
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +62,8 @@ async def test_two_refreshes_at_once_get_the_same_successor(house: AuthHouse, re
     async with house.app.tenant(reader[0], "hold") as conn:
         await conn.execute("SELECT id FROM session WHERE id = $1 FOR UPDATE", session)
         calls = [asyncio.create_task(house.refresh(first.refresh_token)) for _ in range(3)]
-        async with asyncio.timeout(10):
-            # All three stand at the row before the first goes on; the database has no event to wait for.
-            while await conn.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < 3:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        # All three stand at the row before the first goes on.
+        await blocked(conn, 3)
     answers = await asyncio.gather(*calls)
     (successor,) = {answer.refresh_token for answer in answers}
     async with house.app.tenant(reader[0], "read_generation", read_only=True) as conn:

@@ -24,6 +24,7 @@ from tests.support.factors import (
     step_up,
     with_phone,
 )
+from tests.support.waiting import blocked
 
 
 async def require_factor(house: AuthHouse, publisher: Publisher) -> None:
@@ -310,10 +311,7 @@ async def test_of_two_removals_at_once_the_second_meets_the_last_factor(house: A
         async with connection.transaction():
             await connection.fetch("SELECT id FROM session WHERE person_id = $1 FOR UPDATE", publisher.owner)
             both = [asyncio.create_task(remove(house, who, one.id)) for one in (phone, spare)]
-            waiting = 0
-            async with asyncio.timeout(10):
-                while waiting < 2:
-                    waiting = await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            await blocked(connection, 2)
         answers = await asyncio.gather(*both, return_exceptions=True)
     finally:
         await connection.close()

@@ -28,7 +28,7 @@ def test_a_stopped_endpoint_wants_nothing() -> None:
     assert not endpoint(disabled_at=NOW).wants("invoice.paid")
 
 
-@pytest.mark.parametrize("event_type", ["challenge.requested", "session.started"])
+@pytest.mark.parametrize("event_type", ["challenge.requested", "password.breached", "session.started"])
 def test_what_is_between_the_platform_and_one_person_is_not_public(event_type: str) -> None:
     assert not domain.is_public(event_type)
 

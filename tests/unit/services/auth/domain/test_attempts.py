@@ -1,12 +1,13 @@
 """How waits grow, when a bucket is empty again, whom an address stands for, and whose device a token names."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
 from services.auth.domain import attempts, device_token
-from services.auth.domain.attempts import Rule, State
+from services.auth.domain.attempts import Rule, State, Trust
 
 RULE = Rule(free=10, most=100, first_wait=30_000, longest_wait=3_600_000, forget=86_400_000)
 NOW = 1_767_225_600_000
@@ -58,16 +59,29 @@ def test_an_address_stands_for_what_one_client_has(address: str | None, near: st
     assert attempts.network_of(address, wide=True) == wide
 
 
-def test_a_device_is_known_for_ninety_days_and_to_its_principal_alone() -> None:
-    token = device_token.make(DEVICE, OWNER, PRINCIPAL, AT, SECRET)
+def test_a_device_is_known_for_ninety_days_to_its_principal_alone_and_as_long_as_the_password() -> None:
+    trust = Trust(OWNER, PRINCIPAL, 3)
+    token = device_token.make(DEVICE, trust, AT, SECRET)
     late = AT + timedelta(days=90)
-    assert device_token.read(token, OWNER, PRINCIPAL, late - timedelta(seconds=1), SECRET) == DEVICE
-    assert device_token.read(token, OWNER, PRINCIPAL, late, SECRET) is None
-    assert device_token.read(token, OWNER, UUID(int=9), AT, SECRET) is None
-    assert device_token.read(token, UUID(int=9), PRINCIPAL, AT, SECRET) is None
-    assert device_token.read(token, OWNER, PRINCIPAL, AT, b"x" * 32) is None
+    assert device_token.read(token, trust, late - timedelta(seconds=1), SECRET) == DEVICE
+    assert device_token.read(token, trust, late, SECRET) is None
+    assert device_token.read(token, replace(trust, principal=UUID(int=9)), AT, SECRET) is None
+    assert device_token.read(token, replace(trust, owner=UUID(int=9)), AT, SECRET) is None
+    assert device_token.read(token, replace(trust, password_version=4), AT, SECRET) is None
+    assert device_token.read(token, trust, AT, b"x" * 32) is None
+
+
+def test_a_network_is_known_to_its_principal_alone_and_as_long_as_the_password() -> None:
+    trust = Trust(OWNER, PRINCIPAL, 3)
+    others = [
+        replace(trust, principal=UUID(int=9)),
+        replace(trust, owner=UUID(int=9)),
+        replace(trust, password_version=4),
+    ]
+    keys = {attempts.network_key(SECRET, each, "192.0.2.1/32") for each in [trust, trust, *others]}
+    assert len(keys) == 4
 
 
 @pytest.mark.parametrize("token", ["", "gfdt_", "gfdt_!!", "gfrt_AAAA", "gfdt_" + "A" * 69])
 def test_what_is_no_device_token_is_no_device(token: str) -> None:
-    assert device_token.read(token, OWNER, PRINCIPAL, AT, SECRET) is None
+    assert device_token.read(token, Trust(OWNER, PRINCIPAL, 3), AT, SECRET) is None
