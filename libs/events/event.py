@@ -19,6 +19,7 @@ PREFIXES: Mapping[str, str] = MappingProxyType(
     {
         "account": "acct",
         "api_key": "key",
+        "case": "case",
         "challenge": "chal",
         "checkout": "chk",
         "credential": "cred",
