@@ -55,7 +55,10 @@ async def save(conn: Connection, account: UUID, action: CaseAction) -> None:
 async def find(conn: Connection, account: UUID, case: UUID, action: UUID) -> CaseAction | None:
     """Reads an action of a case."""
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS} FROM case_action WHERE account_id = $1 AND case_id = $2 AND id = $3", account, case, action
+        f"SELECT {_COLUMNS} FROM case_action WHERE account_id = $1 AND case_id = $2 AND id = $3",  # noqa: S608 — a constant
+        account,
+        case,
+        action,
     )
     return _action(row) if row else None
 
@@ -63,7 +66,7 @@ async def find(conn: Connection, account: UUID, case: UUID, action: UUID) -> Cas
 async def waiting(conn: Connection, account: UUID, case: UUID, kind: ActionKind) -> CaseAction | None:
     """Reads an action of a kind that waits for a second person."""
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS} FROM case_action WHERE account_id = $1 AND case_id = $2 AND kind = $3"
+        f"SELECT {_COLUMNS} FROM case_action WHERE account_id = $1 AND case_id = $2 AND kind = $3"  # noqa: S608 — a constant
         " AND state = 'waiting'",
         account,
         case,
@@ -75,7 +78,7 @@ async def waiting(conn: Connection, account: UUID, case: UUID, kind: ActionKind)
 async def of_case(conn: Connection, account: UUID, case: UUID, limit: int) -> list[CaseAction]:
     """Reads a case's latest actions, the latest first."""
     rows = await conn.fetch(
-        f"SELECT {_COLUMNS} FROM case_action WHERE account_id = $1 AND case_id = $2 ORDER BY id DESC LIMIT $3",
+        f"SELECT {_COLUMNS} FROM case_action WHERE account_id = $1 AND case_id = $2 ORDER BY id DESC LIMIT $3",  # noqa: S608 — a constant
         account,
         case,
         limit,

@@ -73,14 +73,16 @@ async def save(conn: Connection, account: UUID, case: Case) -> None:
 
 async def find(conn: Connection, account: UUID, case: UUID) -> Case | None:
     """Reads a case."""
-    row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM review_case WHERE account_id = $1 AND id = $2", account, case)
+    row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM review_case WHERE account_id = $1 AND id = $2", account, case)  # noqa: S608 — a constant
     return _case(row) if row else None
 
 
 async def lock(conn: Connection, account: UUID, case: UUID) -> Case | None:
     """Reads a case and keeps it from changing."""
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS} FROM review_case WHERE account_id = $1 AND id = $2 FOR UPDATE", account, case
+        f"SELECT {_COLUMNS} FROM review_case WHERE account_id = $1 AND id = $2 FOR UPDATE",  # noqa: S608 — a constant
+        account,
+        case,
     )
     return _case(row) if row else None
 
@@ -88,7 +90,7 @@ async def lock(conn: Connection, account: UUID, case: UUID) -> Case | None:
 async def lock_latest(conn: Connection, account: UUID, scope: Scope, entity: bytes) -> Case | None:
     """Reads an entity's open case, or the one that was opened last, and keeps it from changing."""
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS} FROM review_case WHERE account_id = $1 AND scope = $2 AND entity_hash = $3"
+        f"SELECT {_COLUMNS} FROM review_case WHERE account_id = $1 AND scope = $2 AND entity_hash = $3"  # noqa: S608 — a constant
         " ORDER BY state = 'open' DESC, opened_at DESC LIMIT 1 FOR UPDATE",
         account,
         scope.value,
@@ -123,7 +125,7 @@ async def page(
 ) -> list[Case]:
     """Reads cases below an identifier, the newest first."""
     rows = await conn.fetch(
-        f"SELECT {_COLUMNS} FROM review_case WHERE account_id = $1 AND id < $2 AND ($4::text IS NULL OR state = $4)"
+        f"SELECT {_COLUMNS} FROM review_case WHERE account_id = $1 AND id < $2 AND ($4::text IS NULL OR state = $4)"  # noqa: S608 — a constant
         " AND severity >= $5 AND ($6 = '' OR scope = $6) AND ($7 = '' OR $7 = ANY(reasons))"
         " AND ($8 = '' OR $8 = ANY(detectors)) AND ($9::text IS NULL OR origin = $9) ORDER BY id DESC LIMIT $3",
         account,

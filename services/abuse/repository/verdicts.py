@@ -9,7 +9,7 @@ from uuid import UUID
 from libs.postgres import Connection
 from services.abuse.domain.detector import Action
 from services.abuse.domain.finding import Measure, Scope
-from services.abuse.domain.verdict import State, Verdict
+from services.abuse.domain.verdict import REVIEW, State, Verdict
 
 _COLUMNS = (
     "id, decision_key, detector, scope, entity_hash, action, state, shadow, reasons, confidence, evidence,"
@@ -56,14 +56,14 @@ async def add(conn: Connection, account: UUID, verdicts: Sequence[Verdict]) -> s
 
 
 async def supersede(conn: Connection, account: UUID, by: Sequence[Verdict]) -> int:
-    """Ends the earlier verdicts of the same detectors about the same entities; returns how many there were."""
+    """Ends what the judge said earlier about the same entities; what people decided stays. Returns how many."""
     rows = await conn.fetch(
         """
         UPDATE verdict SET state = 'superseded', revision = revision + 1
-        FROM unnest($2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::boolean[], $7::timestamptz[])
-            AS new (id, scope, entity, detector, shadow, decided_at)
+        FROM unnest($2::uuid[], $3::text[], $4::bytea[], $5::boolean[], $6::timestamptz[])
+            AS new (id, scope, entity, shadow, decided_at)
         WHERE verdict.account_id = $1 AND verdict.state = 'active' AND verdict.scope = new.scope
-            AND verdict.entity_hash = new.entity AND verdict.detector = new.detector AND verdict.shadow = new.shadow
+            AND verdict.entity_hash = new.entity AND verdict.shadow = new.shadow AND verdict.detector <> $7
             AND verdict.id <> new.id AND verdict.decided_at < new.decided_at
         RETURNING verdict.id
         """,
@@ -71,9 +71,9 @@ async def supersede(conn: Connection, account: UUID, by: Sequence[Verdict]) -> i
         [verdict.id for verdict in by],
         [verdict.scope.value for verdict in by],
         [verdict.entity for verdict in by],
-        [verdict.detector for verdict in by],
         [verdict.shadow for verdict in by],
         [verdict.decided_at for verdict in by],
+        REVIEW,
     )
     return len(rows)
 
@@ -105,7 +105,7 @@ async def attach(conn: Connection, account: UUID, verdicts: Sequence[UUID], case
 async def of_case(conn: Connection, account: UUID, case: UUID, limit: int) -> list[Verdict]:
     """Reads a case's verdicts, the latest first."""
     rows = await conn.fetch(
-        f"SELECT {_COLUMNS} FROM verdict WHERE account_id = $1 AND case_id = $2 ORDER BY decided_at DESC LIMIT $3",
+        f"SELECT {_COLUMNS} FROM verdict WHERE account_id = $1 AND case_id = $2 ORDER BY decided_at DESC LIMIT $3",  # noqa: S608 — a constant
         account,
         case,
         limit,
@@ -116,7 +116,9 @@ async def of_case(conn: Connection, account: UUID, case: UUID, limit: int) -> li
 async def find(conn: Connection, account: UUID, verdict: UUID) -> Verdict | None:
     """Reads one verdict and keeps it from changing."""
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS} FROM verdict WHERE account_id = $1 AND id = $2 FOR UPDATE", account, verdict
+        f"SELECT {_COLUMNS} FROM verdict WHERE account_id = $1 AND id = $2 FOR UPDATE",  # noqa: S608 — a constant
+        account,
+        verdict,
     )
     return _verdict(row) if row else None
 
@@ -124,7 +126,7 @@ async def find(conn: Connection, account: UUID, verdict: UUID) -> Verdict | None
 async def in_force(conn: Connection, account: UUID, scope: Scope, entity: bytes) -> list[Verdict]:
     """Reads what is done about an entity, and keeps it from changing."""
     rows = await conn.fetch(
-        f"SELECT {_COLUMNS} FROM verdict WHERE account_id = $1 AND scope = $2 AND entity_hash = $3"
+        f"SELECT {_COLUMNS} FROM verdict WHERE account_id = $1 AND scope = $2 AND entity_hash = $3"  # noqa: S608 — a constant
         " AND state = 'active' ORDER BY id FOR UPDATE",
         account,
         scope.value,
