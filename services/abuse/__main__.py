@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import ctypes
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,10 @@ PERSONAL_TABLES: tuple[SubjectTable, ...] = ()
 """Nothing here names a person: hashes alone, each with its end."""
 
 
+_M_MMAP_THRESHOLD = -3
+_MMAP_THRESHOLD_BYTES = 128 * 1024
+
+
 async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     """Opens the parts and puts them together."""
     settings = config.load(Config, environ)
@@ -91,6 +96,7 @@ def _shards(
     detectors: Detectors,
     announcing: Announcing,
 ) -> Shards:
+    _leave_empty_pages_empty()
     replica = service.ids.new()
     # Each shard waits for news on a connection of its own.
     blocking = redis_client.connect(settings.service.redis, blocking_seconds=1, most_connections=NUMBER)
@@ -110,7 +116,7 @@ def _shards(
         return Reader(
             shard,
             replica,
-            Watch(catalogue, suppressed),
+            lambda: Watch(catalogue, suppressed),
             log,
             snapshots,
             verdicts,
@@ -132,6 +138,15 @@ def _shards(
         metrics=metrics,
         telemetry=service.telemetry,
     )
+
+
+def _leave_empty_pages_empty() -> None:
+    """Has glibc map large blocks for good: blocks that it keeps and hands out again are filled with zeros by hand, and
+    tables that are nearly empty would take all the memory that they may ever need.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
 
 
 async def review(asked: argparse.Namespace, environ: Mapping[str, str] | None = None) -> str:

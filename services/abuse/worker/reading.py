@@ -52,7 +52,7 @@ class Reader:
         self,
         shard: int,
         replica: UUID,
-        watch: Watch,
+        watch: Callable[[], Watch],
         log: ActivityLog,
         snapshots: Snapshots,
         verdicts: Verdicts,
@@ -66,7 +66,7 @@ class Reader:
     ) -> None:
         self.shard = shard
         self._replica = replica
-        self._watch = watch
+        self._make = watch
         self._log = log
         self._snapshots = snapshots
         self._verdicts = verdicts
@@ -86,6 +86,7 @@ class Reader:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Reads until `stop` is set, and keeps what is known; raises LeaseLostError when another replica reads."""
+        self._watch = await self._beside(self._make)
         await self._steady(stop, self._resume)
         now = self._clock.wall().timestamp()
         snapshot_at, unfinished_at = now + SNAPSHOT_SECONDS, now

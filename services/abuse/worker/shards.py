@@ -119,17 +119,19 @@ class Shards:
         self._reading[shard] = _Reading(reader, stop, asyncio.create_task(reader.run(stop)))
 
     async def _end(self, numbers: list[int], *, release: bool = False) -> None:
-        for shard in numbers:
-            await self._ended(shard, self._reading.pop(shard))
+        ending = {shard: self._reading.pop(shard) for shard in numbers}
+        for reading in ending.values():
+            reading.stop.set()
+        if ending:
+            await asyncio.wait([reading.task for reading in ending.values()], timeout=STOP_SECONDS)
+        for shard, reading in ending.items():
+            await self._ended(shard, reading)
         if numbers and release:
             async with self._db.transaction("release_shards") as conn:
                 await shards.release(conn, self._replica, numbers)
 
     async def _ended(self, shard: int, reading: "_Reading") -> None:
-        reading.stop.set()
-        done, _ = await asyncio.wait((reading.task,), timeout=STOP_SECONDS)
-        if not done:
-            reading.task.cancel()
+        reading.task.cancel()
         try:
             await reading.task
         except (asyncio.CancelledError, LeaseLostError):
