@@ -64,6 +64,7 @@ ROLE_SCOPES = MappingProxyType(
 )
 
 KEY_SCOPES = SCOPES - {
+    "abuse:write",
     "identity_providers:read",
     "identity_providers:write",
     "keys:read",
