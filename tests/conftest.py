@@ -22,7 +22,7 @@ settings.load_profile("gatefold")
 
 ServiceDb = Callable[..., Awaitable[ServiceDatabase]]
 
-SERVICES_WITH_KEYS = ("auth", "subscriber", "billing", "notify")
+SERVICES_WITH_KEYS = ("auth", "subscriber", "billing", "notify", "abuse")
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,7 @@ class Environments:
             "subscriber": self._subscriber,
             "billing": self._billing,
             "notify": self._notify,
+            "abuse": self._abuse,
         }[service]()
         stores = self._databases(service) if service in WITH_SCHEMA else {}
         keys = self._keys(service) if service in WITH_KEYS else {}
@@ -116,4 +117,10 @@ class Environments:
             "GATEFOLD_MAIL_FROM": MAIL_FROM,
             # Publishers' servers are on this machine, too.
             "GATEFOLD_WEBHOOK_ALLOW_PRIVATE": "true",
+        }
+
+    def _abuse(self) -> dict[str, str]:
+        return {
+            "GATEFOLD_OBJECT_STORE_URL": (self._place.objects / "abuse").as_uri(),
+            "GATEFOLD_KEY_PEPPER": self._secrets["key_pepper"],
         }

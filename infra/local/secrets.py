@@ -10,8 +10,8 @@ from infra.local.private_file import write_private
 from libs import migrate
 from libs.config import Secret
 
-SERVICES = ("gateway", "auth", "subscriber", "billing", "notify")
-WITH_KEYS = ("auth", "subscriber", "billing", "notify")
+SERVICES = ("gateway", "auth", "subscriber", "billing", "notify", "abuse")
+WITH_KEYS = ("auth", "subscriber", "billing", "notify", "abuse")
 """Hold sealed data; the edge, which anybody reaches, holds no key to any."""
 WITH_SCHEMA = ("gateway", *WITH_KEYS)
 

@@ -116,6 +116,8 @@ class Stack:
         for program in running.store_programs():
             supervisor.add(program)
         supervisor.begin()
+        # numpy's linear algebra, which nothing here uses, would start threads at its import: then no fork is safe.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         for name in _PRELOADED:
             try:
                 importlib.import_module(name)

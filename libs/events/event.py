@@ -20,6 +20,7 @@ PREFIXES: Mapping[str, str] = MappingProxyType(
         "account": "acct",
         "api_key": "key",
         "breach": "brch",
+        "case": "case",
         "challenge": "chal",
         "checkout": "chk",
         "credential": "cred",

@@ -146,7 +146,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     address = ClientAddress(settings.trusted_proxies)
     verdicts = Verdicts(
         verdict_store,
-        backends.verdicts,
+        # Without an abuse service there is nobody to ask; the stream is read all the same.
+        backends.verdicts if "abuse" in settings.grpc.addresses() else None,
         pseudonyms,
         clock=process.clock,
         monotonic=time.monotonic,

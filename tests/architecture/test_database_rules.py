@@ -19,6 +19,7 @@ SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/migra
 # The only tables without row-level security; each leads from something a stranger or a worker holds to an account.
 ROUTING_TABLES = {
     "*": {"account_clock", "consumer_cursor", "due", "outbox", "schema_migration"},
+    "abuse": {"detector_setting", "refused_request", "replica", "shard", "verdict_change"},
     "auth": {
         "account",
         "api_key_route",

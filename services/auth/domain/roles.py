@@ -16,7 +16,10 @@ OPERATOR = "operator"
 
 # One row a scope: who holds it besides owner and admin, who hold all.
 _HELD_BY: dict[str, frozenset[str]] = {
+    "abuse:read": frozenset({SUPPORT, PRIVACY_OFFICER}),
+    "abuse:write": frozenset(),
     "access:read": frozenset({SUPPORT, DEVELOPER, READ_ONLY}),
+    "activity:write": frozenset({DEVELOPER}),
     "catalogue:read": frozenset({FINANCE, SUPPORT, SALES, DEVELOPER, READ_ONLY}),
     "catalogue:write": frozenset({SALES, DEVELOPER}),
     "checkouts:read": frozenset({FINANCE, SUPPORT, SALES, DEVELOPER, READ_ONLY}),
@@ -61,6 +64,7 @@ ROLE_SCOPES = MappingProxyType(
 )
 
 KEY_SCOPES = SCOPES - {
+    "abuse:write",
     "identity_providers:read",
     "identity_providers:write",
     "keys:read",

@@ -1,11 +1,13 @@
 """Owns the calls that the gateway makes itself: whose key, which signing keys, whose origin."""
 
 import importlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from gatefold.abuse.v1 import verdict_pb2, verdict_pb2_grpc
+from gatefold.activity.v1 import activity_pb2
 from gatefold.auth.v1 import api_key_pb2, api_key_pb2_grpc, session_pb2, session_pb2_grpc
 from gatefold.subscriber.v1 import site_pb2, site_pb2_grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -106,6 +108,15 @@ class Backends:
                 session_pb2.ListSessionEndsRequest(cursor=cursor), timeout=LOOKUP_SECONDS
             )
         return [ids.decode("ses", session) for session in answer.session_ids], answer.next_cursor
+
+    async def verdicts(self, cursor: str, request_id: str) -> tuple[Sequence[activity_pb2.Verdict], str]:
+        """Returns verdicts that changed after a cursor, and the next cursor."""
+        stub: Any = verdict_pb2_grpc.VerdictServiceStub(self._channels.channel("abuse"))
+        with caller.acting(_self(request_id)):
+            answer: verdict_pb2.ListVerdictsResponse = await stub.ListVerdicts(
+                verdict_pb2.ListVerdictsRequest(cursor=cursor), timeout=LOOKUP_SECONDS
+            )
+        return answer.verdicts, answer.next_cursor
 
     async def accounts_of_origin(self, origin: str, request_id: str) -> frozenset[UUID]:
         """Returns the accounts that have a browser origin as a site."""

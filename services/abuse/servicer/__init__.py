@@ -1,0 +1,1 @@
+"""Abuse's RPCs: proto in, use case, proto out."""

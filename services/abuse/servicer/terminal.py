@@ -1,0 +1,144 @@
+"""Owns reviewing cases at a terminal: for whoever runs the platform, until there are pages."""
+
+import argparse
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+from gatefold.abuse.v1 import case_pb2
+from google.protobuf import json_format
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs import ids
+from libs.postgres import PLATFORM
+from services.abuse.domain.case import CaseState, Judgement
+from services.abuse.usecases import present
+from services.abuse.usecases.cases import Cases
+from services.abuse.usecases.reviewer import Reviewer
+
+ACTOR = "terminal"
+"""Destructive actions need two people, and a terminal does not say which one it is: they are the API's alone."""
+_STATES = {"open": CaseState.OPEN, "decided": CaseState.DECIDED, "all": None}
+_COLUMNS = ("case", "opened", "sev", "scope", "entity", "conf", "state", "reasons")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads the command; argparse ends the process with 2 for one that cannot be read."""
+    parser = argparse.ArgumentParser(prog="python -m services.abuse")
+    commands = parser.add_subparsers(dest="command", required=True)
+    cases = commands.add_parser("cases", help="lists cases, shows or decides one")
+    cases.add_argument("--account", default="", help="acct_…; the platform's own cases when not given")
+    cases.add_argument("--json", action="store_true", help="answers as the API does")
+    steps = cases.add_subparsers(dest="step")
+    listed = steps.add_parser("list")
+    listed.add_argument("--state", choices=_STATES, default="open")
+    listed.add_argument("--severity", type=int, default=0)
+    listed.add_argument("--reason", default="")
+    listed.add_argument("--limit", type=int, default=20)
+    listed.add_argument("--cursor", default="")
+    shown = steps.add_parser("show")
+    shown.add_argument("case")
+    decided = steps.add_parser("decide")
+    decided.add_argument("case")
+    decided.add_argument("judgement", choices=[judgement.value for judgement in Judgement])
+    decided.add_argument("--confidence", type=float, default=1.0)
+    decided.add_argument("--note", default="")
+    return parser.parse_args(arguments)
+
+
+async def run(asked: argparse.Namespace, cases: Cases) -> str:
+    """Does what was asked for and returns what is to be shown; raises GatefoldError."""
+    account = ids.decode("acct", asked.account, field="account") if asked.account else PLATFORM
+    who = Reviewer(account, ACTOR)
+    step = asked.step or "list"
+    do: dict[str, Callable[[], Awaitable[str]]] = {
+        "list": lambda: _list(asked, cases, who),
+        "show": lambda: _show(asked, cases, who),
+        "decide": lambda: _decide(asked, cases, who),
+    }
+    return await do[step]()
+
+
+async def _list(asked: argparse.Namespace, cases: Cases, who: Reviewer) -> str:
+    plain = asked.step is None
+    page = await cases.list_cases(
+        who,
+        state=CaseState.OPEN if plain else _STATES[asked.state],
+        severity=0 if plain else asked.severity,
+        reason="" if plain else asked.reason,
+        limit=20 if plain else asked.limit,
+        cursor="" if plain else asked.cursor,
+    )
+    if asked.json:
+        return _json(page)
+    rows = [_COLUMNS, *(_row(case) for case in page.data)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(_COLUMNS))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if page.next_cursor:
+        lines.append(f"more: --cursor {page.next_cursor}")
+    return "\n".join(lines)
+
+
+async def _show(asked: argparse.Namespace, cases: Cases, who: Reviewer) -> str:
+    detail = await cases.get_case(who, _case(asked.case))
+    if asked.json:
+        return _json(detail)
+    case = detail.case
+    lines = [
+        f"{case.id}  {_state(case)}",
+        f"  {case.scope} {case.entity}  severity {case.severity}  confidence {case.confidence:.2f}"
+        f"  opened {_time(case.opened_at)}{'  appealed' if case.appealed else ''}",
+        f"  reasons    {', '.join(case.reasons) or 'none'}",
+        f"  detectors  {', '.join(case.detectors) or 'none'}",
+    ]
+    for verdict in detail.verdicts:
+        shadow = " (shadow)" if verdict.shadow else ""
+        lines.append(
+            f"verdict {verdict.id}  {verdict.action}{shadow} {verdict.state}"
+            f"  {_time(verdict.decided_at)} until {_time(verdict.expires_at)}  confidence {verdict.confidence:.2f}"
+        )
+        lines += [
+            f"    {held.signal:<44} {held.value:>10.2f} from {held.threshold:g}  {held.weight:+.1f}"
+            for held in sorted(verdict.evidence, key=lambda item: -item.weight)
+        ]
+    lines += [f"linked  {item.scope} {item.entity}  other cases {item.other_cases}" for item in detail.linked]
+    lines += [f"similar {item.case.id}  {_state(item.case)}" for item in detail.similar]
+    lines += [f"{_time(step.at)}  {step.kind} {step.detail}  {step.actor}".rstrip() for step in detail.timeline]
+    return "\n".join(lines)
+
+
+async def _decide(asked: argparse.Namespace, cases: Cases, who: Reviewer) -> str:
+    case = await cases.decide(who, _case(asked.case), Judgement(asked.judgement), asked.confidence, asked.note)
+    return _json(case) if asked.json else f"{case.id}  {_state(case)}"
+
+
+def _case(text: str) -> UUID:
+    return ids.decode("case", text, field="case")
+
+
+def _row(case: case_pb2.Case) -> tuple[str, ...]:
+    reasons = ", ".join(case.reasons[:3])
+    return (
+        case.id,
+        _time(case.opened_at),
+        str(case.severity),
+        case.scope,
+        case.entity[:12],
+        f"{case.confidence:.2f}",
+        _state(case),
+        f"{reasons}{' (appealed)' if case.appealed else ''}",
+    )
+
+
+def _state(case: case_pb2.Case) -> str:
+    names = {number: judgement.value for judgement, number in present.JUDGEMENTS.items()}
+    if case.state == case_pb2.CASE_STATE_DECIDED:
+        return names[case.judgement]
+    return f"open, held by {case.claimed_by}" if case.claimed_by else "open"
+
+
+def _time(stamp: Timestamp) -> str:
+    return f"{stamp.ToDatetime():%Y-%m-%d %H:%M}"
+
+
+def _json(message: case_pb2.ListCasesResponse | case_pb2.CaseDetail | case_pb2.Case) -> str:
+    return json_format.MessageToJson(message, preserving_proto_field_name=True)

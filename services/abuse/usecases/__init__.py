@@ -1,0 +1,1 @@
+"""What abuse does: watches activities, keeps verdicts, lets people review them."""
