@@ -46,6 +46,7 @@ from libs.telemetry import Telemetry
 from services.gateway.__main__ import compose
 from services.gateway.http.api_keys import checksum
 from services.gateway.http.firewall import Firewall
+from services.gateway.http.limits import Limits
 from services.gateway.http.server import HttpServer
 from services.gateway.http.verdicts import Verdicts
 
@@ -269,8 +270,8 @@ class _Billing(_Toy):
         return stripe_webhook_pb2.ReceiveStripeWebhookResponse()
 
 
-AWAY = "notify"
-"""The service that nobody serves."""
+AWAY = ("notify", "abuse")
+"""Services that nobody serves."""
 
 _SERVICES: Mapping[str, tuple[type, tuple[Any, ...]]] = {
     "auth": (
@@ -337,6 +338,13 @@ class RunningGateway:
         return found
 
     @property
+    def limits(self) -> Limits:
+        """What requests are counted against."""
+        served: Any = self.process._servers[-1]
+        found: Limits = served._app._edge.limits
+        return found
+
+    @property
     def verdicts(self) -> Verdicts:
         """What the abuse detection has decided."""
         return self.firewall._sources.verdicts
@@ -379,7 +387,7 @@ class Answer:
 
 def caller_keys() -> dict[str, tuple[bytes, ...]]:
     """Returns fresh pair keys between the gateway and each service."""
-    return {f"gateway>{service}": (os.urandom(32),) for service in (*_SERVICES, AWAY)}
+    return {f"gateway>{service}": (os.urandom(32),) for service in (*_SERVICES, *AWAY)}
 
 
 @asynccontextmanager
@@ -408,7 +416,7 @@ async def running_gateway(
             server.add(add, servicer(backend))
         await server.start()
         servers[name] = server
-    peers[AWAY] = f"unix:{sockets}/{AWAY}.sock"
+    peers.update({name: f"unix:{sockets}/{name}.sock" for name in AWAY})
     process = Process("gateway", _process(sockets, "gateway"), telemetry)
     settings = {
         "redis_url": redis_url.reveal(),
