@@ -17,8 +17,9 @@ from libs.caller import CallerSigner
 from libs.errors import GatefoldError
 from libs.grpc_server import MESSAGE_BYTES, METADATA_BYTES
 from libs.grpc_stack import CALLER_KEY, REQUEST_ID_KEY
-from libs.hop.client import Hop, NotSentError
+from libs.hop.client import Hop
 from libs.hop.config import HopConfig
+from libs.hop.stream import NotSentError
 from libs.kill_points import KillPoints
 from libs.policies import Policy
 from libs.telemetry import Telemetry
