@@ -86,6 +86,10 @@ class Environments:
             "GATEFOLD_ISSUER": self._ports.gateway_url,
             "GATEFOLD_KEY_PEPPER": self._secrets["key_pepper"],
             "GATEFOLD_BUNDLE_FILE": str(self._place.bundle),
+            # A machine that does all at once is late now and then, and nobody is served better by a refusal.
+            "GATEFOLD_LAG_LOW_SECONDS": "10",
+            "GATEFOLD_LAG_NORMAL_SECONDS": "20",
+            "GATEFOLD_LAG_HIGH_SECONDS": "30",
         }
 
     def _auth(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -22,18 +23,14 @@ import psutil
 from infra.local.settings import ROOT, free_port
 from tests.bench.harness import Bench
 from tests.support.auth_process import ServiceProcess
-from tests.support.gateway import running_gateway
+from tests.support.gateway import SECRET_KEY, running_gateway
 from tests.support.stores import RunDirectory, new_valkey
 
 RUNS = 5
 SECONDS = 1.0
 CONNECTIONS = 32
-OPEN = {
-    f"{rate}.{whom}": [1_000_000_000, 60]
-    for rate in ("read", "strict")
-    for whom in ("person", "server", "account", "address")
-}
-QUOTAS = json.dumps({**OPEN, "bulk.person": [1, 3600]})
+OPEN = {f"read.{whom}": [1_000_000_000, 60] for whom in ("person", "account", "address")}
+QUOTAS = json.dumps({**OPEN, "read.server": [1, 3600]})
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,6 @@ class Case:
     credential: str
     status: int
     goal: float
-    lua: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,6 +153,7 @@ async def _gateway(core: int) -> AsyncIterator[tuple[str, psutil.Process, list[C
                     [
                         Case("gateway-full-chain", "/v1/access?feature=premium", reader, 200, 0.40),
                         Case("gateway-local-403", "/v1/products", reader, 403, 0.70),
+                        Case("gateway-local-429", "/v1/products", SECRET_KEY, 429, 0.70),
                         Case("gateway-local-404", "/v1/nothing", other, 404, 0.70),
                     ],
                 )
@@ -168,8 +165,6 @@ async def _gateway(core: int) -> AsyncIterator[tuple[str, psutil.Process, list[C
 
 
 def _tomorrow() -> int:
-    import time
-
     return int(time.time()) + 86_400
 
 

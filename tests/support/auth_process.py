@@ -34,6 +34,7 @@ from services.auth.domain.team import Person
 from services.auth.repository import CREDENTIAL_TABLE, credentials, people
 from tests.conftest import SERVICES_WITH_KEYS
 from tests.support.auth import PASSWORD, AuthHouse, SubscriberDouble, Vouching, addresses, environment, pair_keys
+from tests.support.gateway import PATIENT
 from tests.support.stores import RunDirectory, ServiceDatabase, TestPostgres, new_valkey
 
 READY_SECONDS = 60.0
@@ -225,5 +226,5 @@ def edge_environment(house: AuthHouse, folder: Path, port: int, number: int = 0)
         **{name: house.environ[name] for name in SHARED},
         "GATEFOLD_LISTEN": f"unix:{folder}/edge{number}.sock",
         "GATEFOLD_HTTP_LISTEN": f"127.0.0.1:{port}",
-        "GATEFOLD_RATE_STORE_SECONDS": "2",
+        **{f"GATEFOLD_{name.upper()}": value for name, value in PATIENT.items()},
     }

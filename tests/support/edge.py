@@ -18,7 +18,7 @@ from services.gateway.__main__ import compose
 from services.gateway.http.server import HttpServer
 from tests.support.auth import AuthHouse
 from tests.support.auth_process import SHARED
-from tests.support.gateway import Answer
+from tests.support.gateway import PATIENT, Answer
 
 
 @dataclass
@@ -66,7 +66,7 @@ async def running_edge(house: AuthHouse, *, port: int = 0, **environ: str) -> As
         **{name: house.environ[name] for name in SHARED},
         "GATEFOLD_CONNECT_SECONDS": "0.2",
         "GATEFOLD_HTTP_LISTEN": f"127.0.0.1:{port}",
-        "GATEFOLD_RATE_STORE_SECONDS": "2",
+        **{f"GATEFOLD_{name.upper()}": value for name, value in PATIENT.items()},
         "GATEFOLD_RATE_QUOTAS": '{"strict.address":[100000,60],"read.address":[100000,60]}',
         **{f"GATEFOLD_{name.upper()}": value for name, value in environ.items()},
     }

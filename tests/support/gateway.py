@@ -59,6 +59,10 @@ SITE = "https://news.example"
 OTHER_SITE = "https://other.example"
 
 
+PATIENT = {"rate_store_seconds": "2", **{f"lag_{name}_seconds": "60" for name in ("low", "normal", "high")}}
+"""Slow machines are not what tests are about."""
+
+
 def api_key(kind: str = "sk", mode: str = "live", body: str = "k" * 43) -> str:
     """Returns a well-formed key."""
     text = f"gf{kind}_{mode}_{body}"
@@ -426,8 +430,7 @@ async def running_gateway(
         "issuer": ISSUER,
         "key_pepper": PEPPER,
         "http_listen": "127.0.0.1:0",
-        # Slow machines are not what these tests are about.
-        "rate_store_seconds": "2",
+        **PATIENT,
         **environ,
     }
     client = aiohttp.ClientSession(auto_decompress=False)
