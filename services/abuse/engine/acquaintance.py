@@ -8,7 +8,7 @@ from services.abuse.domain.detector import Condition, Signal, SignalKind
 from services.abuse.domain.finding import Entity, Scope
 from services.abuse.engine.columns import entity_key
 from services.abuse.engine.groups import Group
-from services.abuse.engine.signals import Distinct
+from services.abuse.engine.signals.distinct import Distinct
 from services.abuse.engine.table import mixed
 from services.abuse.engine.view import View, where
 

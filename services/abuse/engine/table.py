@@ -235,6 +235,7 @@ class Table:
         in_use = np.isin((own[:, None] << _WAY_BITS) + np.arange(WAYS), hit)
         contested = np.zeros(own.size, np.bool_)
         ways = np.zeros(sets.size, np.int64)
+        # The ninth finds no place that is not in use by then.
         for which in range(min(int(turn.max()), WAYS) + 1):
             keys = (turn == which).nonzero()[0]
             at = number[keys]
@@ -247,5 +248,4 @@ class Table:
             contested[at] |= in_use[at, way]
             ways[keys] = way
             empty[at, way], age[at, way], owner[at, way], in_use[at, way] = False, times[keys], who, True
-        contested |= np.bincount(number) > WAYS
         return (sets << _WAY_BITS) + ways, own[contested]
