@@ -100,8 +100,10 @@ def test_texts_that_are_too_long_count_as_absent_and_are_not_kept() -> None:
     kept = engine._reader._texts
     assert sum(map(len, kept)) < 200 * LONGEST_TEXT
     assert len(engine.snapshot()) < 1_000_000
-    found = engine.feed([activity("api_key.leaked", 300, actor="key", request_id="r" * 1_000_000)])
-    assert [len(one.request_id) for one in found] == [128]
+    long = activity("api_key.leaked", 300, actor="key", account="a" * 1_000_000, request_id="r" * 1_000_000)
+    found = engine.feed([long])
+    assert [(one.account, len(one.request_id)) for one in found] == [(None, 128)]
+    assert len(engine.snapshot()) < 1_000_000
 
 
 def test_ever_new_texts_are_not_kept_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from services.abuse.domain.detector import Condition, Mode, confidence_of
 from services.abuse.domain.finding import Entity, Finding, Scope
 from services.abuse.engine.acquaintance import Acquaintance
 from services.abuse.engine.catalogue import Catalogue
-from services.abuse.engine.columns import Ints, Reader, text_key
+from services.abuse.engine.columns import LONGEST_TEXT, Ints, Reader, text_key
 from services.abuse.engine.groups import Group
 from services.abuse.engine.sights import Suspicions, sights_of
 from services.abuse.engine.snapshot import pack, unpack
@@ -124,12 +124,12 @@ class Engine:
         suspicions: Suspicions,
     ) -> Finding | None:
         detector = suspicions.detector
-        account = (activity.account_id or None) if detector.per_account else None
+        account = activity.account_id if detector.per_account and len(activity.account_id) <= LONGEST_TEXT else ""
         entity_hash = hash_of(activity, detector.scope)
         score = suspicions.score(number)
         confidence = confidence_of(score)
         level = sum(rung.confidence <= confidence for rung in detector.ladder)
-        key = (detector.name, account or "", entity_hash)
+        key = (detector.name, account, entity_hash)
         told = self._told.get(key)
         if told is not None and level <= told[0] and at_ms - told[1] < REPEAT_MS:
             return None
@@ -141,7 +141,7 @@ class Engine:
         loudest = sorted(evidence, key=lambda name: -evidence[name].weight)
         return Finding(
             detector=detector.name,
-            account=account,
+            account=account or None,
             scope=detector.scope,
             entity_hash=entity_hash,
             score=score,

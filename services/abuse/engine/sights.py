@@ -24,14 +24,16 @@ class Sight:
         first = self.detectors[0]
         self._events, self._where = first.events, first.where
         kept: dict[tuple[str, ...], dict[str, Signal]] = {}
-        slots: dict[tuple[str, ...], int] = {}
+        slots: dict[tuple[str, ...], tuple[bool, int]] = {}
         for detector in self.detectors:
             for signal in detector.signals:
                 if signal.kind is not SignalKind.RATIO:
                     kept.setdefault(signal.key, {})[identity_of(signal)] = replace(signal, name=identity_of(signal))
-                    slots[signal.key] = max(slots.get(signal.key, 0), detector.slots)
+                    # Whoever judges by a key says how many are worth remembering, before those who only read it.
+                    wanted = (detector.scope.value in signal.key, detector.slots)
+                    slots[signal.key] = max(slots.get(signal.key, wanted), wanted)
         self.groups = tuple(
-            Group(key, tuple(signals.values()), min(slots[key], MOST_ACCOUNTS) if key == ("account",) else slots[key])
+            Group(key, tuple(signals.values()), MOST_ACCOUNTS if key == ("account",) else slots[key][1])
             for key, signals in kept.items()
         )
 

@@ -58,6 +58,20 @@ key = ["account"]
 window_seconds = 20
 least = 3
 steps = [[1, 0.35]]
+[signals.ways]
+kind = "distinct"
+key = ["asn"]
+of = "route"
+window_seconds = 3600
+precision = 5
+steps = [[2, 0.05]]
+[signals.providers]
+kind = "distinct"
+key = ["account"]
+of = "asn"
+window_seconds = 10
+precision = 4
+steps = [[2, 0.07]]
 [signals.share]
 kind = "ratio"
 of = "count"
@@ -94,6 +108,8 @@ def some_events(seed: int, number: int, keys: int) -> list[activity_pb2.Activity
                 address=f"address {chance.randrange(keys)}",
                 target=f"target {chance.randrange(keys)}",
                 amount_minor=chance.randrange(400),
+                client_asn=chance.randrange(4),
+                http_route=f"/{chance.randrange(5)}",
                 geo_location_lat=chance.randrange(-80, 80),
                 geo_location_lon=chance.randrange(-180, 180),
                 refused_by_edge=chance.random() < 0.1,

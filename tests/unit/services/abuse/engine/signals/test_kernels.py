@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.abuse.engine.columns import Floats
-from services.abuse.engine.signals import Age, Distinct, Kernel, Surprise, Total, Travel
+from services.abuse.engine.signals.age import Age
+from services.abuse.engine.signals.distinct import Distinct
+from services.abuse.engine.signals.kernel import Kernel
+from services.abuse.engine.signals.surprise import Surprise
+from services.abuse.engine.signals.total import Total
+from services.abuse.engine.signals.travel import Travel
 from services.abuse.engine.table import Table, mixed
 
 HOUR_MS = 3_600_000
