@@ -27,6 +27,7 @@ ROUTING_TABLES = {
         "bootstrap_token",
         "challenge_route",
         "oauth_client_route",
+        "obeyed_verdict",
         "person",
         "session_end",
         "session_route",

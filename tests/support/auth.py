@@ -72,7 +72,7 @@ from services.auth.usecases.staff import People
 from tests.support.secrecy import Secrecy
 from tests.support.stores import ServiceDatabase, role_dsn
 
-SERVICES = ("gateway", "auth", "subscriber", "billing", "notify")
+SERVICES = ("gateway", "auth", "subscriber", "billing", "notify", "abuse")
 PASSWORD = "correct horse battery"
 ISSUER = "https://auth.gatefold.example"
 COST = 4
