@@ -45,7 +45,6 @@ EDGE_SETTINGS = {
     # Each client has an address of its own: what is measured here is the queue, not the limits in front of it.
     "GATEFOLD_TRUSTED_PROXIES": "127.0.0.1/32",
     "GATEFOLD_RATE_QUOTAS": json.dumps(_QUOTAS),
-    "GATEFOLD_IN_FLIGHT_PER_ACCOUNT": str(2 * AT_ONCE),
 }
 
 SignIn = Callable[[str], Awaitable[int]]

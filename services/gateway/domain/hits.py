@@ -32,6 +32,10 @@ class HitCounter:
             self._add(rule, Hits(*((added, 0) if rule in enforced else (0, added)), failures - before[1]))
         self._seen = dict(totals)
 
+    def begin(self) -> None:
+        """Says that the totals of the next `advance` begin at nothing."""
+        self._seen = {}
+
     def take(self) -> HitCounts:
         """Returns what was counted, and begins anew."""
         held, self._held = self._held, {}

@@ -58,6 +58,7 @@ class Firewall:
     def replace(self, rules: Ruleset) -> None:
         """Holds all requests from now on against other rules."""
         self.count()
+        self.hits.begin()
         self._rules = rules
 
     def count(self) -> None:

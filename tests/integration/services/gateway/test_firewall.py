@@ -181,6 +181,7 @@ async def test_rates_of_rules_count_besides(gateway: RunningGateway) -> None:
 
 async def test_counts_outlive_a_change_of_rules(gateway: RunningGateway) -> None:
     enforce(gateway, rule("true", mode=Mode.SHADOW))
+    gateway.firewall.hits.take()
     assert (await listed(gateway)).status == 200
     enforce(gateway, rule("true", mode=Mode.SHADOW), rule("false", number=2))
     await listed(gateway)
@@ -360,6 +361,8 @@ async def test_verdicts_arrive_by_the_stream_and_by_asking(redis: Store) -> None
     await until(lambda: len(found) == 3)
     stop.set()
     await following
+    # Other gateways of these tests would act on it.
+    await redis.delete(STREAM)
 
     worst = found.of([("address", "127.0.0.1"), ("user_agent", "curl")])
     assert worst is not None
