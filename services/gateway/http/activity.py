@@ -111,7 +111,7 @@ class Activities:
     def _hashed_owner(self, account: UUID | None, session: UUID | None) -> tuple[str, bytes]:
         return (
             "" if account is None else ids.encode("acct", account),
-            b"" if session is None else self._of("session", session.hex),
+            b"" if session is None else self._of("session", ids.encode("ses", session)),
         )
 
     def _hashed_client(self, address: str) -> tuple[bytes, bytes]:

@@ -149,7 +149,7 @@ def _verdict(facts: RequestFacts) -> Held | None:
     if caller.kind is not CallerKind.ANONYMOUS:
         known.append(("actor", caller.actor))
     if caller.session is not None:
-        known.append(("session", caller.session.hex))
+        known.append(("session", ids.encode("ses", caller.session)))
     account = "" if caller.account is None else ids.encode("acct", caller.account)
     return facts.sources.verdicts.of(known, account)
 

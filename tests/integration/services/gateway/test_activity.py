@@ -88,7 +88,7 @@ async def test_a_request_is_told_with_opentelemetrys_names_and_hashes(told: Told
     assert one.user_agent_hash == told.hidden("user_agent", AGENT)
     assert (one.caller_kind, one.account_id) == ("SUBSCRIBER", ids.encode("acct", ACCOUNT))
     assert one.actor_hash == told.hidden("actor", ids.encode("subj", READER))
-    assert one.session_hash == told.hidden("session", READER.hex)
+    assert one.session_hash == told.hidden("session", ids.encode("ses", READER))
     assert one.duration_micros > 0
     assert one.http_response_body_size > 0
     assert one.time.seconds > 0

@@ -205,7 +205,7 @@ async def test_a_verdict_is_acted_on(
     texts = {
         "address": "127.0.0.1",
         "actor": ids.encode("subj", READER),
-        "session": READER.hex,
+        "session": ids.encode("ses", READER),
     }
     token = gateway.backend.signer.token()
     assert (await gateway.ask("GET", "/v1/me", credential=token)).status == 200
