@@ -127,7 +127,7 @@ class Verdicts:
         reader = await _first(readers, lambda row: hashed(row[2]) == wanted)
         if reader is None:
             return 0
-        await credentials.demand_change(conn, account, reader[0])
+        await credentials.demand_change(conn, account, reader[1])
         await sign_ins.remove_of(conn, account, reader[1])
         return await sessions.revoke_all_of(conn, account, reader[1], now, REASON)
 
