@@ -25,6 +25,9 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.case("edge-15")
 
+PATIENT = "patient"
+"""Neither four people nor five whose passwords it tries are enough; nine are, and none of these are taken for one."""
+
 Start = Callable[[], Awaitable[AbuseHouse]]
 
 
@@ -60,8 +63,8 @@ async def replicas(
     key_file: Path,
     tmp_path_factory: pytest.TempPathFactory,
     redis: Store,
-) -> AsyncIterator[tuple[Start, AsyncExitStack]]:
-    """`await start()` runs one more replica; all end with the test."""
+) -> AsyncIterator[tuple[Start, Path]]:
+    """`await start()` runs one more replica, all end with the test; and the folder of their snapshots."""
     folder = tmp_path_factory.mktemp("a")
     started = 0
     async with AsyncExitStack() as stack:
@@ -73,7 +76,7 @@ async def replicas(
                 house(database, keys_dsn, valkey_server, key_file, folder, str(started))
             )
 
-        yield start, stack
+        yield start, folder / "objects"
 
 
 async def shards_held(database: ServiceDatabase) -> dict[UUID, int]:
@@ -99,7 +102,7 @@ async def pending(redis: Store) -> int:
 
 
 async def test_an_attack_in_the_stream_becomes_a_verdict_that_everybody_is_told(
-    replicas: tuple[Start, AsyncExitStack], redis: Store, database: ServiceDatabase, ids: IdMaker
+    replicas: tuple[Start, Path], redis: Store, database: ServiceDatabase, ids: IdMaker
 ) -> None:
     start, _ = replicas
     running_house = await start()
@@ -118,7 +121,7 @@ async def pending_is_none(redis: Store) -> bool:
 
 
 async def test_poison_is_dropped_and_counted_and_stops_nothing(
-    replicas: tuple[Start, AsyncExitStack], redis: Store, ids: IdMaker
+    replicas: tuple[Start, Path], redis: Store, ids: IdMaker
 ) -> None:
     start, _ = replicas
     for shard in range(8):
@@ -135,7 +138,7 @@ async def test_poison_is_dropped_and_counted_and_stops_nothing(
 
 
 async def test_a_second_replica_gets_its_share_and_all_when_the_first_ends(
-    replicas: tuple[Start, AsyncExitStack], database: ServiceDatabase, redis: Store, ids: IdMaker
+    replicas: tuple[Start, Path], database: ServiceDatabase, redis: Store, ids: IdMaker
 ) -> None:
     start, _ = replicas
 
@@ -169,27 +172,45 @@ async def read_all(redis: Store) -> bool:
     return True
 
 
-async def test_what_was_counted_outlives_the_process(
-    replicas: tuple[Start, AsyncExitStack], redis: Store, ids: IdMaker
-) -> None:
+async def test_what_was_counted_outlives_the_process(replicas: tuple[Start, Path], redis: Store, ids: IdMaker) -> None:
     start, _ = replicas
     account = ids.new()
     first = await start()
-    await send(redis, at_present(stuffing("patient", account, 0, 4).events))
+    await send(redis, at_present(stuffing(PATIENT, account, 0, 4).events))
     await until(lambda: first.count("abuse_shards_held") == 8)
     await until(lambda: read_all(redis))
-    assert not await accused(redis, "patient")
+    assert not await accused(redis, PATIENT)
     first.process.stop()
     await until(lambda: "stopped" in first.log.getvalue())
     # The stream is gone: only the snapshot knows the first four.
     await redis.flushall()
     await start()
-    await send(redis, at_present(stuffing("patient", account, 4, 5).events))
-    await until(lambda: accused(redis, "patient"))
+    await send(redis, at_present(stuffing(PATIENT, account, 4, 5).events))
+    await until(lambda: accused(redis, PATIENT))
+
+
+async def test_without_a_snapshot_the_stream_tells_again_what_was_read(
+    replicas: tuple[Start, Path], redis: Store, ids: IdMaker
+) -> None:
+    start, snapshots = replicas
+    account = ids.new()
+    first = await start()
+    await send(redis, at_present(stuffing(PATIENT, account, 0, 4).events))
+    await until(lambda: first.count("abuse_shards_held") == 8)
+    await until(lambda: read_all(redis))
+    first.process.stop()
+    await until(lambda: "stopped" in first.log.getvalue())
+    kept = list(snapshots.rglob("*.snapshot"))
+    assert kept
+    for snapshot in kept:
+        snapshot.write_bytes(snapshot.read_bytes()[:-1])
+    await start()
+    await send(redis, at_present(stuffing(PATIENT, account, 4, 5).events))
+    await until(lambda: accused(redis, PATIENT))
 
 
 async def test_a_replica_that_dies_is_replaced_and_its_unfinished_entries_are_read(
-    replicas: tuple[Start, AsyncExitStack], database: ServiceDatabase, redis: Store, ids: IdMaker
+    replicas: tuple[Start, Path], database: ServiceDatabase, redis: Store, ids: IdMaker
 ) -> None:
     """Somebody read entries, held the shards, and is heard of no more."""
     start, _ = replicas
@@ -212,7 +233,7 @@ async def test_a_replica_that_dies_is_replaced_and_its_unfinished_entries_are_re
 
 
 async def test_a_flood_of_one_account_leaves_the_others_shards_alone(
-    replicas: tuple[Start, AsyncExitStack], redis: Store, ids: IdMaker
+    replicas: tuple[Start, Path], redis: Store, ids: IdMaker
 ) -> None:
     start, _ = replicas
     flood = Story()
@@ -231,7 +252,7 @@ async def test_a_flood_of_one_account_leaves_the_others_shards_alone(
 
 
 async def test_an_emptied_store_is_read_again_from_its_new_beginning(
-    replicas: tuple[Start, AsyncExitStack], redis: Store, ids: IdMaker
+    replicas: tuple[Start, Path], redis: Store, ids: IdMaker
 ) -> None:
     start, _ = replicas
     running_house = await start()

@@ -149,6 +149,19 @@ async def _to_the_end(desk: Desk, cursor: str) -> tuple[list[str], str]:
         seen += [verdict.id for verdict in found]
 
 
+async def test_what_commits_late_is_not_passed_over(desk: Desk, account: UUID) -> None:
+    """Positions and transactions are numbered before they end: a reader waits for those that began earlier."""
+    _, start = await _to_the_end(desk, "")
+    slow = desk.ids.new()
+    async with desk.database.app.tenant(slow, "slow") as conn:
+        [early] = await desk.verdicts._add(conn, slow, [desk.decision(slow, "early")])
+        [late] = await desk.store(desk.decision(account, "late"))
+        found, cursor = await desk.verdicts.since(start, 0)
+        assert late.id not in {ids.decode("verdict", verdict.id) for verdict in found}
+    found, _ = await desk.verdicts.since(cursor, 0)
+    assert {verdict.id for verdict in found} == {ids.encode("verdict", one.id) for one in (early, late)}
+
+
 async def test_a_cursor_of_another_cluster_starts_over_and_a_strange_one_is_refused(desk: Desk, account: UUID) -> None:
     [made] = await desk.store(desk.decision(account, "attacker"))
     found, _ = await desk.verdicts.since("99999999999999.1", 0)
