@@ -1,0 +1,191 @@
+"""Owns letting everybody act in the order of time, with a defence in between that sees what an edge would tell it."""
+
+import heapq
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from gatefold.activity.v1 import activity_pb2
+
+from libs.activity import Pseudonyms, network_of
+from tests.support.traffic.world import Actor, Answer, Inner, Level, Request, World
+
+BEGINS = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+"""A Monday."""
+TICK_SECONDS = 0.5
+"""How often the defence is told; what it decides holds from then on."""
+
+
+class Defence(Protocol):
+    """What stands between."""
+
+    def judge(self, activity: activity_pb2.Activity, at: float) -> Answer:
+        """Says what the edge does with a request, before it is served."""
+
+    def observe(self, activities: Sequence[activity_pb2.Activity], at: float) -> None:
+        """Takes what happened since it was told last."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What became of one actor's requests."""
+
+    actor: Actor
+    requests: int = 0
+    refused: int = 0
+    blocked: int = 0
+    began_at: float = -1.0
+    first_refused_at: float = -1.0
+    damage: int = 0
+    """What it gained."""
+    damage_undefended: int = 0
+    """What it would have gained from the same requests."""
+    changes: int = 0
+    """How often it was let through after it had been refused, or the other way round."""
+    last: Answer = Answer.SERVED
+
+    @property
+    def flagged(self) -> bool:
+        """Whether anything was refused to it."""
+        return self.refused > 0
+
+
+@dataclass
+class Outcome:
+    """A whole run."""
+
+    world: World
+    records: list[Record]
+    events: int = 0
+    bystanders_refused: int = 0
+    """Requests of attacks' victims that were refused."""
+
+
+class Teller:
+    """Writes what happened as the edge and the services do."""
+
+    def __init__(self) -> None:
+        self._pseudonyms = Pseudonyms("a pepper of the simulation")
+        self._hashes: dict[tuple[str, str], bytes] = {}
+
+    def hashed(self, kind: str, text: str) -> bytes:
+        """Returns a keyed hash, from memory where it was asked for before."""
+        found = self._hashes.get((kind, text))
+        if found is None:
+            found = self._hashes[kind, text] = self._pseudonyms.of(kind, text)
+        return found
+
+    def activity(self, request: Request, number: int) -> activity_pb2.Activity:
+        """Returns the edge's event of a request that is served."""
+        client = request.client
+        when = BEGINS + timedelta(seconds=request.at)
+        told = activity_pb2.Activity(
+            account_id=request.account,
+            http_request_method=request.method,
+            http_route=request.route,
+            http_response_status_code=request.status,
+            client_address_hash=self.hashed("address", client.address),
+            client_network_hash=self.hashed("network", network_of(client.address)),
+            user_agent_hash=self.hashed("user_agent", client.agent),
+            caller_kind=request.caller_kind,
+            actor_hash=self.hashed("actor", request.actor),
+            duration_micros=2_000,
+            problem_reason=request.reason,
+            request_id=f"{number:032x}",
+            target_hash=self.hashed("target", request.target),
+            device_hash=self.hashed("device", client.device),
+            session_hash=self.hashed("session", request.session),
+            geo_country_iso_code=client.place.country,
+            client_asn=client.place.asn,
+            geo_location_lat=client.place.latitude,
+            geo_location_lon=client.place.longitude,
+            http_response_body_size=request.response_bytes,
+            verified_crawler=request.verified_crawler,
+        )
+        told.time.FromDatetime(when)
+        return told
+
+    def inner(self, outer: activity_pb2.Activity, event: Inner) -> activity_pb2.Activity:
+        """Returns what a service tells of what happened inside."""
+        told = activity_pb2.Activity()
+        told.CopyFrom(outer)
+        told.event_name = event.event
+        told.target_hash = self.hashed("target", event.target)
+        told.http_response_status_code = event.status
+        told.problem_reason = event.reason
+        told.amount_minor = event.amount_minor
+        return told
+
+
+_REFUSALS = {
+    Answer.CHALLENGED: (401, "challenge_required"),
+    Answer.THROTTLED: (429, "rate_limited"),
+    Answer.BLOCKED: (403, "firewall_blocked"),
+}
+
+
+def run(world: World, actors: Sequence[Actor], defence: Defence) -> Outcome:
+    """Lets everybody act until the world's time is over, and returns what became of them."""
+    teller = Teller()
+    records = [Record(actor) for actor in actors]
+    queue: list[tuple[float, int, Record, Request]] = []
+    turn = itertools.count()
+    for record in records:
+        first = next(record.actor.behaviour, None)
+        if first is not None:
+            heapq.heappush(queue, (first.at, next(turn), record, first))
+    held: list[activity_pb2.Activity] = []
+    outcome, told_until = Outcome(world, records), 0.0
+    while queue:
+        at, number, record, request = heapq.heappop(queue)
+        if at >= world.seconds:
+            break
+        if at >= told_until + TICK_SECONDS:
+            defence.observe(held, at)
+            outcome.events += len(held)
+            held, told_until = [], at
+        activity = teller.activity(request, number)
+        answer = defence.judge(activity, at)
+        if answer is Answer.CHALLENGED and world.chance.random() < record.actor.solves:
+            answer = Answer.SERVED
+        if request.bystander:
+            outcome.bystanders_refused += answer is not Answer.SERVED
+        else:
+            _note(record, request, answer)
+        if answer is Answer.SERVED:
+            held.append(activity)
+            held += [teller.inner(activity, event) for event in request.inner]
+        else:
+            activity.http_response_status_code, activity.problem_reason = _REFUSALS[answer]
+            activity.refused_by_edge = True
+            held.append(activity)
+        try:
+            following = record.actor.behaviour.send(answer)
+        except StopIteration:
+            continue
+        heapq.heappush(queue, (max(at, following.at), next(turn), record, following))
+    defence.observe(held, world.seconds)
+    outcome.events += len(held)
+    return outcome
+
+
+def _note(record: Record, request: Request, answer: Answer) -> None:
+    if record.began_at < 0:
+        record.began_at = request.at
+    record.requests += 1
+    record.damage_undefended += request.damage
+    if (answer is Answer.SERVED) != (record.last is Answer.SERVED):
+        record.changes += 1
+    record.last = answer
+    if answer is Answer.SERVED:
+        record.damage += request.damage
+        return
+    record.refused += 1
+    record.blocked += answer is Answer.BLOCKED
+    if record.first_refused_at < 0:
+        record.first_refused_at = request.at
+
+
+__all__ = ["BEGINS", "Defence", "Level", "Outcome", "Record", "run"]
