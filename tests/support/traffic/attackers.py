@@ -52,7 +52,7 @@ class Footing:
         self.level = level
         self.attempts = max(6, int(effort.attempts * share))
         self.at = world.start(0.35)
-        self._pause = effort.pause * slowest
+        self._pause = effort.pause * slowest * world.pace
         self._agent = world.chance.choice(TOOLS if level <= Level.SLOW else BROWSERS)
         number = max(1, min(effort.addresses, self.attempts))
         self._clients = [self._client() for _ in range(number)]

@@ -11,7 +11,7 @@ from tests.support.traffic.world import Answer
 class Open:
     """No detector at all."""
 
-    def judge(self, activity: activity_pb2.Activity, at: float) -> Answer:
+    def judge(self, activity: activity_pb2.Activity, inside: Sequence[activity_pb2.Activity], at: float) -> Answer:
         """Lets everything through."""
         return Answer.SERVED
 
@@ -27,7 +27,7 @@ class Bucket:
         self._seen: dict[bytes, deque[float]] = defaultdict(deque)
         self._until: dict[bytes, float] = {}
 
-    def judge(self, activity: activity_pb2.Activity, at: float) -> Answer:
+    def judge(self, activity: activity_pb2.Activity, inside: Sequence[activity_pb2.Activity], at: float) -> Answer:
         """Counts a request against its address."""
         address = activity.client_address_hash
         if self._until.get(address, 0.0) > at:
@@ -52,7 +52,7 @@ class Static:
         self._quotas = {"/v1/sessions": 30, "/v1/checkouts": 30, "/v1/registrations": 30}
         self._windows: dict[tuple[bytes, int, int], int] = defaultdict(int)
 
-    def judge(self, activity: activity_pb2.Activity, at: float) -> Answer:
+    def judge(self, activity: activity_pb2.Activity, inside: Sequence[activity_pb2.Activity], at: float) -> Answer:
         """Counts a request in its minute."""
         quota = self._quotas.get(activity.http_route, 600)
         key = activity.client_address_hash

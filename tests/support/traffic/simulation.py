@@ -2,8 +2,9 @@
 
 import heapq
 import itertools
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -21,8 +22,10 @@ TICK_SECONDS = 0.5
 class Defence(Protocol):
     """What stands between."""
 
-    def judge(self, activity: activity_pb2.Activity, at: float) -> Answer:
-        """Says what the edge does with a request, before it is served."""
+    def judge(self, activity: activity_pb2.Activity, inside: Sequence[activity_pb2.Activity], at: float) -> Answer:
+        """Says what is done with a request before it is served: at the edge, and by the services that know what it is
+        about, whose events `inside` are.
+        """
 
     def observe(self, activities: Sequence[activity_pb2.Activity], at: float) -> None:
         """Takes what happened since it was told last."""
@@ -34,10 +37,14 @@ class Record:
 
     actor: Actor
     requests: int = 0
+    acted_on: int = 0
+    """Tagged, challenged (passed or not), throttled or blocked."""
     refused: int = 0
     blocked: int = 0
     began_at: float = -1.0
-    first_refused_at: float = -1.0
+    first_acted_at: float = -1.0
+    damage_before: int = 0
+    """What it had gained by then."""
     damage: int = 0
     """What it gained."""
     damage_undefended: int = 0
@@ -48,8 +55,8 @@ class Record:
 
     @property
     def flagged(self) -> bool:
-        """Whether anything was refused to it."""
-        return self.refused > 0
+        """Whether anything was asked of it or refused to it."""
+        return self.acted_on > 0
 
 
 @dataclass
@@ -61,6 +68,22 @@ class Outcome:
     events: int = 0
     bystanders_refused: int = 0
     """Requests of attacks' victims that were refused."""
+    uses: dict[bytes, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    """By hash, how many requests of honest ones and of attackers had it."""
+
+    def note(self, told: activity_pb2.Activity, *, attacker: bool) -> None:
+        """Counts whose the entities of an event are."""
+        for entity in (
+            told.client_address_hash,
+            told.client_network_hash,
+            told.actor_hash,
+            told.target_hash,
+            told.device_hash,
+            told.session_hash,
+            told.user_agent_hash,
+        ):
+            if entity:
+                self.uses[entity][attacker] += 1
 
 
 class Teller:
@@ -147,16 +170,22 @@ def run(world: World, actors: Sequence[Actor], defence: Defence) -> Outcome:
             outcome.events += len(held)
             held, told_until = [], at
         activity = teller.activity(request, number)
-        answer = defence.judge(activity, at)
-        if answer is Answer.CHALLENGED and world.chance.random() < record.actor.solves:
+        inside = [teller.inner(activity, event) for event in request.inner]
+        answer = defence.judge(activity, inside, at)
+        acted, solved = answer is not Answer.SERVED, False
+        if answer is Answer.CHALLENGED:
+            solved = world.chance.random() < record.actor.solves
+        if solved or answer is Answer.TAGGED:
             answer = Answer.SERVED
         if request.bystander:
             outcome.bystanders_refused += answer is not Answer.SERVED
         else:
-            _note(record, request, answer)
+            _note(record, request, answer, acted=acted)
+            for told in (activity, *inside):
+                outcome.note(told, attacker=record.actor.attacker)
         if answer is Answer.SERVED:
             held.append(activity)
-            held += [teller.inner(activity, event) for event in request.inner]
+            held += inside
         else:
             activity.http_response_status_code, activity.problem_reason = _REFUSALS[answer]
             activity.refused_by_edge = True
@@ -171,11 +200,15 @@ def run(world: World, actors: Sequence[Actor], defence: Defence) -> Outcome:
     return outcome
 
 
-def _note(record: Record, request: Request, answer: Answer) -> None:
+def _note(record: Record, request: Request, answer: Answer, *, acted: bool) -> None:
     if record.began_at < 0:
         record.began_at = request.at
     record.requests += 1
     record.damage_undefended += request.damage
+    if acted:
+        record.acted_on += 1
+        if record.first_acted_at < 0:
+            record.first_acted_at, record.damage_before = request.at, record.damage
     if (answer is Answer.SERVED) != (record.last is Answer.SERVED):
         record.changes += 1
     record.last = answer
@@ -184,8 +217,6 @@ def _note(record: Record, request: Request, answer: Answer) -> None:
         return
     record.refused += 1
     record.blocked += answer is Answer.BLOCKED
-    if record.first_refused_at < 0:
-        record.first_refused_at = request.at
 
 
 __all__ = ["BEGINS", "Defence", "Level", "Outcome", "Record", "run"]

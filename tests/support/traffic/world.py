@@ -14,6 +14,8 @@ class Answer(Enum):
     """What the edge did with a request."""
 
     SERVED = "served"
+    TAGGED = "tagged"
+    """Served, and noted."""
     CHALLENGED = "challenged"
     """Asked for a proof, which was not given."""
     THROTTLED = "throttled"
@@ -163,6 +165,8 @@ class World:
 
     seed: int
     hours: float = 8.0
+    pace: float = 1.0
+    """How many times as long attackers pause."""
     chance: random.Random = field(init=False)
     accounts: tuple[str, ...] = field(init=False)
     _numbers: "itertools.count[int]" = field(init=False)
