@@ -1,0 +1,1 @@
+"""Rules of abuse: what is found, what is decided about it, and how long that holds."""
