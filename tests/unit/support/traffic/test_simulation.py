@@ -39,7 +39,7 @@ class Refusing(Open):
 
 
 def small(seed: int, defence: Open) -> list[tuple[str, int, int]]:
-    world = World(seed, hours=1)
+    world = World(seed, hours=0.3)
     outcome = run(world, population(world, readers=40) + campaigns(world), defence)
     return [(record.actor.name, record.requests, record.damage) for record in outcome.records]
 
