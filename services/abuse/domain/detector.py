@@ -49,14 +49,14 @@ class SignalKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A field that must (or must not) have one of some values; numbers may be a range."""
+    """What a field must be: one of some values, none of them, within a range, or there at all."""
 
     field: str
-    values: tuple[str | int | bool, ...] = ()
+    values: tuple[str | int, ...] = ()
     negated: bool = False
     least: int | None = None
     most: int | None = None
-    prefixes: tuple[str, ...] = ()
+    present: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

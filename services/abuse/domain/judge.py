@@ -1,12 +1,32 @@
 """Owns what is done about findings: ladder, blast radius, suppressions, strikes and hysteresis."""
 
+import json
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
 from typing import Protocol
 
-from services.abuse.domain.detector import Action, Detector
+from services.abuse.domain.detector import Action, Detector, Rung, confidence_of
 from services.abuse.domain.finding import Entity, Finding, Measure, Scope
+
+MOST_ENTITIES = 200_000
+HEARD_FOR = timedelta(hours=1)
+"""So long what one detector said counts for what another says about the same entity."""
+ECHO = 0.5
+"""Detectors of one entity see partly the same events, so that a second one's log-odds count half."""
+FORGIVEN_AFTER = timedelta(days=7)
+"""One strike is forgotten for each so many days without a new one."""
+MOST_STRIKES = 10
+LONGEST = timedelta(days=30)
+RENEW_AT = 0.8
+"""A verdict is renewed once so much of it is over, and not at every event."""
+SPARED = 3
+"""Where so many good actors are, nobody is refused or slowed down: all are asked for a proof, whoever does wrong too."""
+MANY = 25
+"""Where so many are, an office or a carrier's gateway stands: it takes what would block others to ask for a proof."""
+SHARED = frozenset({Scope.ADDRESS, Scope.NETWORK, Scope.DEVICE, Scope.USER_AGENT})
+"""Scopes that stand for more than one person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +40,9 @@ class Decision:
     seconds: int
     """How long, from `at` on."""
     reasons: tuple[str, ...]
+    """Families of the detectors that spoke, the surest first, then signals, then `good_actors` where they made it
+    milder.
+    """
     confidence: float
     evidence: Mapping[str, Measure]
     """By `detector.signal`; `good_actors` where the blast radius made it milder."""
@@ -40,27 +63,172 @@ class Suppressions(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Standing:
+    """What is known of one entity."""
+
+    action: int = -1
+    """In force; -1 for nothing."""
+    since: float = 0.0
+    until: float = 0.0
+    """Unix seconds."""
+    strikes: float = 0.0
+    struck_at: float = 0.0
+    heard: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By detector: log-odds above its prior, and when."""
+
+
+_KEPT = tuple(each.name for each in fields(_Standing))
+
+
 class Judge:
     """Turns findings into decisions; it has no clock but the findings' own times."""
 
     def __init__(self, detectors: Iterable[Detector], suppressions: Suppressions) -> None:
         self._detectors = {detector.name: detector for detector in detectors}
         self._suppressions = suppressions
+        # Shadow stands apart: what is only tried strikes nobody.
+        self._standings: OrderedDict[tuple[Entity, bool], _Standing] = OrderedDict()
 
     def decide(self, findings: Iterable[Finding], known: Mapping[Entity, int]) -> list[Decision]:
         """Returns what is new to be done. `known` says how many good actors were seen lately at an address, network,
         device or user agent, as `Engine.known` tells; what it does not name has none.
         """
-        raise NotImplementedError
+        decided = []
+        for finding in findings:
+            detector = self._detectors.get(finding.detector)
+            if detector is None or self._suppressions.suppressed(finding.entity, finding.detector, finding.at):
+                continue
+            decision = self._judge(finding, detector, known.get(finding.entity, 0))
+            if decision is not None:
+                decided.append(decision)
+        return decided
 
     def forgive(self, entity: Entity) -> None:
         """Forgets an entity's verdicts and strikes: somebody said that it is legitimate."""
-        raise NotImplementedError
+        self._standings.pop((entity, False), None)
+        self._standings.pop((entity, True), None)
 
     def snapshot(self) -> bytes:
         """Returns all strikes and verdicts in force."""
-        raise NotImplementedError
+        rows = [
+            (entity.scope.value, entity.hash.hex(), entity.account, shadow, [getattr(one, name) for name in _KEPT])
+            for (entity, shadow), one in self._standings.items()
+        ]
+        return json.dumps({"format": 1, "standings": rows}).encode()
 
     def restore(self, snapshot: bytes) -> None:
         """Takes up where a snapshot was made. Raises ValueError for anything else."""
-        raise NotImplementedError
+        try:
+            told = json.loads(snapshot)
+            if told["format"] != 1:
+                raise ValueError("a snapshot of another format")
+            standings: OrderedDict[tuple[Entity, bool], _Standing] = OrderedDict()
+            for scope, entity_hash, account, shadow, (action, *times, heard) in told["standings"]:
+                since, until, strikes, struck_at = map(float, times)
+                kept = {name: (float(score), float(at)) for name, (score, at) in heard.items()}
+                entity = Entity(Scope(scope), bytes.fromhex(entity_hash), account)
+                standings[entity, bool(shadow)] = _Standing(int(action), since, until, strikes, struck_at, kept)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("this is no snapshot of a judge") from error
+        self._standings = standings
+
+    def _judge(self, finding: Finding, detector: Detector, good: int) -> Decision | None:
+        standing = self._standing(finding)
+        now = finding.at.timestamp()
+        strikes = _strikes_left(standing, now)
+        score = _together(standing, finding, detector, now)
+        confidence = confidence_of(score)
+        rung = rung_for(detector, confidence, int(strikes))
+        if rung is None:
+            return None
+        action = spared(rung.action, finding.scope, good, int(strikes))
+        if not _is_news(standing, action, now):
+            return None
+        fresh = now >= standing.until
+        seconds = _seconds(rung, action, detector, int(strikes))
+        if action is not Action.TAG and (fresh or action > standing.action):
+            standing.strikes, standing.struck_at = min(strikes + 1.0, MOST_STRIKES), now
+        standing.action, standing.since, standing.until = action, now, now + seconds
+        evidence = {f"{detector.name}.{name}": measure for name, measure in finding.evidence.items()}
+        reasons = tuple(dict.fromkeys((finding.reasons[0], *self._families(standing), *finding.reasons[1:])))
+        if action < rung.action:
+            evidence["good_actors"] = Measure(float(good), float(MANY if good >= MANY else SPARED), 0.0)
+            reasons = (*reasons, "good_actors")
+        return Decision(
+            scope=finding.scope,
+            entity=finding.entity_hash,
+            account=finding.account,
+            action=action,
+            seconds=seconds,
+            reasons=reasons,
+            confidence=confidence,
+            evidence=evidence,
+            rule_version=finding.rule_version,
+            shadow=finding.shadow,
+            at=finding.at,
+            strikes=int(strikes),
+            request_id=finding.request_id,
+        )
+
+    def _standing(self, finding: Finding) -> _Standing:
+        key = (finding.entity, finding.shadow)
+        standing = self._standings.get(key)
+        if standing is None:
+            standing = self._standings[key] = _Standing()
+            if len(self._standings) > MOST_ENTITIES:
+                self._standings.popitem(last=False)
+        self._standings.move_to_end(key)
+        return standing
+
+    def _families(self, standing: _Standing) -> list[str]:
+        names = sorted(standing.heard, key=lambda name: (-standing.heard[name][0], name))
+        return [self._detectors[name].family for name in names if name in self._detectors]
+
+
+def rung_for(detector: Detector, confidence: float, strikes: int) -> Rung | None:
+    """Returns the hardest rung that confidence and strikes reach; None below all."""
+    reached = [rung for rung in detector.ladder if rung.confidence <= confidence and rung.strikes <= strikes]
+    return reached[-1] if reached else None
+
+
+def spared(action: Action, scope: Scope, good: int, strikes: int) -> Action:
+    """Returns what is done where so many good actors would be hit, too: one's own keys, sessions and passwords are
+    nobody else's, but an address may be an office's.
+    """
+    if scope not in SHARED or good < 1:
+        return action
+    if good >= MANY and action <= Action.CHALLENGE:
+        return Action.TAG
+    if good >= SPARED:
+        return min(action, Action.CHALLENGE)
+    return min(action, Action.THROTTLE) if strikes < 1 else action
+
+
+def _strikes_left(standing: _Standing, now: float) -> float:
+    quiet = max(0.0, now - standing.struck_at) / FORGIVEN_AFTER.total_seconds()
+    return max(0.0, standing.strikes - quiet)
+
+
+def _together(standing: _Standing, finding: Finding, detector: Detector, now: float) -> float:
+    """Returns this detector's log-odds and, by half, what others said lately; it is remembered for them in turn."""
+    standing.heard = {name: said for name, said in standing.heard.items() if now - said[1] <= HEARD_FOR.total_seconds()}
+    others = sum(max(0.0, said[0]) for name, said in standing.heard.items() if name != detector.name)
+    standing.heard[detector.name] = (finding.score - detector.prior, now)
+    return finding.score + ECHO * others
+
+
+def _is_news(standing: _Standing, action: Action, now: float) -> bool:
+    """Tells whether a decision changes anything: nothing is in force, something milder is, or it is nearly over."""
+    if now >= standing.until or action > standing.action:
+        return True
+    if action < standing.action:
+        # What is in force stays until its end; a weaker finding does not make it milder, nor longer.
+        return False
+    return now >= standing.since + RENEW_AT * (standing.until - standing.since)
+
+
+def _seconds(rung: Rung, action: Action, detector: Detector, strikes: int) -> int:
+    """Returns how long: twice as long with each strike; a milder action than the rung's as long as its own rung."""
+    own = next((other for other in detector.ladder if other.action is action), rung)
+    return min(own.seconds << strikes, int(LONGEST.total_seconds()))

@@ -1,18 +1,38 @@
 """Owns the way of events through all detectors."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 
+import numpy as np
 from gatefold.activity.v1 import activity_pb2
 
-from services.abuse.domain.finding import Entity, Finding
+from services.abuse.domain.detector import Condition, Mode, confidence_of
+from services.abuse.domain.finding import Entity, Finding, Scope
+from services.abuse.engine.acquaintance import Acquaintance
 from services.abuse.engine.catalogue import Catalogue
+from services.abuse.engine.columns import Ints, Reader, text_key
+from services.abuse.engine.sights import Suspicions, sights_of
+from services.abuse.engine.table import MOST_EVENTS
+from services.abuse.engine.view import View, where
+
+REPEAT_MS = 60_000
+"""A detector that goes on speaking about an entity is heard again after so long, or once it is surer."""
+MOST_TOLD = 200_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SAID_BY_OTHERS = (Condition("refused", present=False), Condition("status", values=(429,), negated=True))
 
 
 class Engine:
     """Keeps all signals. It reads no clock: the same events give the same findings, however they are cut in batches."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+        self._reader = Reader()
+        self._sights = sights_of(catalogue.detectors)
+        self._acquaintance = Acquaintance()
+        self._names = {name for sight in self._sights for name in sight.names}
+        self._names |= {path.event for path in self._acquaintance.paths}
+        self._told: OrderedDict[tuple[str, str, bytes], tuple[int, int]] = OrderedDict()
 
     def feed(
         self, activities: Sequence[activity_pb2.Activity], received_at: Sequence[int] | None = None
@@ -22,18 +42,108 @@ class Engine:
         `received_at` has the Unix milliseconds of each one's stream entry (its id begins with them): an event that says
         it is later, or more than an hour earlier, is taken to be from then. Without it events are believed.
         """
-        raise NotImplementedError
+        found: list[Finding] = []
+        for start in range(0, len(activities), MOST_EVENTS):
+            part = activities[start : start + MOST_EVENTS]
+            arrived = None if received_at is None else received_at[start : start + MOST_EVENTS]
+            found += self._look(part, arrived)
+        return found
 
     def known(self, findings: Iterable[Finding]) -> dict[Entity, int]:
-        """Returns how many good actors were lately seen where the findings point: readers known for at least a day who
-        signed in there.
+        """Returns how many good actors were lately seen where the findings point: people who were known for at least a
+        day when they signed in, or used a session, there.
         """
-        raise NotImplementedError
+        entities = {finding.entity for finding in findings}
+        return self._acquaintance.count(entities, self._reader.latest_ms)
 
-    def snapshot(self) -> bytes:
-        """Returns all state."""
-        raise NotImplementedError
+    def _look(self, activities: Sequence[activity_pb2.Activity], received_at: Sequence[int] | None) -> list[Finding]:
+        columns = self._reader.read(activities)
+        everything = View(columns, np.arange(len(activities)), self._reader.times(activities, received_at))
+        # What the platform itself refused says nothing about whoever asked.
+        seen = where(everything, _SAID_BY_OTHERS)
+        names = seen.field("event")
+        flags = {name: names == np.uint64(text_key(name)) for name in self._names}
+        views = {name: seen.only(chosen) for name, chosen in flags.items()}
 
-    def restore(self, snapshot: bytes) -> None:
-        """Takes up where a snapshot was made. Raises ValueError for a snapshot of other detectors or damaged."""
-        raise NotImplementedError
+        def merged(wanted: tuple[str, ...]) -> View:
+            return seen.only(np.logical_or.reduce([flags[name] for name in wanted]))
+
+        self._acquaintance.observe(views)
+        heard: list[tuple[int, int, int, Suspicions]] = []
+        for sight in self._sights:
+            for suspicions in sight.look(views, merged):
+                heard += [(row, len(heard), number, suspicions) for number, row in enumerate(suspicions.rows)]
+        return self._tell(activities, everything.times, sorted(heard, key=lambda item: item[:2]))
+
+    def _tell(
+        self,
+        activities: Sequence[activity_pb2.Activity],
+        times: Ints,
+        heard: Iterable[tuple[int, int, int, Suspicions]],
+    ) -> list[Finding]:
+        found = []
+        for row, _, number, suspicions in heard:
+            finding = self._heard(activities[row], int(times[row]), number, suspicions)
+            if finding is not None:
+                found.append(finding)
+        return found
+
+    def _heard(
+        self,
+        activity: activity_pb2.Activity,
+        at_ms: int,
+        number: int,
+        suspicions: Suspicions,
+    ) -> Finding | None:
+        detector = suspicions.detector
+        account = (activity.account_id or None) if detector.per_account else None
+        entity_hash = hash_of(activity, detector.scope)
+        score = suspicions.score(number)
+        confidence = confidence_of(score)
+        level = sum(rung.confidence <= confidence for rung in detector.ladder)
+        key = (detector.name, account or "", entity_hash)
+        told = self._told.get(key)
+        if told is not None and level <= told[0] and at_ms - told[1] < REPEAT_MS:
+            return None
+        self._told[key] = (level, at_ms)
+        self._told.move_to_end(key)
+        if len(self._told) > MOST_TOLD:
+            self._told.popitem(last=False)
+        evidence = suspicions.evidence(number)
+        loudest = sorted(evidence, key=lambda name: -evidence[name].weight)
+        return Finding(
+            detector=detector.name,
+            account=account,
+            scope=detector.scope,
+            entity_hash=entity_hash,
+            score=score,
+            confidence=confidence,
+            reasons=(detector.family, *(name for name in loudest if evidence[name].weight > 0)),
+            evidence=evidence,
+            at=_EPOCH + timedelta(milliseconds=at_ms),
+            request_id=activity.request_id[:_LONGEST_REQUEST_ID],
+            rule_version=detector.version,
+            shadow=detector.mode is Mode.SHADOW,
+        )
+
+
+_LONGEST_REQUEST_ID = 128
+
+
+def hash_of(activity: activity_pb2.Activity, scope: Scope) -> bytes:
+    """Returns the keyed hash of an activity's entity in a scope."""
+    match scope:
+        case Scope.ADDRESS:
+            return activity.client_address_hash
+        case Scope.NETWORK:
+            return activity.client_network_hash
+        case Scope.ACTOR:
+            return activity.actor_hash
+        case Scope.TARGET:
+            return activity.target_hash
+        case Scope.DEVICE:
+            return activity.device_hash
+        case Scope.SESSION:
+            return activity.session_hash
+        case Scope.USER_AGENT:
+            return activity.user_agent_hash

@@ -1,0 +1,163 @@
+"""Owns turning a batch of activities into columns of numbers, each made when first asked for."""
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+import numpy as np
+from gatefold.activity.v1 import activity_pb2
+from numpy.typing import NDArray
+
+Ints: TypeAlias = NDArray[np.int64]
+Keys: TypeAlias = NDArray[np.uint64]
+Floats: TypeAlias = NDArray[np.float64]
+Flags: TypeAlias = NDArray[np.bool_]
+
+LATEST_BACK_MS = 3_600_000
+"""How much earlier than its arrival an event may say it was."""
+LONGEST_TEXT = 256
+"""Longer ones are taken as absent: no account, route or reason is so long."""
+_MOST_TEXTS = 65_536
+_EARLIEST_MS, _LATEST_MS = 1_500_000_000_000, 4_100_000_000_000
+"""2017 and 2099: other times are no times."""
+_HASH_BYTES = 16
+_NO_HASH = b"\0" * _HASH_BYTES
+_FARTHEST = 1 << 40
+
+
+class _Texts(dict[str, int]):
+    """Hashes of texts, alike in every process; what was hashed lately is kept, up to a bound."""
+
+    def __missing__(self, text: str) -> int:
+        if len(self) >= _MOST_TEXTS:
+            self.clear()
+        if len(text) > LONGEST_TEXT:
+            return 0
+        hashed = text_key(text)
+        self[text] = hashed
+        return hashed
+
+
+def text_key(text: str) -> int:
+    """Returns the 64 bits that stand for a text; 0 for an empty one."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") if text else 0
+
+
+def entity_key(entity_hash: bytes) -> int:
+    """Returns the 64 bits that stand for a keyed hash; 0 for none, or one that is not whole."""
+    return int.from_bytes(entity_hash[:8], "little") if len(entity_hash) == _HASH_BYTES else 0
+
+
+Activity: TypeAlias = activity_pb2.Activity
+_TEXTS: dict[str, Callable[[Activity], str]] = {
+    "account": attrgetter("account_id"),
+    "method": attrgetter("http_request_method"),
+    "route": attrgetter("http_route"),
+    "caller": attrgetter("caller_kind"),
+    "reason": attrgetter("problem_reason"),
+    "event": attrgetter("event_name"),
+    "country": attrgetter("geo_country_iso_code"),
+}
+_HASHES: dict[str, Callable[[Activity], bytes]] = {
+    "address": attrgetter("client_address_hash"),
+    "network": attrgetter("client_network_hash"),
+    "user_agent": attrgetter("user_agent_hash"),
+    "actor": attrgetter("actor_hash"),
+    "target": attrgetter("target_hash"),
+    "device": attrgetter("device_hash"),
+    "session": attrgetter("session_hash"),
+}
+_NUMBERS: dict[str, Callable[[Activity], int]] = {
+    "status": attrgetter("http_response_status_code"),
+    "duration_micros": attrgetter("duration_micros"),
+    "asn": attrgetter("client_asn"),
+    "latitude": attrgetter("geo_location_lat"),
+    "longitude": attrgetter("geo_location_lon"),
+    "request_bytes": attrgetter("http_request_body_size"),
+    "response_bytes": attrgetter("http_response_body_size"),
+    "amount_minor": attrgetter("amount_minor"),
+    "placed": lambda a: a.HasField("geo_location_lat") and a.HasField("geo_location_lon"),
+    "crawler": attrgetter("verified_crawler"),
+    "refused": attrgetter("refused_by_edge"),
+}
+TEXTS, HASHES, NUMBERS = frozenset(_TEXTS), frozenset(_HASHES), frozenset(_NUMBERS)
+KEYS = TEXTS | HASHES | {"asn"}
+"""Fields by which something can be counted."""
+FIELDS = KEYS | NUMBERS
+
+
+class Columns:
+    """The columns of one batch. Texts and hashes are 64 bits, 0 where there is none; numbers are whole."""
+
+    def __init__(self, activities: Sequence[Activity], texts: _Texts) -> None:
+        self.activities = activities
+        self._texts = texts
+        self._columns: dict[str, tuple[Any, Flags]] = {}
+
+    def __len__(self) -> int:
+        return len(self.activities)
+
+    def take(self, field: str, rows: Ints) -> Any:
+        """Returns a field of some rows; it is read once of each row, and never of rows that nobody looks at."""
+        held = self._columns.get(field)
+        if held is None:
+            kind = np.int64 if field in NUMBERS or field == "asn" else np.uint64
+            held = self._columns[field] = (np.zeros(len(self), kind), np.zeros(len(self), np.bool_))
+        column, read = held
+        if rows.size == len(self) and not read.any():
+            column[:] = self._read(field, self.activities)
+            read[:] = True
+            return column[rows]
+        missing = rows[~read[rows]]
+        if missing.size:
+            activities = self.activities
+            column[missing] = self._read(field, [activities[row] for row in missing.tolist()])
+            read[missing] = True
+        return column[rows]
+
+    def _read(self, field: str, activities: Sequence[Activity]) -> Any:
+        if field in _HASHES:
+            hashes = list(map(_HASHES[field], activities))
+            if set(map(len, hashes)) != {_HASH_BYTES}:
+                hashes = [one if len(one) == _HASH_BYTES else _NO_HASH for one in hashes]
+            return np.frombuffer(b"".join(hashes), np.dtype("<u8"))[::2]
+        if field in _TEXTS:
+            texts = map(self._texts.__getitem__, map(_TEXTS[field], activities))
+            return np.fromiter(texts, np.uint64, len(activities))
+        numbers = np.fromiter(map(_NUMBERS[field], activities), np.int64, len(activities))
+        # Sums of what is forged must not run over.
+        return np.clip(numbers, -_FARTHEST, _FARTHEST, out=numbers)
+
+
+class Reader:
+    """Makes columns, and knows how late it is by what events say."""
+
+    def __init__(self) -> None:
+        self._texts = _Texts()
+        self.latest_ms = _EARLIEST_MS
+        """Latest time of all events; snapshots keep it."""
+
+    def read(self, activities: Sequence[Activity]) -> Columns:
+        """Returns a batch's columns."""
+        return Columns(activities, self._texts)
+
+    def times(self, activities: Sequence[Activity], received_at: Sequence[int] | None) -> Ints:
+        """Returns when each event was, in Unix milliseconds. What cannot be is taken to be from its arrival, or from
+        the latest event before.
+        """
+        times = [activity.time for activity in activities]
+        seconds = np.array([time.seconds for time in times], np.int64)
+        nanos = np.array([time.nanos for time in times], np.int64)
+        # Beyond these bounds no multiplication fits.
+        said = np.where((seconds > 0) & (seconds < _FARTHEST), seconds, 0) * 1000 + nanos // 1_000_000
+        if received_at is not None:
+            arrived = np.clip(np.asarray(received_at, np.int64), _EARLIEST_MS, _LATEST_MS)
+            said = np.where(said > 0, said, arrived)
+            said = np.clip(said, arrived - LATEST_BACK_MS, arrived)
+        possible = (said >= _EARLIEST_MS) & (said < _LATEST_MS)
+        until = np.maximum.accumulate(np.where(possible, said, self.latest_ms))
+        until = np.maximum(until, self.latest_ms)
+        if until.size:
+            self.latest_ms = int(until[-1])
+        return np.where(possible, said, until)

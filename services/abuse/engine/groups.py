@@ -1,0 +1,61 @@
+"""Owns one table with all signals of one key, over the events that they look at."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from services.abuse.domain.detector import Signal, SignalKind
+from services.abuse.engine.columns import Flags, Floats
+from services.abuse.engine.signals import Kernel, kernel_of
+from services.abuse.engine.table import Table
+from services.abuse.engine.view import View
+
+
+class Group:
+    """Signals that share a key, and so a table."""
+
+    def __init__(self, key: tuple[str, ...], signals: Sequence[Signal], slots: int) -> None:
+        self.key = key
+        self.signals = tuple(signals)
+        self.table = Table(slots)
+        self.kernels: dict[str, Kernel] = {signal.name: kernel_of(signal, self.table.size) for signal in self.signals}
+
+    def observe(self, view: View) -> dict[str, Floats]:
+        """Counts events and returns each signal's value after each of them; 0 for events without the key."""
+        values = {signal.name: np.zeros(view.rows.size) for signal in self.signals}
+        keys = view.key(self.key)
+        present = keys.nonzero()[0]
+        if not present.size:
+            return values
+        inputs = [(values[signal.name], self.kernels[signal.name], *_inputs(signal, view)) for signal in self.signals]
+        owners = view.field("account")
+        waiting = [present]
+        while waiting:
+            asked = waiting.pop()
+            segments, late = self.table.place(keys[asked], view.times[asked], owners[asked])
+            at = asked[segments.rows]
+            if at.size:
+                for out, kernel, counted, of in inputs:
+                    out[at] = kernel.step(segments, counted[at], None if of is None else of[at])
+                self.table.touch(segments)
+            if late.size:
+                half = (late.size + 1) // 2
+                waiting += [asked[part] for part in (late[half:], late[:half]) if part.size]
+        return values
+
+
+def _inputs(signal: Signal, view: View) -> tuple[Flags, Any]:
+    """Returns which events a signal counts, and what of them."""
+    counted = view.holds(signal.where)
+    match signal.kind:
+        case SignalKind.DISTINCT:
+            # Hashes are random already, as HyperLogLog needs them; numbers are not.
+            of = view.key((signal.of,)) if signal.of == "asn" else view.field(signal.of)
+            return counted & (of != 0), of
+        case SignalKind.SUM:
+            return counted, view.field(signal.of)
+        case SignalKind.TRAVEL:
+            place = np.stack((view.field("latitude"), view.field("longitude")), axis=1)
+            return counted & (view.field("placed") != 0), place
+    return counted, None

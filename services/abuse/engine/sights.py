@@ -1,0 +1,123 @@
+"""Owns what some events are looked at for: detectors that look at the same ones share what they count."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+
+from services.abuse.domain.detector import Detector, Mode, Signal, SignalKind
+from services.abuse.domain.finding import Measure
+from services.abuse.engine.columns import Floats
+from services.abuse.engine.groups import Group
+from services.abuse.engine.view import View, where
+
+MOST_ACCOUNTS = 4096
+"""Accounts whose own custom is kept, each some kilobytes."""
+
+
+class Sight:
+    """Detectors of the same events, and the tables that they count in."""
+
+    def __init__(self, detectors: Iterable[Detector]) -> None:
+        self.detectors = tuple(detectors)
+        first = self.detectors[0]
+        self._events, self._where = first.events, first.where
+        kept: dict[tuple[str, ...], dict[str, Signal]] = {}
+        slots: dict[tuple[str, ...], int] = {}
+        for detector in self.detectors:
+            for signal in detector.signals:
+                if signal.kind is not SignalKind.RATIO:
+                    kept.setdefault(signal.key, {})[identity_of(signal)] = replace(signal, name=identity_of(signal))
+                    slots[signal.key] = max(slots.get(signal.key, 0), detector.slots)
+        self.groups = tuple(
+            Group(key, tuple(signals.values()), min(slots[key], MOST_ACCOUNTS) if key == ("account",) else slots[key])
+            for key, signals in kept.items()
+        )
+
+    @property
+    def identity(self) -> str:
+        """What it looks at, as text; alike in every process."""
+        return f"{self._events} {self._where}"
+
+    def look(self, views: Mapping[str, View], merge: Callable[[tuple[str, ...]], View]) -> list["Suspicions"]:
+        """Counts the events of a batch and returns where detectors speak."""
+        view = where(views[self._events[0]] if len(self._events) == 1 else merge(self._events), self._where)
+        if not view.rows.size:
+            return []
+        values: dict[str, Floats] = {}
+        for group in self.groups:
+            values |= group.observe(view)
+        return [Suspicions(detector, view, values) for detector in self.detectors]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the events that it looks at."""
+        return self._events
+
+
+class Suspicions:
+    """A detector's score of each event that it looks at."""
+
+    def __init__(self, detector: Detector, view: View, kept: Mapping[str, Floats]) -> None:
+        self.detector = detector
+        self.rows: list[int] = []
+        self._values: dict[str, Floats] = {}
+        most = detector.prior
+        for signal in detector.signals:
+            if signal.kind is SignalKind.RATIO:
+                below = self._values[signal.over]
+                enough = below >= max(signal.least, 1e-9)
+                value = np.where(enough, self._values[signal.of] / np.where(enough, below, 1.0), 0.0)
+            else:
+                value = kept[identity_of(signal)]
+            self._values[signal.name] = value
+            if signal.steps:
+                loudest = float(value.max())
+                most += max((weight for threshold, weight in signal.steps if threshold <= loudest), default=0.0)
+        # Nearly always nothing is near enough to be looked at one by one.
+        if most >= detector.threshold:
+            self._weigh(view)
+
+    def _weigh(self, view: View) -> None:
+        score = np.full(view.rows.size, self.detector.prior)
+        for signal in self.detector.signals:
+            if signal.steps:
+                thresholds, weights = np.array(signal.steps).T
+                value = self._values[signal.name]
+                score += np.append(0.0, weights)[np.searchsorted(thresholds, value, side="right")]
+        self._score = score
+        self._at = (score >= self.detector.threshold).nonzero()[0]
+        if self._at.size:
+            self._at = self._at[view.field(self.detector.scope.value)[self._at] != 0]
+            self.rows = view.rows[self._at].tolist()
+
+    def score(self, number: int) -> float:
+        """Returns the log-odds of the so many-th row."""
+        return float(self._score[self._at[number]])
+
+    def evidence(self, number: int) -> dict[str, Measure]:
+        """Returns what spoke for and against it there."""
+        measures = {}
+        for signal in self.detector.signals:
+            value = float(self._values[signal.name][self._at[number]])
+            passed = [step for step in signal.steps if value >= step[0]]
+            if passed:
+                measures[signal.name] = Measure(round(value, 3), *passed[-1])
+        return measures
+
+
+@cache
+def identity_of(signal: Signal) -> str:
+    """Returns what a signal counts, whatever it is called and weighs."""
+    surprising = signal.steps[:1] if signal.kind is SignalKind.SURPRISE else ()
+    return repr(replace(signal, name="", steps=surprising))
+
+
+def sights_of(detectors: Iterable[Detector]) -> tuple[Sight, ...]:
+    """Returns all detectors that are not off, by what they look at."""
+    together: dict[str, list[Detector]] = {}
+    for detector in detectors:
+        if detector.mode is not Mode.OFF:
+            together.setdefault(f"{detector.events} {detector.where}", []).append(detector)
+    return tuple(Sight(some) for some in together.values())

@@ -1,0 +1,95 @@
+"""Owns the events that some detectors look at: what is asked of them more than once is worked out once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from services.abuse.domain.detector import Condition
+from services.abuse.engine.columns import TEXTS, Columns, Flags, Ints, Keys, text_key
+from services.abuse.engine.table import mixed
+
+_PLATFORM = np.uint64(text_key("platform"))
+
+
+class View:
+    """Some rows of a batch, in their order."""
+
+    def __init__(self, columns: Columns, rows: Ints, times: Ints) -> None:
+        self._columns = columns
+        self.rows = rows
+        self.times = times
+        """Unix milliseconds of each row."""
+        self._fields: dict[str, Any] = {}
+        self._held: dict[Condition, Flags] = {}
+        self._conditions: dict[tuple[Condition, ...], Flags] = {}
+        self._keys: dict[tuple[str, ...], Keys] = {}
+
+    def field(self, name: str) -> Any:
+        """Returns a field of all rows."""
+        values = self._fields.get(name)
+        if values is None:
+            values = self._fields[name] = self._columns.take(name, self.rows)
+        return values
+
+    def holds(self, conditions: tuple[Condition, ...]) -> Flags:
+        """Tells of each row whether all conditions hold; not to be changed."""
+        flags = self._conditions.get(conditions)
+        if flags is None:
+            flags = np.ones(self.rows.size, np.bool_)
+            for condition in conditions:
+                held = self._held.get(condition)
+                if held is None:
+                    held = self._held[condition] = holds(condition, self.field)
+                flags = flags & held
+            self._conditions[conditions] = flags
+        return flags
+
+    def key(self, fields: tuple[str, ...]) -> Keys:
+        """Returns the key of each row; 0 where a field is missing. Events of no account belong to the platform."""
+        key = self._keys.get(fields)
+        if key is None:
+            key = self._keys[fields] = mixed([self._part(field) for field in fields])
+        return key
+
+    def _part(self, field: str) -> Keys:
+        part: Keys = self.field(field)
+        if field == "asn":
+            part = part.astype(np.uint64)
+        return np.where(part == 0, _PLATFORM, part) if field == "account" else part
+
+    def only(self, chosen: Any) -> "View":
+        """Returns some of the rows."""
+        return View(self._columns, self.rows[chosen], self.times[chosen])
+
+
+def where(view: View, conditions: tuple[Condition, ...]) -> View:
+    """Returns the rows for which all conditions hold; the later ones are asked only of what the earlier leave."""
+    for condition in conditions:
+        if not view.rows.size:
+            break
+        flags = view.holds((condition,))
+        if not flags.all():
+            view = view.only(flags)
+    return view
+
+
+def holds(condition: Condition, field: Callable[[str], Any]) -> Flags:
+    """Tells of each row whether a condition holds."""
+    values = field(condition.field)
+    flags: Flags = np.ones(values.size, np.bool_)
+    if condition.present is not None:
+        flags &= (values != 0) == condition.present
+    if condition.least is not None:
+        flags &= values >= condition.least
+    if condition.most is not None:
+        flags &= values <= condition.most
+    if condition.values:
+        among = np.zeros(values.size, np.bool_)
+        for value in condition.values:
+            if condition.field in TEXTS and isinstance(value, str):
+                among |= values == np.uint64(text_key(value))
+            else:
+                among |= values == value
+        flags &= among != condition.negated
+    return flags
