@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from tests.support.traffic import requests
-from tests.support.traffic.honest import article
+from tests.support.traffic.honest import article, past, served
 from tests.support.traffic.world import (
     BROWSERS,
     HOUR,
@@ -128,12 +128,15 @@ def _takeover(world: World, level: Level) -> Behaviour:
     # Passwords that are known already: in, and the mailbox and the password made one's own.
     footing, account = Footing(world, level, 0.05, slowest=20), world.chance.choice(world.accounts)
     answer = Answer.SERVED
-    for _ in range(footing.attempts):
+    victims = [(world.name("subj"), world.home()) for _ in range(footing.attempts)]
+    before = [request for victim, home in victims for request in past(world, home, account, victim, 1)]
+    for request in sorted(before, key=lambda request: request.at):
+        yield replace(request, bystander=True)
+    for victim, home in victims:
         client = footing.next(answer)
         if footing.over:
             return
-        victim, home = world.name("subj"), world.home()
-        # The victim read here before, from home.
+        # The victim reads here too, from home.
         yield replace(requests.sign_in(footing.at, home, account, victim), bystander=True)
         footing.at += 300
         answer = yield requests.sign_in(footing.at, client, account, victim)
@@ -159,8 +162,9 @@ def _travel(world: World, level: Level) -> Behaviour:
         thief = replace(thief, agent=world.chance.choice(TOOLS), device="")
     elif level is not Level.MIMIC:
         thief = replace(thief, agent=world.chance.choice(BROWSERS), device=world.name("dev"))
-    at = footing.at
-    yield replace(requests.sign_in(at, home, account, victim), bystander=True)
+    for request in past(world, home, account, victim):
+        yield replace(request, bystander=True)
+    yield replace(requests.sign_in(footing.at, home, account, victim), bystander=True)
     for _ in range(footing.attempts):
         footing.next(answer)
         if footing.over:
@@ -277,6 +281,8 @@ def _leaked_key(world: World, level: Level) -> Behaviour:
         asked = requests.of_server(footing.at, own, account, key, "GET", "/v1/subscriptions", target=target)
         return replace(asked, bystander=True)
 
+    for request in served(world, own, account, key):
+        yield replace(request, bystander=True)
     for number in range(60):
         yield owner(f"s{number}")
         footing.at += 10

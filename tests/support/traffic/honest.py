@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from tests.support.traffic import requests
 from tests.support.traffic.world import (
+    DAY,
     HOME_PLACES,
     HOUR,
     PLACES,
@@ -33,6 +34,21 @@ def reading(world: World, at: float, client: Client, account: str, reader: str, 
         at += 5 + world.pause(60)
 
 
+def past(world: World, client: Client, account: str, reader: str, visits: int = 3) -> Iterator[Request]:
+    """Yields what somebody did in the days before, by which they are known."""
+    for at in sorted(-world.chance.uniform(0.3, 6) * DAY for _ in range(visits)):
+        yield requests.sign_in(at, client, account, reader)
+        yield requests.read(at + 10, client, account, article(world), reader)
+        yield requests.read(at + 70, client, account, article(world), reader)
+
+
+def served(world: World, client: Client, account: str, key: str, number: int = 40) -> Iterator[Request]:
+    """Yields what a publisher's server asked in the days before."""
+    for at in sorted(-world.chance.uniform(0.1, 6) * DAY for _ in range(number)):
+        route = world.chance.choice(("/v1/subscriptions", "/v1/subscribers/{id}"))
+        yield requests.of_server(at, client, account, key, "GET", route, target=world.name("subj"))
+
+
 def _signs_in(world: World, at: float, client: Client, account: str, reader: str, typo: float) -> Iterator[Request]:
     while world.chance.random() < typo:
         yield requests.sign_in(at, client, account, reader, "wrong")
@@ -42,6 +58,8 @@ def _signs_in(world: World, at: float, client: Client, account: str, reader: str
 
 def _reader(world: World, client: Client, *, begins: float, typo: float = 0.12, most: int = 20) -> Behaviour:
     account, reader = world.chance.choice(world.accounts), world.name("subj")
+    if world.chance.random() < 0.6:
+        yield from past(world, client, account, reader)
     at = begins
     if world.chance.random() < 0.4:
         for request in _signs_in(world, at, client, account, reader, typo):
@@ -88,6 +106,7 @@ def carrier(world: World) -> list[Actor]:
 
 def _password_manager(world: World) -> Behaviour:
     account, reader_, client = world.chance.choice(world.accounts), world.name("subj"), world.home()
+    yield from past(world, client, account, reader_)
     at = world.start()
     for _ in range(world.chance.randrange(2, 5)):
         # The form is posted twice at once, with the password of before.
@@ -100,6 +119,7 @@ def _password_manager(world: World) -> Behaviour:
 
 def _forgetful(world: World) -> Behaviour:
     account, reader_, client = world.chance.choice(world.accounts), world.name("subj"), world.home()
+    yield from past(world, client, account, reader_, 1)
     at = world.start()
     for _ in range(world.chance.randrange(5, 9)):
         yield requests.sign_in(at, client, account, reader_, "wrong")
@@ -112,6 +132,7 @@ def _forgetful(world: World) -> Behaviour:
 
 def _traveller(world: World) -> Behaviour:
     account, reader_, client = world.chance.choice(world.accounts), world.name("subj"), world.home()
+    yield from past(world, client, account, reader_)
     at = world.start(0.1)
     yield requests.sign_in(at, client, account, reader_)
     yield from reading(world, at + 5, client, account, reader_, 6)
@@ -126,6 +147,7 @@ def _traveller(world: World) -> Behaviour:
 def _tunnel(world: World) -> Behaviour:
     # A private network that is switched on and off: another country within a minute, the same browser.
     account, reader_, client = world.chance.choice(world.accounts), world.name("subj"), world.home()
+    yield from past(world, client, account, reader_)
     at = world.start(0.5)
     yield requests.sign_in(at, client, account, reader_)
     exits = [client, elsewhere(world, client, HOME_PLACES), client]
@@ -141,6 +163,8 @@ def _family(world: World) -> Behaviour:
         replace(world.home(), address=home.address, place=home.place) for _ in range(world.chance.randrange(2, 6))
     ]
     devices.append(elsewhere(world, devices[0], (home.place,)))
+    for device in devices:
+        yield from past(world, device, account, reader_, 1)
     at = world.start(0.2)
     for _ in range(world.chance.randrange(15, 40)):
         yield requests.read(at, world.chance.choice(devices), account, article(world), reader_)
@@ -151,6 +175,7 @@ def _retry_storm(world: World) -> Behaviour:
     # An app that asks again at once for what is not there, for minutes.
     account, client = world.chance.choice(world.accounts), world.server("NewsApp/3.2 okhttp/4.12.0")
     key, missing = world.name("key"), world.name("subj")
+    yield from served(world, client, account, key)
     at = world.start(0.7)
     for _ in range(world.chance.randrange(600, 1500)):
         yield requests.of_server(
@@ -180,6 +205,7 @@ def _stale_tokens(world: World) -> Behaviour:
 def _sync(world: World) -> Behaviour:
     # A publisher's nightly job, which reads every subscriber of its own.
     account, client, key = world.chance.choice(world.accounts), world.server("acme-sync/1.4"), world.name("key")
+    yield from served(world, client, account, key)
     at = world.start(0.3)
     for number in range(world.chance.randrange(1500, 3000)):
         gone = world.chance.random() < 0.01
@@ -265,6 +291,7 @@ def newsletter(world: World) -> list[Actor]:
 def _regular(world: World) -> Behaviour:
     # Reads all day, much, by the same browser: a subscriber who is worth having.
     account, reader_, client = world.chance.choice(world.accounts), world.name("subj"), world.home()
+    yield from past(world, client, account, reader_, 5)
     at = world.start(0.1)
     yield requests.sign_in(at, client, account, reader_)
     yield from reading(world, at + 5, client, account, reader_, world.chance.randrange(60, 160))

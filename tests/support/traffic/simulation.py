@@ -15,8 +15,9 @@ from tests.support.traffic.world import Actor, Answer, Inner, Level, Request, Wo
 
 BEGINS = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 """A Monday."""
-TICK_SECONDS = 0.5
-"""How often the defence is told; what it decides holds from then on."""
+TICK_SECONDS = 10.0
+TICK_EVENTS = 64
+"""How often the defence is told, and after how many events at the latest; what it decides holds from then on."""
 
 
 class Defence(Protocol):
@@ -160,17 +161,22 @@ def run(world: World, actors: Sequence[Actor], defence: Defence) -> Outcome:
         if first is not None:
             heapq.heappush(queue, (first.at, next(turn), record, first))
     held: list[activity_pb2.Activity] = []
-    outcome, told_until = Outcome(world, records), 0.0
+    outcome, told_until = Outcome(world, records), float("-inf")
     while queue:
         at, number, record, request = heapq.heappop(queue)
         if at >= world.seconds:
             break
-        if at >= told_until + TICK_SECONDS:
+        if len(held) >= TICK_EVENTS or at >= told_until + TICK_SECONDS:
             defence.observe(held, at)
             outcome.events += len(held)
             held, told_until = [], at
         activity = teller.activity(request, number)
         inside = [teller.inner(activity, event) for event in request.inner]
+        if at < 0:
+            # Before anybody looked: it is known, and counted for nobody.
+            held += [activity, *inside]
+            _push(queue, record, Answer.SERVED, at, turn)
+            continue
         answer = defence.judge(activity, inside, at)
         acted, solved = answer is not Answer.SERVED, False
         if answer is Answer.CHALLENGED:
@@ -190,14 +196,24 @@ def run(world: World, actors: Sequence[Actor], defence: Defence) -> Outcome:
             activity.http_response_status_code, activity.problem_reason = _REFUSALS[answer]
             activity.refused_by_edge = True
             held.append(activity)
-        try:
-            following = record.actor.behaviour.send(answer)
-        except StopIteration:
-            continue
-        heapq.heappush(queue, (max(at, following.at), next(turn), record, following))
+        _push(queue, record, answer, at, turn)
     defence.observe(held, world.seconds)
     outcome.events += len(held)
     return outcome
+
+
+def _push(
+    queue: list[tuple[float, int, Record, Request]],
+    record: Record,
+    answer: Answer,
+    at: float,
+    turn: "itertools.count[int]",
+) -> None:
+    try:
+        following = record.actor.behaviour.send(answer)
+    except StopIteration:
+        return
+    heapq.heappush(queue, (max(at, following.at), next(turn), record, following))
 
 
 def _note(record: Record, request: Request, answer: Answer, *, acted: bool) -> None:
