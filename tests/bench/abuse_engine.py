@@ -19,6 +19,7 @@ BATCHES = 40
 RUNS = 5
 EVENTS_A_SECOND = 150_000
 ADDRESSES = 10_000_000
+EVERYTHING_NEW = 500_000
 MEGABYTES = 1000
 BEGIN = 1_790_000_000
 ACCOUNTS, PEOPLE, ADDRESSES_OF_PEOPLE, KEYS_OF_SERVERS = 50, 20_000, 15_000, 200
@@ -31,16 +32,16 @@ async def measure(bench: Bench) -> None:
     """Measures both; memory in a process of its own, since a process never shrinks."""
     batches = list(traffic(random.Random(1)))
     rates = []
-    for _ in range(RUNS):
-        engine = Engine(Catalogue.load())
-        engine.feed(activity_pb2.ActivityBatch.FromString(batches[0]).activities)
+    engine = Engine(Catalogue.load())
+    for _ in range(RUNS + 1):
+        # Bytes in, findings out: reading the messages counts. The first round is not counted: memory is being given.
         began = time.process_time()
-        for packed in batches[1:]:
+        for packed in batches:
             engine.feed(activity_pb2.ActivityBatch.FromString(packed).activities)
-        rates.append((BATCHES - 1) * BATCH / (time.process_time() - began))
+        rates.append(BATCHES * BATCH / (time.process_time() - began))
     bench.add(
         "abuse-engine",
-        (statistics.median(rates), EVENTS_A_SECOND, "/s"),
+        (statistics.median(rates[1:]), EVENTS_A_SECOND, "/s"),
         named="150,000 events/s of one core, whole catalogue",
         goal=1.0,
         runs=RUNS,
@@ -92,23 +93,30 @@ def traffic(chance: random.Random) -> Iterator[bytes]:
 
 
 def flooded() -> float:
-    """Returns the megabytes that a process with an engine takes after ten million addresses, each of which asked for
-    something and failed to sign in.
+    """Returns the megabytes that a process with an engine takes after ten million addresses.
+
+    The first half million come with readers, devices and wrong passwords that are new as well, so that all tables are
+    full; the others ask for a page each.
     """
     engine = Engine(Catalogue.load())
     packed = next(traffic(random.Random(2)))
-    # A million changing actors and targets besides; the messages are used anew, only their hashes change.
+    # The messages are used anew; only their hashes change.
     activities = list(activity_pb2.ActivityBatch.FromString(packed).activities)
-    for at, activity in enumerate(activities):
-        activity.event_name = "sign_in.password" if at % 4 == 0 else ""
-        activity.caller_kind = "SUBSCRIBER"
+    events = ("sign_in.password", "", "payment.attempt", "coupon.attempt", "meter.read", "trial.started", "")
     chance = random.Random(3)
     for number in range(ADDRESSES // BATCH + 1):
         hashes = chance.randbytes(16 * BATCH)
+        everything = number * BATCH < EVERYTHING_NEW
         for at, activity in enumerate(activities):
             own = hashes[16 * at : 16 * at + 16]
-            activity.client_address_hash = activity.client_network_hash = activity.device_hash = own
-            activity.actor_hash = activity.target_hash = own
+            activity.client_address_hash = own
+            if everything:
+                activity.caller_kind, activity.event_name = "SUBSCRIBER", events[at % len(events)]
+                activity.client_network_hash = activity.device_hash = activity.user_agent_hash = own
+                activity.actor_hash = activity.target_hash = own
+            else:
+                activity.ClearField("actor_hash")
+                activity.ClearField("event_name")
             activity.time.seconds = BEGIN + number
         engine.feed(activities)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -22,7 +22,7 @@ LONGEST = timedelta(days=30)
 RENEW_AT = 0.8
 """A verdict is renewed once so much of it is over, and not at every event."""
 SPARED = 3
-"""Where so many good actors are, nobody is refused or slowed down: all are asked for a proof, whoever does wrong too."""
+"""Where so many good actors are, nobody is refused or slowed down: all are asked for a proof alike."""
 MANY = 25
 """Where so many are, an office or a carrier's gateway stands: it takes what would block others to ask for a proof."""
 SHARED = frozenset({Scope.ADDRESS, Scope.NETWORK, Scope.DEVICE, Scope.USER_AGENT})
@@ -69,10 +69,10 @@ class _Standing:
 
     action: int = -1
     """In force; -1 for nothing."""
-    since: float = 0.0
     until: float = 0.0
     """Unix seconds."""
-    strikes: float = 0.0
+    renewed_from: float = 0.0
+    strikes: int = 0
     struck_at: float = 0.0
     heard: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By detector: log-odds above its prior, and when."""
@@ -84,11 +84,18 @@ _KEPT = tuple(each.name for each in fields(_Standing))
 class Judge:
     """Turns findings into decisions; it has no clock but the findings' own times."""
 
-    def __init__(self, detectors: Iterable[Detector], suppressions: Suppressions) -> None:
+    def __init__(
+        self, detectors: Iterable[Detector], suppressions: Suppressions, *, most_entities: int = MOST_ENTITIES
+    ) -> None:
         self._detectors = {detector.name: detector for detector in detectors}
         self._suppressions = suppressions
+        self._most_entities = most_entities
         # Shadow stands apart: what is only tried strikes nobody.
         self._standings: OrderedDict[tuple[Entity, bool], _Standing] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Returns how many entities are remembered."""
+        return len(self._standings)
 
     def decide(self, findings: Iterable[Finding], known: Mapping[Entity, int]) -> list[Decision]:
         """Returns what is new to be done. `known` says how many good actors were seen lately at an address, network,
@@ -125,10 +132,12 @@ class Judge:
                 raise ValueError("a snapshot of another format")
             standings: OrderedDict[tuple[Entity, bool], _Standing] = OrderedDict()
             for scope, entity_hash, account, shadow, (action, *times, heard) in told["standings"]:
-                since, until, strikes, struck_at = map(float, times)
+                until, renewed_from, strikes, struck_at = map(float, times)
                 kept = {name: (float(score), float(at)) for name, (score, at) in heard.items()}
                 entity = Entity(Scope(scope), bytes.fromhex(entity_hash), account)
-                standings[entity, bool(shadow)] = _Standing(int(action), since, until, strikes, struck_at, kept)
+                standings[entity, bool(shadow)] = _Standing(
+                    int(action), until, renewed_from, int(strikes), struck_at, kept
+                )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError("this is no snapshot of a judge") from error
         self._standings = standings
@@ -136,20 +145,24 @@ class Judge:
     def _judge(self, finding: Finding, detector: Detector, good: int) -> Decision | None:
         standing = self._standing(finding)
         now = finding.at.timestamp()
-        strikes = _strikes_left(standing, now)
-        score = _together(standing, finding, detector, now)
-        confidence = confidence_of(score)
-        rung = rung_for(detector, confidence, int(strikes))
+        # Until a verdict is nearly over, what is added to it is the same strike; afterwards it went on in spite of it.
+        same = now < standing.renewed_from and standing.action > Action.TAG
+        strikes = max(0, _strikes_left(standing, now) - same)
+        confidence = confidence_of(_together(standing, finding, detector, now))
+        rung = rung_for(detector, confidence, strikes)
         if rung is None:
             return None
-        action = spared(rung.action, finding.scope, good, int(strikes))
-        if not _is_news(standing, action, now):
+        action = spared(rung.action, finding.scope, good, strikes)
+        if now < standing.until and (
+            action < standing.action or (action == standing.action and now < standing.renewed_from)
+        ):
+            # What is in force stays until its end: a weaker finding makes it neither milder nor longer.
             return None
-        fresh = now >= standing.until
-        seconds = _seconds(rung, action, detector, int(strikes))
-        if action is not Action.TAG and (fresh or action > standing.action):
-            standing.strikes, standing.struck_at = min(strikes + 1.0, MOST_STRIKES), now
-        standing.action, standing.since, standing.until = action, now, now + seconds
+        seconds = _seconds(rung, action, detector, strikes)
+        if action > Action.TAG and not same:
+            standing.strikes, standing.struck_at = min(strikes + 1, MOST_STRIKES), now
+        standing.action, standing.until = action, now + seconds
+        standing.renewed_from = now + RENEW_AT * seconds
         evidence = {f"{detector.name}.{name}": measure for name, measure in finding.evidence.items()}
         reasons = tuple(dict.fromkeys((finding.reasons[0], *self._families(standing), *finding.reasons[1:])))
         if action < rung.action:
@@ -167,7 +180,7 @@ class Judge:
             rule_version=finding.rule_version,
             shadow=finding.shadow,
             at=finding.at,
-            strikes=int(strikes),
+            strikes=strikes,
             request_id=finding.request_id,
         )
 
@@ -176,7 +189,7 @@ class Judge:
         standing = self._standings.get(key)
         if standing is None:
             standing = self._standings[key] = _Standing()
-            if len(self._standings) > MOST_ENTITIES:
+            if len(self._standings) > self._most_entities:
                 self._standings.popitem(last=False)
         self._standings.move_to_end(key)
         return standing
@@ -205,9 +218,9 @@ def spared(action: Action, scope: Scope, good: int, strikes: int) -> Action:
     return min(action, Action.THROTTLE) if strikes < 1 else action
 
 
-def _strikes_left(standing: _Standing, now: float) -> float:
-    quiet = max(0.0, now - standing.struck_at) / FORGIVEN_AFTER.total_seconds()
-    return max(0.0, standing.strikes - quiet)
+def _strikes_left(standing: _Standing, now: float) -> int:
+    quiet = max(0.0, now - standing.struck_at) // FORGIVEN_AFTER.total_seconds()
+    return max(0, standing.strikes - int(quiet))
 
 
 def _together(standing: _Standing, finding: Finding, detector: Detector, now: float) -> float:
@@ -216,16 +229,6 @@ def _together(standing: _Standing, finding: Finding, detector: Detector, now: fl
     others = sum(max(0.0, said[0]) for name, said in standing.heard.items() if name != detector.name)
     standing.heard[detector.name] = (finding.score - detector.prior, now)
     return finding.score + ECHO * others
-
-
-def _is_news(standing: _Standing, action: Action, now: float) -> bool:
-    """Tells whether a decision changes anything: nothing is in force, something milder is, or it is nearly over."""
-    if now >= standing.until or action > standing.action:
-        return True
-    if action < standing.action:
-        # What is in force stays until its end; a weaker finding does not make it milder, nor longer.
-        return False
-    return now >= standing.since + RENEW_AT * (standing.until - standing.since)
 
 
 def _seconds(rung: Rung, action: Action, detector: Detector, strikes: int) -> int:

@@ -8,14 +8,14 @@ from services.abuse.domain.detector import Condition, Signal, SignalKind
 from services.abuse.domain.finding import Entity, Scope
 from services.abuse.engine.columns import entity_key
 from services.abuse.engine.groups import Group
-from services.abuse.engine.signals import Distinct
+from services.abuse.engine.signals.distinct import Distinct
 from services.abuse.engine.table import mixed
 from services.abuse.engine.view import View, where
 
 KNOWN_AFTER_SECONDS = 86_400
 _WINDOW_SECONDS = 7 * 86_400
 _PRECISION = 5
-_SLOTS = {Scope.ADDRESS: 1 << 18, Scope.NETWORK: 1 << 17, Scope.DEVICE: 1 << 16, Scope.USER_AGENT: 1 << 14}
+_SLOTS = {Scope.ADDRESS: 1 << 17, Scope.NETWORK: 1 << 16, Scope.DEVICE: 1 << 16, Scope.USER_AGENT: 1 << 14}
 _SUCCESS = Condition("status", least=200, most=299)
 _SIGNED_IN = Condition("caller", values=("SUBSCRIBER", "STAFF"))
 

@@ -82,10 +82,12 @@ def _overridden(file: str, told: dict[str, Any], overrides: Mapping[str, Any]) -
         if key == "mode":
             told["mode"] = value
             continue
+        if not isinstance(value, Mapping):
+            raise CatalogueError(f"{file}: override steps: are by signal")
         for signal, steps in value.items():
             if signal not in told.get("signals", {}):
                 raise CatalogueError(f"{file}: override steps.{signal}: there is no such signal")
-            told["signals"][signal]["steps"] = [list(step) for step in steps]
+            told["signals"][signal]["steps"] = steps
     return told
 
 

@@ -99,20 +99,19 @@ class Columns:
         return len(self.activities)
 
     def take(self, field: str, rows: Ints) -> Any:
-        """Returns a field of some rows; it is read once of each row, and never of rows that nobody looks at."""
+        """Returns a field of some rows; it is read once of each row, and hardly of rows that nobody looks at."""
         held = self._columns.get(field)
         if held is None:
             kind = np.int64 if field in NUMBERS or field == "asn" else np.uint64
             held = self._columns[field] = (np.zeros(len(self), kind), np.zeros(len(self), np.bool_))
         column, read = held
-        if rows.size == len(self) and not read.any():
+        missing = rows[~read[rows]]
+        if missing.size * 4 > len(self):
+            # Nearly all will be asked for: one reading of everything costs less than several of parts.
             column[:] = self._read(field, self.activities)
             read[:] = True
-            return column[rows]
-        missing = rows[~read[rows]]
-        if missing.size:
-            activities = self.activities
-            column[missing] = self._read(field, [activities[row] for row in missing.tolist()])
+        elif missing.size:
+            column[missing] = self._read(field, [self.activities[row] for row in missing.tolist()])
             read[missing] = True
         return column[rows]
 

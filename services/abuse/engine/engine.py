@@ -11,8 +11,10 @@ from services.abuse.domain.detector import Condition, Mode, confidence_of
 from services.abuse.domain.finding import Entity, Finding, Scope
 from services.abuse.engine.acquaintance import Acquaintance
 from services.abuse.engine.catalogue import Catalogue
-from services.abuse.engine.columns import Ints, Reader, text_key
+from services.abuse.engine.columns import LONGEST_TEXT, Ints, Reader, text_key
+from services.abuse.engine.groups import Group
 from services.abuse.engine.sights import Suspicions, sights_of
+from services.abuse.engine.snapshot import pack, unpack
 from services.abuse.engine.table import MOST_EVENTS
 from services.abuse.engine.view import View, where
 
@@ -21,6 +23,9 @@ REPEAT_MS = 60_000
 MOST_TOLD = 200_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SAID_BY_OTHERS = (Condition("refused", present=False), Condition("status", values=(429,), negated=True))
+
+
+_LONGEST_REQUEST_ID = 128
 
 
 class Engine:
@@ -55,6 +60,29 @@ class Engine:
         """
         entities = {finding.entity for finding in findings}
         return self._acquaintance.count(entities, self._reader.latest_ms)
+
+    def snapshot(self) -> bytes:
+        """Returns all state."""
+        told = [(name, account, entity.hex(), *rest) for (name, account, entity), rest in self._told.items()]
+        return pack(self._groups(), {"latest_ms": self._reader.latest_ms, "told": told})
+
+    def restore(self, snapshot: bytes) -> None:
+        """Takes up, in a new engine, where a snapshot was made; what was counted for detectors that have changed since
+        begins anew. Raises ValueError for what is no snapshot.
+        """
+        kept = unpack(snapshot, self._groups())
+        self._reader.latest_ms = int(kept["latest_ms"])
+        for name, account, entity, level, at_ms in kept["told"]:
+            self._told[name, account, bytes.fromhex(entity)] = (level, at_ms)
+
+    def _groups(self) -> dict[str, Group]:
+        held = [(sight.identity, group) for sight in self._sights for group in sight.groups]
+        held += [
+            (f"acquaintance {path.event}", group)
+            for path in self._acquaintance.paths
+            for group in (path.people, *path.places.values())
+        ]
+        return {group.identity(sight): group for sight, group in held}
 
     def _look(self, activities: Sequence[activity_pb2.Activity], received_at: Sequence[int] | None) -> list[Finding]:
         columns = self._reader.read(activities)
@@ -96,12 +124,12 @@ class Engine:
         suspicions: Suspicions,
     ) -> Finding | None:
         detector = suspicions.detector
-        account = (activity.account_id or None) if detector.per_account else None
+        account = activity.account_id if detector.per_account and len(activity.account_id) <= LONGEST_TEXT else ""
         entity_hash = hash_of(activity, detector.scope)
         score = suspicions.score(number)
         confidence = confidence_of(score)
         level = sum(rung.confidence <= confidence for rung in detector.ladder)
-        key = (detector.name, account or "", entity_hash)
+        key = (detector.name, account, entity_hash)
         told = self._told.get(key)
         if told is not None and level <= told[0] and at_ms - told[1] < REPEAT_MS:
             return None
@@ -113,7 +141,7 @@ class Engine:
         loudest = sorted(evidence, key=lambda name: -evidence[name].weight)
         return Finding(
             detector=detector.name,
-            account=account,
+            account=account or None,
             scope=detector.scope,
             entity_hash=entity_hash,
             score=score,
@@ -125,9 +153,6 @@ class Engine:
             rule_version=detector.version,
             shadow=detector.mode is Mode.SHADOW,
         )
-
-
-_LONGEST_REQUEST_ID = 128
 
 
 def hash_of(activity: activity_pb2.Activity, scope: Scope) -> bytes:

@@ -24,14 +24,16 @@ class Sight:
         first = self.detectors[0]
         self._events, self._where = first.events, first.where
         kept: dict[tuple[str, ...], dict[str, Signal]] = {}
-        slots: dict[tuple[str, ...], int] = {}
+        slots: dict[tuple[str, ...], tuple[bool, int]] = {}
         for detector in self.detectors:
             for signal in detector.signals:
                 if signal.kind is not SignalKind.RATIO:
                     kept.setdefault(signal.key, {})[identity_of(signal)] = replace(signal, name=identity_of(signal))
-                    slots[signal.key] = max(slots.get(signal.key, 0), detector.slots)
+                    # Whoever judges by a key says how many are worth remembering, before those who only read it.
+                    wanted = (detector.scope.value in signal.key, detector.slots)
+                    slots[signal.key] = max(slots.get(signal.key, wanted), wanted)
         self.groups = tuple(
-            Group(key, tuple(signals.values()), min(slots[key], MOST_ACCOUNTS) if key == ("account",) else slots[key])
+            Group(key, tuple(signals.values()), MOST_ACCOUNTS if key == ("account",) else slots[key][1])
             for key, signals in kept.items()
         )
 
@@ -73,8 +75,7 @@ class Suspicions:
                 value = kept[identity_of(signal)]
             self._values[signal.name] = value
             if signal.steps:
-                loudest = float(value.max())
-                most += max((weight for threshold, weight in signal.steps if threshold <= loudest), default=0.0)
+                most += _loudest(signal, float(value.min()), float(value.max()))
         # Nearly always nothing is near enough to be looked at one by one.
         if most >= detector.threshold:
             self._weigh(view)
@@ -105,6 +106,12 @@ class Suspicions:
             if passed:
                 measures[signal.name] = Measure(round(value, 3), *passed[-1])
         return measures
+
+
+def _loudest(signal: Signal, least: float, most: float) -> float:
+    """Returns the highest weight of all values between two."""
+    weights = [weight for threshold, weight in signal.steps if threshold <= most]
+    return max(weights) if weights and least >= signal.steps[0][0] else max([0.0, *weights])
 
 
 @cache

@@ -185,11 +185,14 @@ class Table:
         late = _NONE
         if hit.size < unique.size:
             new = (slots < 0).nonzero()[0]
+            first = rows[starts[new]]
             # In the order in which they come.
-            new = new[np.lexsort((rows[starts[new]], sets[new]))]
-            slots[new], wanting = self._victims(sets[new], owners[rows[starts[new]]].astype(np.uint16))
-            wait = self._contested(sets, slots, wanting, new, hit)
-            if wait is not None:
+            turns = np.lexsort((first, sets[new]))
+            new, first = new[turns], first[turns]
+            places, contested = self._make_room(sets[new], slots[hit], times[first], owners[first])
+            slots[new] = places
+            if contested.size:
+                wait = np.isin(sets, contested)
                 kept = ~wait
                 lengths = ends_of(starts, rows.size) - starts + 1
                 of_event = np.repeat(kept, lengths)
@@ -219,29 +222,30 @@ class Table:
         same = self._ways[sets] == keys[:, None]
         return np.where(same.any(axis=1) & (keys != 0), (sets << _WAY_BITS) + same.argmax(axis=1), -1)
 
-    def _contested(self, sets: Ints, slots: Ints, wanting: Ints, new: Ints, hit: Ints) -> Flags | None:
-        """Returns which keys have to wait; None when none has."""
-        in_use = sets[new][np.isin(slots[new], slots[hit])] if hit.size else _NONE
-        if not wanting.size and not in_use.size:
-            return None
-        return np.isin(sets, np.concatenate((wanting, in_use)))
-
-    def _victims(self, sets: Ints, owners: NDArray[np.uint16]) -> tuple[Ints, Ints]:
-        """Returns the places that new keys take, of sorted sets, and the sets where that depends on their order."""
-        first = np.ones(sets.size, np.bool_)
-        first[1:] = sets[1:] != sets[:-1]
-        starts = first.nonzero()[0]
-        turn = np.arange(sets.size) - starts[first.cumsum() - 1]
-        empty = self._ways[sets] == 0
-        free = empty.cumsum(axis=1)
-        way: Ints = (free > turn[:, None]).argmax(axis=1)
-        full = free[:, -1] <= turn
-        if not full.any():
-            return (sets << _WAY_BITS) + way, _NONE
-        own = (self.owners.reshape(-1, WAYS)[sets[full]] == owners[full, None]) & ~empty[full]
-        age = self.latest.reshape(-1, WAYS)[sets[full]]
-        crowded = own.sum(axis=1) * 2 >= WAYS
-        age[crowded[:, None] & ~own] = 1 << 60
-        way[full] = age.argmin(axis=1)
-        alone = ends_of(starts, sets.size) == starts
-        return (sets << _WAY_BITS) + way, sets[full & ~alone[first.cumsum() - 1]]
+    def _make_room(self, sets: Ints, hit: Ints, times: Ints, owners: Keys) -> tuple[Ints, Ints]:
+        """Returns the places that new keys take, one after the other within their (sorted) sets, and the sets in which
+        that cannot be said without looking at events one by one: the coldest place is used in these very events.
+        """
+        begins = np.ones(sets.size, np.bool_)
+        begins[1:] = sets[1:] != sets[:-1]
+        starts, number = begins.nonzero()[0], begins.cumsum() - 1
+        own = sets[starts]
+        turn = np.arange(sets.size) - starts[number]
+        empty, age, owner = self._ways[own] == 0, self.latest.reshape(-1, WAYS)[own], self.owners.reshape(-1, WAYS)[own]
+        in_use = np.isin((own[:, None] << _WAY_BITS) + np.arange(WAYS), hit)
+        contested = np.zeros(own.size, np.bool_)
+        ways = np.zeros(sets.size, np.int64)
+        # The ninth finds no place that is not in use by then.
+        for which in range(min(int(turn.max()), WAYS) + 1):
+            keys = (turn == which).nonzero()[0]
+            at = number[keys]
+            who = owners[keys].astype(np.uint16)
+            mine = (owner[at] == who[:, None]) & ~empty[at]
+            crowded = mine.sum(axis=1) * 2 >= WAYS
+            ages = np.where(crowded[:, None] & ~mine, np.int64(1 << 60), age[at])
+            # An account that is crowded goes on taking free places.
+            way = np.where(empty[at], NEVER, ages).argmin(axis=1)
+            contested[at] |= in_use[at, way]
+            ways[keys] = way
+            empty[at, way], age[at, way], owner[at, way], in_use[at, way] = False, times[keys], who, True
+        return (sets << _WAY_BITS) + ways, own[contested]

@@ -1,6 +1,5 @@
 """Owns the events that some detectors look at: what is asked of them more than once is worked out once."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,8 +38,14 @@ class View:
             flags = np.ones(self.rows.size, np.bool_)
             for condition in conditions:
                 held = self._held.get(condition)
+                few = flags.nonzero()[0] if held is None else None
+                if few is not None and few.size * 8 < self.rows.size:
+                    # Only of those that the conditions before left; most fields are then hardly read.
+                    flags = np.zeros(self.rows.size, np.bool_)
+                    flags[few] = holds(condition, self._columns.take(condition.field, self.rows[few]))
+                    continue
                 if held is None:
-                    held = self._held[condition] = holds(condition, self.field)
+                    held = self._held[condition] = holds(condition, self.field(condition.field))
                 flags = flags & held
             self._conditions[conditions] = flags
         return flags
@@ -74,9 +79,8 @@ def where(view: View, conditions: tuple[Condition, ...]) -> View:
     return view
 
 
-def holds(condition: Condition, field: Callable[[str], Any]) -> Flags:
-    """Tells of each row whether a condition holds."""
-    values = field(condition.field)
+def holds(condition: Condition, values: Any) -> Flags:
+    """Tells of each value of a condition's field whether it holds."""
     flags: Flags = np.ones(values.size, np.bool_)
     if condition.present is not None:
         flags &= (values != 0) == condition.present

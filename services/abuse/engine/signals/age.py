@@ -1,0 +1,28 @@
+"""Owns for how long keys have been known."""
+
+from typing import Any
+
+import numpy as np
+
+from services.abuse.engine.columns import Flags, Floats
+from services.abuse.engine.signals.total import State
+from services.abuse.engine.table import NEVER, Segments
+
+
+class Age:
+    """Seconds since a key was first counted; 0 before that, and at that moment."""
+
+    def __init__(self, size: int) -> None:
+        self._born = np.zeros(size, np.int64)
+        self.state: State = {"born": self._born}
+
+    def step(self, segments: Segments, counted: Flags, of: Any) -> Floats:
+        """Returns the ages."""
+        born = np.where(segments.before == NEVER, 0, self._born[segments.slots])
+        at = counted.nonzero()[0]
+        segment, first = np.unique(segments.segment[at], return_index=True)
+        unborn = born[segment] == 0
+        born[segment[unborn]] = segments.times[at[first[unborn]]]
+        self._born[segments.slots] = born
+        since = born[segments.segment]
+        return np.where((since > 0) & (since <= segments.times), (segments.times - since) / 1000.0, 0.0)

@@ -1,0 +1,164 @@
+"""Owns how many different values there are in a sliding window."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from services.abuse.engine.columns import Flags, Floats, Ints, Keys
+from services.abuse.engine.signals.total import State, within
+from services.abuse.engine.table import Runs, Segments, ends_of
+
+_HIGHEST_RANK = 40
+_POWERS = np.array([1 << (_HIGHEST_RANK - rank) for rank in range(_HIGHEST_RANK + 1)], np.int64)
+"""2^-rank as a whole number of 2^-40: sums of them are exact in any order."""
+
+
+class Distinct:
+    """Different values in a sliding window, by HyperLogLog (Flajolet and others 2007) with linear counting for few."""
+
+    def __init__(self, size: int, window_ms: int, precision: int) -> None:
+        self._window_ms = window_ms
+        self._precision = np.uint64(precision)
+        self._registers = registers = 1 << precision
+        alpha = 0.7213 / (1 + 1.079 / registers) if registers >= 128 else {16: 0.673, 32: 0.697, 64: 0.709}[registers]
+        self._scale = alpha * registers * registers * (1 << _HIGHEST_RANK)
+        # A table instead of a function: the same whole number always gives the same estimate.
+        self._few = np.array([0.0] + [registers * math.log(registers / empty) for empty in range(1, registers + 1)])
+        self._now = np.zeros((size, registers), np.uint8)
+        self._before = np.zeros((size, registers), np.uint8)
+        self._empty = np.array([registers << _HIGHEST_RANK, registers] * 2, np.int64)
+        # Sum of 2^-register and number of empty ones: of this window, and of it together with the one before.
+        self._sums = np.zeros((size, 4), np.int64)
+        self.state: State = {"now": self._now, "before": self._before, "sums": self._sums}
+
+    def step(self, segments: Segments, counted: Flags, of: Any) -> Floats:
+        """Returns the estimates."""
+        runs = segments.runs(self._window_ms)
+        at = counted.nonzero()[0]
+        run = runs.number[at]
+        register, rank = self._rank(of[at])
+        # Nearly all were counted before, and change nothing.
+        new = ~(runs.goes_on[run] & (self._now[runs.slots[run], register] >= rank))
+        news = None
+        deltas = None
+        if new.any():
+            news = _News(run[new], register[new], rank[new], self._registers)
+            deltas = self._deltas(runs, news, at[new], segments.rows.size)
+        sums = self._summed(segments, runs, deltas)
+        self._roll(segments, runs)
+        if news is not None:
+            self._write(runs, news)
+        recent = self._estimate(sums[:, 0], sums[:, 1])
+        older = self._estimate(sums[:, 2], sums[:, 3]) - recent
+        if deltas is None:
+            recent, older = recent[runs.number], older[runs.number]
+        values: Floats = recent + older * runs.share
+        return values
+
+    def read(self, slots: Ints, latest: Ints, now_ms: int) -> Floats:
+        """Returns the estimates of some places, whose keys were last seen at `latest`, without counting anything."""
+        ahead = now_ms // self._window_ms - latest // self._window_ms
+        sums = self._sums[slots]
+        both = np.where((ahead <= 0)[:, None], sums[:, 2:], sums[:, :2])
+        return np.where(ahead <= 1, self._estimate(both[:, 0], both[:, 1]), 0.0)
+
+    def _rank(self, of: Keys) -> tuple[Ints, Ints]:
+        register = (of & np.uint64(self._registers - 1)).astype(np.int64)
+        rest = of >> self._precision
+        lowest = rest & (~rest + np.uint64(1))
+        rank = np.bitwise_count(lowest - np.uint64(1)).astype(np.int64) + 1
+        return register, np.minimum(rank, _HIGHEST_RANK)
+
+    def _deltas(self, runs: Runs, news: "_News", at: Ints, size: int) -> Ints:
+        """Returns by how much each event changes the sums."""
+        run, slots = news.run, runs.slots[news.run]
+        held = self._now[slots, news.register].astype(np.int64)
+        base = np.where(runs.goes_on[run], held, 0)
+        news.peak = np.maximum(news.peak, base)
+        # What the window before had in this register: from the table, or from the run before in these very events.
+        before = np.where(runs.goes_on[run], self._before[slots, news.register], np.where(runs.follows[run], held, 0))
+        if runs.chained.size:
+            chained = np.isin(run, runs.chained).nonzero()[0]
+            earlier = news.key[chained] - self._registers
+            found = np.minimum(np.searchsorted(news.key, earlier), news.key.size - 1)
+            carried = np.where(runs.goes_on[run[chained] - 1], held[chained], 0)
+            before[chained] = np.where(news.key[found] == earlier, news.peak[found], carried)
+        after = np.maximum(news.peaks, base[news.group])
+        prior = np.where(news.begins, base[news.group], np.roll(after, 1))
+        either = before[news.group]
+        after_either, prior_either = np.maximum(after, either), np.maximum(prior, either)
+        deltas = np.zeros((size, 4), np.int64)
+        at = at[news.position]
+        deltas[at, 0] = _POWERS[after] - _POWERS[prior]
+        deltas[at, 1] = (after == 0).astype(np.int64) - (prior == 0)
+        deltas[at, 2] = _POWERS[after_either] - _POWERS[prior_either]
+        deltas[at, 3] = (after_either == 0).astype(np.int64) - (prior_either == 0)
+        return deltas
+
+    def _summed(self, segments: Segments, runs: Runs, deltas: Ints | None) -> Ints:
+        """Returns the sums after each event; of each run where nothing changes within runs."""
+        held = self._sums[runs.slots]
+        if deltas is None and runs.goes_on.all():
+            return held
+        begin = np.where(runs.goes_on[:, None], held, self._empty)
+        begin[runs.follows, 2:] = held[runs.follows, :2]
+        if deltas is None:
+            begin[runs.chained, 2:] = begin[runs.chained - 1, :2]
+            self._sums[segments.slots] = begin[runs.last]
+            return begin
+        sums: Ints = within(deltas, runs.starts, runs.number)
+        alone = begin[:, :2] + sums[runs.ends, :2]
+        begin[runs.chained, 2:] = alone[runs.chained - 1]
+        sums += begin[runs.number]
+        self._sums[segments.slots] = sums[runs.ends[runs.last]]
+        return sums
+
+    def _roll(self, segments: Segments, runs: Runs) -> None:
+        """Makes the table's windows those of the last runs."""
+        last, slots = runs.last, segments.slots
+        old = ~runs.goes_on[last]
+        if not old.any():
+            return
+        kept = runs.follows[last]
+        if runs.chained.size:
+            kept = kept | (np.isin(last, runs.chained) & runs.goes_on[np.maximum(last - 1, 0)])
+        keep, clear = slots[kept & old], slots[~kept & old]
+        self._before[keep] = self._now[keep]
+        self._before[clear] = 0
+        self._now[slots[old]] = 0
+
+    def _write(self, runs: Runs, news: "_News") -> None:
+        """Writes what the last runs, and those chained before them, have in their registers."""
+        last = np.zeros(runs.starts.size, np.bool_)
+        last[runs.last] = True
+        now = last[news.run]
+        self._now[runs.slots[news.run[now]], news.register[now]] = news.peak[now]
+        if runs.chained.size:
+            past = np.zeros(runs.starts.size, np.bool_)
+            past[runs.chained[last[runs.chained]] - 1] = True
+            then = past[news.run]
+            self._before[runs.slots[news.run[then]], news.register[then]] = news.peak[then]
+
+    def _estimate(self, total: Ints, empty: Ints) -> Floats:
+        raw = self._scale / total
+        return np.where((raw <= 2.5 * self._registers) & (empty > 0), self._few[empty], raw)
+
+
+class _News:
+    """Events by run and register, in order, and how high each register has risen after each."""
+
+    def __init__(self, run: Ints, register: Ints, rank: Ints, registers: int) -> None:
+        packed = ((run * registers + register) << 12) | np.arange(run.size)
+        packed.sort()
+        self.position = packed & 4095
+        ordered = packed >> 12
+        self.begins = np.ones(run.size, np.bool_)
+        self.begins[1:] = ordered[1:] != ordered[:-1]
+        self.group = self.begins.cumsum() - 1
+        starts = self.begins.nonzero()[0]
+        lift = self.group << 6
+        self.peaks: Ints = np.maximum.accumulate(rank[self.position] + lift) - lift
+        self.peak: Ints = self.peaks[ends_of(starts, run.size)]
+        self.key = ordered[starts]
+        self.run, self.register = np.divmod(self.key, registers)

@@ -1,0 +1,48 @@
+"""Owns sums in a sliding window."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.abuse.engine.columns import Flags, Floats, Ints
+from services.abuse.engine.table import Segments
+
+State: TypeAlias = dict[str, NDArray[Any]]
+"""A signal's columns: something for every place of a table."""
+
+
+class Total:
+    """A sum in a sliding window: this window's, and of the one before the share that the window still covers."""
+
+    def __init__(self, size: int, window_ms: int) -> None:
+        self._window_ms = window_ms
+        self._now = np.zeros(size, np.int64)
+        self._before = np.zeros(size, np.int64)
+        self.state: State = {"now": self._now, "before": self._before}
+
+    def step(self, segments: Segments, counted: Flags, of: Any) -> Floats:
+        """Returns the sums."""
+        runs = segments.runs(self._window_ms)
+        held = self._now[runs.slots]
+        base = np.where(runs.goes_on, held, 0)
+        before = np.where(runs.goes_on, self._before[runs.slots], np.where(runs.follows, held, 0))
+        if counted.any():
+            added = counted.astype(np.int64) if of is None else np.where(counted, of, 0)
+            sums = within(added, runs.starts, runs.number) + base[runs.number]
+            totals = sums[runs.ends]
+        else:
+            totals = base
+            sums = base[runs.number]
+        before[runs.chained] = totals[runs.chained - 1]
+        self._now[segments.slots] = totals[runs.last]
+        self._before[segments.slots] = before[runs.last]
+        values: Floats = sums + before[runs.number] * runs.share
+        return values
+
+
+def within(added: Any, starts: Ints, run: Ints) -> Any:
+    """Returns running sums that begin anew with each run."""
+    sums = np.cumsum(added, axis=0)
+    base = sums[starts] - added[starts]
+    return sums - base[run]

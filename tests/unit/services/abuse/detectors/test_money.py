@@ -1,0 +1,224 @@
+"""Detectors where money is at stake: cards, codes, trials, refunds, keys."""
+
+import random
+
+import pytest
+
+from tests.support.activities import Story, hashed
+from tests.unit.services.abuse.detectors.detecting import DAY, HOUR, accused, families, found, surest
+
+pytestmark = pytest.mark.case("edge-15")
+
+
+def ordinary_payments(story: Story, days: float, readers: int = 200) -> None:
+    """One in ten cards is declined and taken at the second try."""
+    chance = random.Random(readers)
+    for reader in range(readers):
+        at = chance.random() * days * DAY
+        fields = {"actor": f"reader {reader}", "address": f"home {reader}", "device": f"device {reader}"}
+        if chance.random() < 0.1:
+            story.pay(at - 60, f"card {reader}", **fields)
+        story.pay(at, f"card {reader}", ok=True, **fields)
+
+
+@pytest.mark.parametrize(
+    ("detector", "kind"),
+    [("card-testing-address", "address"), ("card-testing-actor", "actor"), ("card-testing-device", "device")],
+)
+def test_cards_that_are_tried_one_after_the_other_are_seen(detector: str, kind: str) -> None:
+    story = Story()
+    for index in range(12):
+        # What is not the same stands for somebody who changes everything else.
+        fields = {"address": f"a {index}", "actor": f"r {index}", "device": f"d {index}"} | {kind: "tester"}
+        story.pay(index * 60, f"card {index}", ok=index == 9, **fields)
+    assert surest(found(story), detector, kind, "tester") >= 0.98
+
+
+def test_cards_tried_slowly_are_seen_within_days() -> None:
+    story = Story()
+    for index in range(16):
+        story.pay(index * 3 * HOUR, f"card {index}", address="slow", actor="slow", device="slow")
+    findings = found(story)
+    assert surest(findings, "card-testing-actor", "actor", "slow") >= 0.85
+
+
+def test_one_card_each_from_everywhere_is_seen() -> None:
+    story = Story()
+    ordinary_payments(story, 3)
+    for index in range(400):
+        fields = {"address": f"bot {index}", "actor": f"bot {index}", "device": f"bot {index}"}
+        story.pay(2 * DAY + index * 9, f"stolen {index}", ok=index % 12 == 0, **fields)
+    seen = accused(found(story), "card_testing", least=0.9)
+    bots = {hashed("address", f"bot {index}") for index in range(400)}
+    assert len(seen & bots) > 280
+    assert not seen & {hashed("address", f"home {reader}") for reader in range(200)}
+
+
+def test_a_flash_sale_and_a_shopper_with_two_cards_are_no_testing() -> None:
+    story = Story()
+    ordinary_payments(story, 3)
+    chance = random.Random(2)
+    for shopper in range(800):
+        at = 2 * DAY + chance.random() * HOUR
+        fields = {"actor": f"shopper {shopper}", "address": f"place {shopper % 500}", "device": f"own {shopper}"}
+        if chance.random() < 0.15:
+            story.pay(at - 30, f"card of {shopper}", **fields)
+        story.pay(at, f"card of {shopper}", ok=True, **fields)
+    unlucky = {"actor": "unlucky", "address": "cafe", "device": "phone"}
+    for at, card in ((0, "one"), (40, "one"), (90, "two")):
+        story.pay(at, card, **unlucky)
+    story.pay(200, "two", ok=True, **unlucky)
+    assert families(found(story)) == set()
+
+
+@pytest.mark.parametrize("event", ["coupon.attempt", "gift.attempt"])
+@pytest.mark.parametrize(
+    ("detector", "kind"),
+    [("code-guessing-address", "address"), ("code-guessing-actor", "actor"), ("code-guessing-device", "device")],
+)
+def test_codes_that_are_guessed_are_seen(detector: str, kind: str, event: str) -> None:
+    story = Story()
+    for index in range(20):
+        fields = {"address": f"a {index}", "actor": f"r {index}", "device": f"d {index}"} | {kind: "guesser"}
+        story.code(index * 15, f"code {index}", event=event, **fields)
+    assert surest(found(story), detector, kind, "guesser") >= 0.98
+
+
+def test_codes_guessed_from_everywhere_are_seen() -> None:
+    story = Story()
+    for index in range(300):
+        fields = {"address": f"bot {index}", "actor": f"bot {index}", "device": f"bot {index}"}
+        story.code(index * 6, f"guess {index}", **fields)
+    bots = {hashed("address", f"bot {index}") for index in range(300)}
+    assert len(accused(found(story), "code_guessing", least=0.9) & bots) > 180
+
+
+def test_a_sale_in_which_many_mistype_one_code_is_no_guessing() -> None:
+    story = Story()
+    chance = random.Random(6)
+    for shopper in range(900):
+        at = chance.random() * HOUR
+        place = "office" if shopper < 80 else f"place {shopper}"
+        fields = {"actor": f"shopper {shopper}", "address": place, "device": f"own {shopper}"}
+        if chance.random() < 0.25:
+            story.code(at - 20, chance.choice(("SUMER26", "SUMMER25", "SUMMER-26")), **fields)
+        story.code(at, "SUMMER26", ok=True, **fields)
+    for twice in range(3):
+        story.code(twice * 10, f"typo {twice}", actor="clumsy", address="home", device="phone")
+    assert families(found(story)) == set()
+
+
+@pytest.mark.parametrize(("detector", "kind"), [("trial-abuse-device", "device"), ("trial-abuse-card", "target")])
+def test_trials_without_end_are_seen(detector: str, kind: str) -> None:
+    story = Story()
+    for index in range(5):
+        fields = {"device": f"d {index}", "target": f"card {index}", "address": f"a {index}"} | {kind: "same"}
+        story.add("trial.started", index * 5 * DAY, actor=f"reader {index}", user_agent="browser", **fields)
+    assert surest(found(story), detector, kind, "same") >= 0.9
+
+
+def test_trials_of_one_program_at_one_address_are_seen() -> None:
+    story = Story()
+    for index in range(12):
+        fields = {"device": f"d {index}", "target": f"card {index}", "address": "farm", "user_agent": "browser"}
+        story.add("trial.started", index * HOUR, actor=f"reader {index}", **fields)
+    assert surest(found(story), "trial-abuse-address", "address", "farm") >= 0.9
+
+
+def test_couples_and_offices_may_each_have_their_trial() -> None:
+    story = Story()
+    for person in ("one", "other"):
+        fields = {"device": "shared", "target": "shared card", "address": "home", "user_agent": "browser"}
+        story.add("trial.started", 0.0 if person == "one" else DAY, actor=person, **fields)
+    for person in range(30):
+        fields = {"device": f"desk {person}", "target": f"card {person}", "address": "office"}
+        story.add(
+            "trial.started", person * HOUR, actor=f"person {person}", user_agent=f"browser {person % 13}", **fields
+        )
+    assert not accused(found(story), "trial_abuse", least=0.7)
+
+
+def test_a_key_that_was_found_in_public_is_revoked_at_once() -> None:
+    story = Story()
+    story.add("api_key.leaked", 0, actor="key")
+    assert surest(found(story), "key-leaked", "actor", "key") >= 0.99
+
+
+def servers(story: Story, days: int) -> None:
+    for index in range(days * 200):
+        route = ("/v1/subscribers", "/v1/access")[index % 2]
+        fields = {"actor": "key", "address": f"server {index % 3}", "network": "rack", "user_agent": "sdk/1"}
+        story.add("", index * DAY / 200, http_route=route, method="GET", caller_kind="SECRET_KEY", **fields)
+
+
+def test_a_key_in_strange_hands_is_seen() -> None:
+    story = Story()
+    servers(story, 4)
+    for index in range(60):
+        fields = {"actor": "key", "address": "thief", "user_agent": "curl", "http_route": f"/v1/thing{index % 20}"}
+        status = 403 if index % 3 == 0 else 200
+        story.add("", 3.5 * DAY + index * 10, status=status, method="GET", caller_kind="SECRET_KEY", **fields)
+    assert surest(found(story), "key-leak-use", "actor", "key") >= 0.9
+
+
+def test_servers_that_are_multiplied_or_updated_are_in_known_hands() -> None:
+    story = Story()
+    servers(story, 6)
+    for index in range(400):
+        route = ("/v1/subscribers", "/v1/access")[index % 2]
+        more = {"actor": "key", "address": f"new {index % 12}", "user_agent": "sdk/1"}
+        story.add("", 3 * DAY + index * 10, http_route=route, method="GET", caller_kind="SECRET_KEY", **more)
+        newer = {"actor": "key", "address": "server 1", "network": "rack", "user_agent": "sdk/2"}
+        story.add("", 4 * DAY + index * 10, http_route=route, method="GET", caller_kind="SECRET_KEY", **newer)
+    assert not accused(found(story), "api_key_leak", least=0.6)
+
+
+def test_refunds_as_a_habit_are_seen() -> None:
+    story = Story()
+    for index in range(5):
+        story.pay(index * 4 * DAY, "card", ok=True, actor="returner", address="home", device="own")
+        story.add("refund.requested", index * 4 * DAY + HOUR, actor="returner", address="home", device="own")
+    assert surest(found(story), "refund-abuse-actor", "actor", "returner") >= 0.6
+
+
+def test_one_device_that_wants_refunds_as_many_readers_is_seen() -> None:
+    story = Story()
+    for index in range(4):
+        story.pay(index * 4 * DAY, f"card {index}", ok=True, actor=f"reader {index}", address="home", device="same")
+        story.add("refund.requested", index * 4 * DAY + HOUR, actor=f"reader {index}", address="home", device="same")
+    assert surest(found(story), "refund-abuse-device", "device", "same") >= 0.9
+
+
+def test_a_customer_of_long_standing_may_want_money_back() -> None:
+    story = Story()
+    for index in range(8):
+        story.pay(index * 3 * DAY, "card", ok=True, actor="loyal", address="home", device="own")
+    for index in range(2):
+        story.add("refund.requested", 10 * DAY + index * DAY, actor="loyal", address="home", device="own")
+    story.add("refund.requested", 5 * DAY, actor="once", address="home too", device="other")
+    assert families(found(story)) == set()
+
+
+def session_changes(story: Story, at: float, **fields: str) -> None:
+    for index, route in enumerate(("/v1/session/email", "/v1/session/change_password", "/v1/factors/totp")):
+        story.add("", at + index * 60, http_route=route, caller_kind="SUBSCRIBER", method="POST", **fields)
+
+
+def test_a_stranger_who_changes_everything_has_taken_over() -> None:
+    story = Story()
+    own = {"actor": "victim", "address": "home", "user_agent": "browser"}
+    for day in range(6):
+        story.read(day * DAY, "page", **own)
+    session_changes(story, 5.5 * DAY, actor="victim", address="elsewhere", user_agent="program")
+    assert surest(found(story), "takeover-session", "actor", "victim") >= 0.85
+
+
+def test_an_owner_who_changes_everything_at_home_has_not_been_taken_over() -> None:
+    story = Story()
+    own = {"actor": "owner", "address": "home", "user_agent": "browser"}
+    for day in range(6):
+        story.read(day * DAY, "page", **own)
+    session_changes(story, 5.5 * DAY, **own)
+    newcomer = {"actor": "newcomer", "address": "there", "user_agent": "browser"}
+    session_changes(story, 5.5 * DAY, **newcomer)
+    assert families(found(story)) == set()
