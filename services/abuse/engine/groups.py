@@ -56,9 +56,7 @@ def _inputs(signal: Signal, view: View) -> tuple[Flags, Any]:
     counted = view.holds(signal.where)
     match signal.kind:
         case SignalKind.DISTINCT:
-            # Hashes are random already, as HyperLogLog needs them; numbers are not.
-            of = view.key((signal.of,)) if signal.of == "asn" else view.field(signal.of)
-            return counted & (of != 0), of
+            return counted & (view.field(signal.of) != 0), view.ranked(signal.of, signal.precision)
         case SignalKind.SUM:
             return counted, view.field(signal.of)
         case SignalKind.TRAVEL:

@@ -62,6 +62,8 @@ class Runs:
     """Of each segment, its last run."""
     share: Floats
     """Of each event, how much of the window before still counts."""
+    steady: bool
+    """Whether all go on: no window of the table changes."""
 
 
 class Segments:
@@ -98,7 +100,7 @@ class Segments:
         window = self._latest // window_ms
         if self._earliest // window_ms == window:
             # All in one window, as nearly always: then runs are segments.
-            ahead = window - before
+            goes_on = before == window
             return Runs(
                 number=self.segment,
                 starts=self.starts,
@@ -107,11 +109,12 @@ class Segments:
                 segment=np.arange(self.starts.size),
                 index=np.full(self.starts.size, window),
                 first=np.ones(self.starts.size, np.bool_),
-                goes_on=ahead == 0,
-                follows=ahead == 1,
+                goes_on=goes_on,
+                follows=before == window - 1,
                 chained=_NONE,
                 last=np.arange(self.starts.size),
                 share=1.0 - (self.times - window * window_ms) / window_ms,
+                steady=bool(goes_on.all()),
             )
         index, within = np.divmod(self.times, window_ms)
         begins = np.ones(self.rows.size, np.bool_)
@@ -134,6 +137,7 @@ class Segments:
             chained=(~first[1:] & (run_index[1:] == run_index[:-1] + 1)).nonzero()[0] + 1,
             last=ends_of(first.nonzero()[0], starts.size),
             share=1.0 - within / window_ms,
+            steady=False,
         )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from services.abuse.domain.detector import Condition
 from services.abuse.engine.columns import TEXTS, Columns, Flags, Ints, Keys, text_key
+from services.abuse.engine.signals.distinct import ranked
 from services.abuse.engine.table import mixed
 
 _PLATFORM = np.uint64(text_key("platform"))
@@ -22,6 +23,7 @@ class View:
         self._fields: dict[str, Any] = {}
         self._held: dict[Condition, Flags] = {}
         self._conditions: dict[tuple[Condition, ...], Flags] = {}
+        self._ranked: dict[tuple[str, int], Ints] = {}
         self._keys: dict[tuple[str, ...], Keys] = {}
 
     def field(self, name: str) -> Any:
@@ -56,6 +58,15 @@ class View:
         if key is None:
             key = self._keys[fields] = mixed([self._part(field) for field in fields])
         return key
+
+    def ranked(self, field: str, precision: int) -> Ints:
+        """Returns each row's value of a field as HyperLogLog counts it."""
+        held = self._ranked.get((field, precision))
+        if held is None:
+            # Hashes are random already, as it has to be; numbers are not.
+            hashes = self.key((field,)) if field == "asn" else self.field(field)
+            held = self._ranked[field, precision] = ranked(hashes, precision)
+        return held
 
     def _part(self, field: str) -> Keys:
         part: Keys = self.field(field)

@@ -12,6 +12,16 @@ from services.abuse.engine.table import Runs, Segments, ends_of
 _HIGHEST_RANK = 40
 _POWERS = np.array([1 << (_HIGHEST_RANK - rank) for rank in range(_HIGHEST_RANK + 1)], np.int64)
 """2^-rank as a whole number of 2^-40: sums of them are exact in any order."""
+_RANK_BITS, _RANKS = 6, 63
+
+
+def ranked(hashes: Keys, precision: int) -> Ints:
+    """Returns, of each 64 bit hash, its register and rank in one number: what `Distinct.step` counts."""
+    register = hashes & np.uint64((1 << precision) - 1)
+    rest = hashes >> np.uint64(precision)
+    lowest = rest & (~rest + np.uint64(1))
+    rank = np.bitwise_count(lowest - np.uint64(1)).astype(np.int64) + 1
+    return (register.astype(np.int64) << _RANK_BITS) | np.minimum(rank, _HIGHEST_RANK)
 
 
 class Distinct:
@@ -19,7 +29,7 @@ class Distinct:
 
     def __init__(self, size: int, window_ms: int, precision: int) -> None:
         self._window_ms = window_ms
-        self._precision = np.uint64(precision)
+        self.precision = precision
         self._registers = registers = 1 << precision
         alpha = 0.7213 / (1 + 1.079 / registers) if registers >= 128 else {16: 0.673, 32: 0.697, 64: 0.709}[registers]
         self._scale = alpha * registers * registers * (1 << _HIGHEST_RANK)
@@ -36,39 +46,35 @@ class Distinct:
         """Returns the estimates."""
         runs = segments.runs(self._window_ms)
         at = counted.nonzero()[0]
-        run = runs.number[at]
-        register, rank = self._rank(of[at])
-        # Nearly all were counted before, and change nothing.
-        new = ~(runs.goes_on[run] & (self._now[runs.slots[run], register] >= rank))
         news = None
         deltas = None
-        if new.any():
-            news = _News(run[new], register[new], rank[new], self._registers)
-            deltas = self._deltas(runs, news, at[new], segments.rows.size)
+        if at.size:
+            run, ranked = runs.number[at], of[at]
+            register, rank = ranked >> _RANK_BITS, ranked & _RANKS
+            # Nearly all were counted before, and change nothing.
+            new = self._now[runs.slots[run], register] < rank
+            if not runs.steady:
+                new |= ~runs.goes_on[run]
+            if new.any():
+                news = _News(run[new], register[new], rank[new], self._registers)
+                deltas = self._deltas(runs, news, at[new], segments.rows.size)
         sums = self._summed(segments, runs, deltas)
-        self._roll(segments, runs)
+        if not runs.steady:
+            self._roll(segments, runs)
         if news is not None:
             self._write(runs, news)
-        recent = self._estimate(sums[:, 0], sums[:, 1])
-        older = self._estimate(sums[:, 2], sums[:, 3]) - recent
+        both = self._estimate(sums)
         if deltas is None:
-            recent, older = recent[runs.number], older[runs.number]
-        values: Floats = recent + older * runs.share
+            both = both[runs.number]
+        recent = both[:, 0]
+        values: Floats = recent + (both[:, 1] - recent) * runs.share
         return values
 
     def read(self, slots: Ints, latest: Ints, now_ms: int) -> Floats:
         """Returns the estimates of some places, whose keys were last seen at `latest`, without counting anything."""
         ahead = now_ms // self._window_ms - latest // self._window_ms
-        sums = self._sums[slots]
-        both = np.where((ahead <= 0)[:, None], sums[:, 2:], sums[:, :2])
-        return np.where(ahead <= 1, self._estimate(both[:, 0], both[:, 1]), 0.0)
-
-    def _rank(self, of: Keys) -> tuple[Ints, Ints]:
-        register = (of & np.uint64(self._registers - 1)).astype(np.int64)
-        rest = of >> self._precision
-        lowest = rest & (~rest + np.uint64(1))
-        rank = np.bitwise_count(lowest - np.uint64(1)).astype(np.int64) + 1
-        return register, np.minimum(rank, _HIGHEST_RANK)
+        recent, both = self._estimate(self._sums[slots]).T
+        return np.where(ahead <= 0, both, np.where(ahead <= 1, recent, 0.0))
 
     def _deltas(self, runs: Runs, news: "_News", at: Ints, size: int) -> Ints:
         """Returns by how much each event changes the sums."""
@@ -99,7 +105,7 @@ class Distinct:
     def _summed(self, segments: Segments, runs: Runs, deltas: Ints | None) -> Ints:
         """Returns the sums after each event; of each run where nothing changes within runs."""
         held = self._sums[runs.slots]
-        if deltas is None and runs.goes_on.all():
+        if deltas is None and runs.steady:
             return held
         begin = np.where(runs.goes_on[:, None], held, self._empty)
         begin[runs.follows, 2:] = held[runs.follows, :2]
@@ -140,8 +146,10 @@ class Distinct:
             then = past[news.run]
             self._before[runs.slots[news.run[then]], news.register[then]] = news.peak[then]
 
-    def _estimate(self, total: Ints, empty: Ints) -> Floats:
-        raw = self._scale / total
+    def _estimate(self, sums: Ints) -> Floats:
+        """Returns the estimates of this window, and of it together with the one before."""
+        empty = sums[:, 1::2]
+        raw = self._scale / sums[:, ::2]
         return np.where((raw <= 2.5 * self._registers) & (empty > 0), self._few[empty], raw)
 
 

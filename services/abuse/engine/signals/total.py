@@ -25,15 +25,17 @@ class Total:
         """Returns the sums."""
         runs = segments.runs(self._window_ms)
         held = self._now[runs.slots]
-        base = np.where(runs.goes_on, held, 0)
-        before = np.where(runs.goes_on, self._before[runs.slots], np.where(runs.follows, held, 0))
+        before = self._before[runs.slots]
+        if not runs.steady:
+            before = np.where(runs.goes_on, before, np.where(runs.follows, held, 0))
+            held = np.where(runs.goes_on, held, 0)
         if counted.any():
             added = counted.astype(np.int64) if of is None else np.where(counted, of, 0)
-            sums = within(added, runs.starts, runs.number) + base[runs.number]
+            sums = within(added, runs.starts, runs.number) + held[runs.number]
             totals = sums[runs.ends]
         else:
-            totals = base
-            sums = base[runs.number]
+            totals = held
+            sums = held[runs.number]
         before[runs.chained] = totals[runs.chained - 1]
         self._now[segments.slots] = totals[runs.last]
         self._before[segments.slots] = before[runs.last]

@@ -172,13 +172,12 @@ def tried(story: Story, number: int, *, begin: float = 0.0, **fields: object) ->
 
 
 def test_what_the_edge_refused_and_too_many_requests_say_nothing() -> None:
-    refused, limited = Story(), Story()
-    tried(refused, 30, refused_by_edge=True)
-    tried(limited, 30)
-    for one in limited.events:
-        one.http_response_status_code = 429
+    def trials(**fields: object) -> list[activity_pb2.Activity]:
+        return [activity("trial.started", at, actor=f"{at}", device="one", **fields) for at in range(9)]
+
     engine = Engine(Catalogue.load())
-    assert engine.feed(refused.events + limited.events) == []
+    assert engine.feed(trials(refused_by_edge=True) + trials(status=429)) == []
+    assert engine.feed(trials())
 
 
 def test_a_detector_repeats_itself_only_after_a_while_or_when_it_is_surer() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.abuse.engine.columns import Floats
 from services.abuse.engine.signals.age import Age
-from services.abuse.engine.signals.distinct import Distinct
+from services.abuse.engine.signals.distinct import Distinct, ranked
 from services.abuse.engine.signals.kernel import Kernel
 from services.abuse.engine.signals.surprise import Surprise
 from services.abuse.engine.signals.total import Total
@@ -35,6 +35,8 @@ class Watch:
         flags = np.ones(len(keys), np.bool_) if counted is None else np.array(counted)
         segments, late = self.table.place(place, np.array(times, np.int64), np.ones(len(keys), np.uint64))
         assert not late.size
+        if isinstance(self.kernel, Distinct):
+            of = ranked(np.asarray(of), self.kernel.precision)
         column = None if of is None else np.asarray(of)[segments.rows]
         values[segments.rows] = self.kernel.step(segments, flags[segments.rows], column)
         self.table.touch(segments)
