@@ -10,7 +10,7 @@ from typing import Protocol
 from services.abuse.domain.detector import Action, Detector, Rung, confidence_of
 from services.abuse.domain.finding import Entity, Finding, Measure, Scope
 
-MOST_ENTITIES = 200_000
+MOST_ENTITIES = 100_000
 HEARD_FOR = timedelta(hours=1)
 """So long what one detector said counts for what another says about the same entity."""
 ECHO = 0.5

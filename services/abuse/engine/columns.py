@@ -18,6 +18,8 @@ LATEST_BACK_MS = 3_600_000
 """How much earlier than its arrival an event may say it was."""
 LONGEST_TEXT = 256
 """Longer ones are taken as absent: no account, route or reason is so long."""
+MOST_EVENTS = 4096
+"""So many events are looked at together."""
 _MOST_TEXTS = 65_536
 _EARLIEST_MS, _LATEST_MS = 1_500_000_000_000, 4_100_000_000_000
 """2017 and 2099: other times are no times."""
@@ -27,16 +29,20 @@ _FARTHEST = 1 << 40
 
 
 class _Texts(dict[str, int]):
-    """Hashes of texts, alike in every process; what was hashed lately is kept, up to a bound."""
+    """Numbers of texts that were seen lately, up to a bound, and the hash of each: alike in every process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hashes: Keys = np.zeros(_MOST_TEXTS, np.uint64)
 
     def __missing__(self, text: str) -> int:
-        if len(self) >= _MOST_TEXTS:
-            self.clear()
         if len(text) > LONGEST_TEXT:
-            return 0
-        hashed = text_key(text)
-        self[text] = hashed
-        return hashed
+            text = ""
+        number = self.get(text)
+        if number is None:
+            number = self[text] = len(self)
+            self.hashes[number] = text_key(text)
+        return number
 
 
 def text_key(text: str) -> int:
@@ -122,11 +128,12 @@ class Columns:
                 hashes = [one if len(one) == _HASH_BYTES else _NO_HASH for one in hashes]
             return np.frombuffer(b"".join(hashes), np.dtype("<u8"))[::2]
         if field in _TEXTS:
-            texts = map(self._texts.__getitem__, map(_TEXTS[field], activities))
-            return np.fromiter(texts, np.uint64, len(activities))
-        numbers = np.fromiter(map(_NUMBERS[field], activities), np.int64, len(activities))
+            # Small numbers are made faster than those of 64 bits.
+            numbers = map(self._texts.__getitem__, map(_TEXTS[field], activities))
+            return self._texts.hashes[np.fromiter(numbers, np.int64, len(activities))]
+        values = np.fromiter(map(_NUMBERS[field], activities), np.int64, len(activities))
         # Sums of what is forged must not run over.
-        return np.clip(numbers, -_FARTHEST, _FARTHEST, out=numbers)
+        return np.clip(values, -_FARTHEST, _FARTHEST, out=values)
 
 
 class Reader:
@@ -139,6 +146,9 @@ class Reader:
 
     def read(self, activities: Sequence[Activity]) -> Columns:
         """Returns a batch's columns."""
+        # A batch's texts are kept until its end, as their numbers are.
+        if len(self._texts) > _MOST_TEXTS - len(TEXTS) * MOST_EVENTS:
+            self._texts = _Texts()
         return Columns(activities, self._texts)
 
     def times(self, activities: Sequence[Activity], received_at: Sequence[int] | None) -> Ints:

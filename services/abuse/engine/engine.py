@@ -11,16 +11,15 @@ from services.abuse.domain.detector import Condition, Mode, confidence_of
 from services.abuse.domain.finding import Entity, Finding, Scope
 from services.abuse.engine.acquaintance import Acquaintance
 from services.abuse.engine.catalogue import Catalogue
-from services.abuse.engine.columns import LONGEST_TEXT, Ints, Reader, text_key
+from services.abuse.engine.columns import LONGEST_TEXT, MOST_EVENTS, Ints, Reader, text_key
 from services.abuse.engine.groups import Group
 from services.abuse.engine.sights import Suspicions, sights_of
 from services.abuse.engine.snapshot import pack, unpack
-from services.abuse.engine.table import MOST_EVENTS
 from services.abuse.engine.view import View, where
 
 REPEAT_MS = 60_000
 """A detector that goes on speaking about an entity is heard again after so long, or once it is surer."""
-MOST_TOLD = 200_000
+MOST_TOLD = 100_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SAID_BY_OTHERS = (Condition("refused", present=False), Condition("status", values=(429,), negated=True))
 

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.abuse.engine.columns import Flags, Floats, Ints, Keys
+from services.abuse.engine.columns import MOST_EVENTS, Flags, Floats, Ints, Keys
 
 WAYS = 8
 _WAY_BITS = 3
-MOST_EVENTS = 4096
-"""So many events are looked at together: positions have 12 bits beside a key's 52."""
-_POSITION_BITS = np.uint64(12)
+_POSITION_BITS = np.uint64((MOST_EVENTS - 1).bit_length())
 _POSITIONS = np.uint64(MOST_EVENTS - 1)
-_KEY_BITS = np.uint64((1 << 52) - 1)
+_KEY_BITS_NUMBER = 52
+_KEY_BITS = np.uint64((1 << _KEY_BITS_NUMBER) - 1)
 NEVER = -(1 << 60)
 """Before any event: a key is new."""
 
@@ -160,7 +159,8 @@ class Table:
 
     def __init__(self, slots: int) -> None:
         self.size = max(WAYS, 1 << (slots - 1).bit_length())
-        self._sets = np.uint64(self.size // WAYS - 1)
+        # By the highest bits: keys in order are places in order, and memory is walked through in one direction.
+        self._shift = np.uint64(_KEY_BITS_NUMBER - (self.size // WAYS - 1).bit_length())
         self.keys: Keys = np.zeros(self.size, np.uint64)
         self._ways = self.keys.reshape(-1, WAYS)
         self.latest: Ints = np.zeros(self.size, np.int64)
@@ -180,7 +180,7 @@ class Table:
         begins[1:] = ordered[1:] != ordered[:-1]
         starts = begins.nonzero()[0]
         unique = ordered[starts]
-        sets = (unique & self._sets).astype(np.int64)
+        sets = (unique >> self._shift).astype(np.int64)
         same = (self._ways.take(sets, axis=0) == unique[:, None]).ravel().nonzero()[0]
         # A key stands in one way at most, so that each hit tells its row and way.
         hit = same >> _WAY_BITS
@@ -222,7 +222,7 @@ class Table:
 
     def find(self, keys: Keys) -> Ints:
         """Returns the places of keys; -1 for those that are not held."""
-        sets = (keys & self._sets).astype(np.int64)
+        sets = (keys >> self._shift).astype(np.int64)
         same = self._ways[sets] == keys[:, None]
         return np.where(same.any(axis=1) & (keys != 0), (sets << _WAY_BITS) + same.argmax(axis=1), -1)
 

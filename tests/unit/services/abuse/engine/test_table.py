@@ -37,7 +37,7 @@ class Reference:
         self.sets: list[dict[int, int]] = [{} for _ in range(sets)]
 
     def see(self, key: int, at: int) -> None:
-        ways = self.sets[key % len(self.sets)]
+        ways = self.sets[key * len(self.sets) >> 52]
         if key not in ways and len(ways) == WAYS:
             del ways[min(ways, key=lambda each: ways[each])]
         ways[key] = max(at, ways.get(key, 0))
