@@ -73,7 +73,7 @@ def _page(found: Findings) -> str:
     ours = found.scores["ours"]
     parts = [
         f"<p>Seeds {', '.join(map(str, found.seeds))}, which no detector was tuned on; {ours.events:,} events. "
-        "An actor counts as found when anything was asked of it or refused to it: a tag, a challenge (passed or not), "
+        "An actor counts as found when anything was asked of it or refused to it: a challenge (passed or not), "
         "a throttle, a block. Intervals are Wilson's, 95 %.</p>",
         f"<p class='{'bad' if misses(found) else 'good'}'>{html.escape(line(found))}</p>",
         "<h2>Beside other defences</h2>",

@@ -39,7 +39,7 @@ class Record:
     actor: Actor
     requests: int = 0
     acted_on: int = 0
-    """Tagged, challenged (passed or not), throttled or blocked."""
+    """Challenged (passed or not), throttled or blocked."""
     refused: int = 0
     blocked: int = 0
     began_at: float = -1.0
@@ -101,10 +101,10 @@ class Teller:
             found = self._hashes[kind, text] = self._pseudonyms.of(kind, text)
         return found
 
-    def activity(self, request: Request, number: int) -> activity_pb2.Activity:
+    def activity(self, request: Request, at: float, number: int) -> activity_pb2.Activity:
         """Returns the edge's event of a request that is served."""
         client = request.client
-        when = BEGINS + timedelta(seconds=request.at)
+        when = BEGINS + timedelta(seconds=at)
         told = activity_pb2.Activity(
             account_id=request.account,
             http_request_method=request.method,
@@ -170,7 +170,7 @@ def run(world: World, actors: Sequence[Actor], defence: Defence) -> Outcome:
             defence.observe(held, at)
             outcome.events += len(held)
             held, told_until = [], at
-        activity = teller.activity(request, number)
+        activity = teller.activity(request, at, number)
         inside = [teller.inner(activity, event) for event in request.inner]
         if at < 0:
             # Before anybody looked: it is known, and counted for nobody.
@@ -178,7 +178,7 @@ def run(world: World, actors: Sequence[Actor], defence: Defence) -> Outcome:
             _push(queue, record, Answer.SERVED, at, turn)
             continue
         answer = defence.judge(activity, inside, at)
-        acted, solved = answer is not Answer.SERVED, False
+        acted, solved = answer not in (Answer.SERVED, Answer.TAGGED), False
         if answer is Answer.CHALLENGED:
             solved = world.chance.random() < record.actor.solves
         if solved or answer is Answer.TAGGED:
