@@ -56,6 +56,8 @@ def entity_key(entity_hash: bytes) -> int:
 
 
 Activity: TypeAlias = activity_pb2.Activity
+EVERYBODYS = frozenset({"PUBLISHABLE_KEY", "ANONYMOUS"})
+"""Callers whose actor is nobody: all pages of a site share one key."""
 _TEXTS: dict[str, Callable[[Activity], str]] = {
     "account": attrgetter("account_id"),
     "method": attrgetter("http_request_method"),
@@ -69,7 +71,7 @@ _HASHES: dict[str, Callable[[Activity], bytes]] = {
     "address": attrgetter("client_address_hash"),
     "network": attrgetter("client_network_hash"),
     "user_agent": attrgetter("user_agent_hash"),
-    "actor": attrgetter("actor_hash"),
+    "actor": lambda a: b"" if a.caller_kind in EVERYBODYS else a.actor_hash,
     "target": attrgetter("target_hash"),
     "device": attrgetter("device_hash"),
     "session": attrgetter("session_hash"),

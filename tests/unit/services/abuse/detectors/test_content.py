@@ -152,3 +152,16 @@ def test_dead_links_and_a_program_that_repeats_itself_are_no_enumeration() -> No
         status = 404 if chance.random() < 0.1 else 200
         story.read(index * 200, f"page {index % 40}", status=status, actor="reader", address="home", user_agent="b")
     assert families(found(story)) == set()
+
+
+def test_pages_of_one_program_from_everywhere_are_seen_and_a_browsers_are_not() -> None:
+    story = Story()
+    for index in range(700):
+        story.read(index * 4, f"page {index}", address=f"bot {index % 350}", user_agent="tool")
+    for reader in range(300):
+        for step in range(3):
+            fields = {"address": f"home {reader}", "device": f"own {reader}", "user_agent": "browser"}
+            story.read(reader * 9 + step * 60, f"page {reader * 3 + step}", **fields)
+    findings = found(story)
+    assert surest(findings, "scraping-agent", "user_agent", "tool") >= 0.95
+    assert surest(findings, "scraping-agent", "user_agent", "browser") == 0

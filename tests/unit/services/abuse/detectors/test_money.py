@@ -222,3 +222,51 @@ def test_an_owner_who_changes_everything_at_home_has_not_been_taken_over() -> No
     newcomer = {"actor": "newcomer", "address": "there", "user_agent": "browser"}
     session_changes(story, 5.5 * DAY, **newcomer)
     assert families(found(story)) == set()
+
+
+def test_cards_of_one_program_from_everywhere_are_seen_and_a_browsers_are_not() -> None:
+    story = Story()
+    chance = random.Random(5)
+    for index in range(60):
+        fields = {"address": f"bot {index}", "actor": f"bot {index}"}
+        story.pay(index * 50, f"stolen {index}", ok=index % 12 == 0, user_agent="tool", **fields)
+    for shopper in range(200):
+        fields = {"address": f"home {shopper}", "actor": f"shopper {shopper}", "device": f"own {shopper}"}
+        story.pay(chance.random() * HOUR, f"card {shopper}", ok=chance.random() > 0.2, user_agent="browser", **fields)
+    findings = found(story)
+    assert surest(findings, "card-testing-agent", "user_agent", "tool") >= 0.95
+    assert surest(findings, "card-testing-agent", "user_agent", "browser") == 0
+
+
+def test_codes_of_one_program_from_everywhere_are_seen_and_a_browsers_are_not() -> None:
+    story = Story()
+    chance = random.Random(6)
+    for index in range(80):
+        story.code(index * 20, f"guess {index}", address=f"bot {index}", user_agent="tool")
+    for shopper in range(200):
+        right = chance.random() > 0.4
+        code = "SUMMER" if right else f"typo {shopper}"
+        fields = {"address": f"home {shopper}", "device": f"own {shopper}", "user_agent": "browser"}
+        story.code(chance.random() * HOUR, code, ok=right, **fields)
+    findings = found(story)
+    assert surest(findings, "code-guessing-agent", "user_agent", "tool") >= 0.95
+    assert surest(findings, "code-guessing-agent", "user_agent", "browser") == 0
+
+
+def test_refunds_of_one_card_under_many_names_are_seen_and_a_couples_are_not() -> None:
+    story = Story()
+    for index in range(4):
+        story.add("refund.requested", index * DAY, target="one card", actor=f"name {index}", device=f"device {index}")
+    for index, name in enumerate(("she", "he", "she")):
+        story.add("refund.requested", index * DAY, target="their card", actor=name)
+    findings = found(story)
+    assert surest(findings, "refund-abuse-card", "target", "one card") >= 0.9
+    assert surest(findings, "refund-abuse-card", "target", "their card") < 0.7
+
+
+def test_a_key_that_everybody_uses_is_nobody() -> None:
+    story = Story()
+    for index in range(400):
+        fields = {"address": f"home {index}", "device": f"own {index}", "user_agent": f"browser {index % 30}"}
+        story.read(index * 5, f"page {index % 50}", actor="the site's key", caller_kind="PUBLISHABLE_KEY", **fields)
+    assert hashed("actor", "the site's key") not in {one.entity_hash for one in found(story)}

@@ -204,5 +204,21 @@ def test_impossible_travel_never_does_more_than_ask_for_a_factor() -> None:
     from services.abuse.domain.detector import Action
     from tests.unit.services.abuse.detectors.detecting import catalogue
 
-    [travel] = [one for one in catalogue().detectors if one.family == "impossible_travel"]
-    assert travel.most is Action.CHALLENGE
+    travel = [one for one in catalogue().detectors if one.family == "impossible_travel"]
+    assert {one.most for one in travel} == {Action.CHALLENGE}
+
+
+def test_a_copy_of_a_session_far_away_is_seen_and_a_private_network_is_only_noted() -> None:
+    story = Story()
+    for turn in range(4):
+        copied = {"session": "copied", "actor": "reader"}
+        story.read(turn * 120, "page", address="home", device="own", user_agent="browser", **copied, **place(BERLIN))
+        thief = {"address": f"far {turn}", "device": "thief's", "user_agent": "tool"}
+        story.read(turn * 120 + 40, "page", **thief, **copied, **place(SYDNEY, "AU"))
+    for turn in range(2):
+        own = {"session": "tunnel", "actor": "other", "device": "own one", "user_agent": "browser"}
+        story.read(turn * 1800, "page", address="home 2", **own, **place(BERLIN))
+        story.read(turn * 1800 + 60, "page", address="exit", **own, **place(SYDNEY, "AU"))
+    findings = found(story)
+    assert surest(findings, "impossible-travel-session", "session", "copied") >= 0.9
+    assert surest(findings, "impossible-travel-session", "session", "tunnel") < 0.9
