@@ -54,7 +54,7 @@ reset: setup ## Stop and forget all local data
 
 APART := tests/unit tests/integration tests/security tests/architecture tests/data
 
-.PHONY: test test-parts check lint types contracts proto-check chart-check browser ci bench chaos cases
+.PHONY: test test-parts check lint types contracts proto-check chart-check browser ci bench chaos abuse-report cases
 test: setup ## Everything a bare machine can prove: unit, integration, security, architecture, e2e
 	@echo "make test: pytest on embedded PostgreSQL and Valkey, then e2e over HTTP with every process up"
 	@echo "left out: lint, types, proto rules, chart, browser (make ci); the walk of all kill points (make chaos); make bench"
@@ -83,5 +83,7 @@ bench: setup ## Side-by-side benchmarks (CASE=name for one)
 	@$(PY) -m tests.bench $(CASE)
 chaos: setup ## Walk every kill point of the journey with kill -9
 	@$(PY) -m infra.timed "make chaos" $(PY) -m tests.chaos $(ARGS)
+abuse-report: $(VENV)/.ci setup ## Detection of abuse on labelled traffic: a page with plots in build/abuse-report (ARGS=--quick)
+	@$(PY) -m infra.timed "make abuse-report" $(PY) -m tests.bench.abuse $(ARGS)
 cases: ## Numbers of an acceptance list without a test (LIST=auth, FROM=folder of the lists)
 	@python3 infra/cases.py $(LIST) $(FROM)

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from services.abuse.engine.catalogue import Catalogue
-
 from tests.bench.abuse import report
 from tests.bench.abuse.runs import BASELINES, HELD_OUT, TUNED, Job, Ran, outcomes_of, play_all
 from tests.bench.abuse.scoring import calibration, score, shuffled_precision

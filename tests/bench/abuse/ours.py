@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gatefold.activity.v1 import activity_pb2
+
 from services.abuse.domain.detector import Action, Detector
 from services.abuse.domain.finding import Entity
 from services.abuse.domain.judge import Decision, Judge
 from services.abuse.engine.catalogue import Catalogue
 from services.abuse.engine.engine import Engine
-
 from tests.support.traffic.world import Answer
 
 _FIELDS = (

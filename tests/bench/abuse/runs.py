@@ -7,7 +7,6 @@ from multiprocessing import get_context
 
 from services.abuse.domain.detector import Detector
 from services.abuse.engine.catalogue import Catalogue
-
 from tests.bench.abuse.ours import Ours
 from tests.support.traffic import baselines
 from tests.support.traffic.attackers import campaigns
@@ -73,7 +72,8 @@ def play(job: Job) -> Ran:
 
 def play_all(jobs: Sequence[Job], processes: int, say: Callable[[str], None]) -> Iterator[Ran]:
     """Runs jobs side by side and yields each as it is done."""
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    # A process for each: an engine reserves memory for all that it may ever hold.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for number, ran in enumerate(pool.map(play, jobs), 1):
             job = ran.job
             against = job.defence + (f" without {job.without}" if job.without else "")
