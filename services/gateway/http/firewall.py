@@ -22,6 +22,8 @@ from services.gateway.http.verdicts import Held
 THROTTLED_COST = 4
 """How much more a request of a throttled client counts against its limits."""
 _PROBES = frozenset({"/healthz", "/readyz"})
+_APPEALS = "/v1/abuse/appeals"
+"""Whoever a verdict is wrong about can say so."""
 
 
 class Firewall:
@@ -111,6 +113,8 @@ class Firewall:
             return
         if outcome.action is Action.BLOCK and outcome.rule is not None:
             raise _blocked(ids.encode("rule", outcome.rule))
+        if exchange.path == _APPEALS:
+            return
         verdict = facts.verdict
         new = isinstance(verdict, Held) and verdict.id not in facts.verdicts
         action = self._verdict(exchange, facts, verdict) if new and isinstance(verdict, Held) else ""

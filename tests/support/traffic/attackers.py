@@ -172,7 +172,8 @@ def _travel(world: World, level: Level) -> Behaviour:
         yield replace(requests.read(footing.at, home, account, article(world), victim), bystander=True)
         if level is Level.DISTRIBUTED:
             thief = elsewhere(world, thief, far)
-        answer = yield requests.read(footing.at + 40, thief, account, article(world), victim, damage=1)
+        taken = requests.read(footing.at + 40, thief, account, article(world), victim, damage=1)
+        answer = yield replace(taken, session=f"ses_{victim}_{home.device}")
         footing.at += 60
 
 
