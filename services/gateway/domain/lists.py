@@ -1,70 +1,11 @@
-"""Owns the entries of lists: how each kind is written, and whether a value is on a list."""
+"""Owns whether a value is on a list of anything but networks, while its entries hold."""
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop
 
 from services.gateway.domain.bundle import ListKind
 from services.gateway.domain.expression.patterns import Engine, Found
-from services.gateway.domain.networks import normal, parse_network
-
-_COUNTRY = re.compile(r"[A-Z]{2}")
-_ASN = re.compile(r"(?:AS)?([0-9]{1,10})")
-_DOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+")
-_LONGEST_ASN = 2**32 - 1
-_AGENT_CHARACTERS = (3, 200)
-_LINES_FOR_ONE = 10
-
-
-def parse_entry(kind: ListKind, text: str) -> str:
-    """Returns an entry as it is kept, the same for all ways of writing it; raises ValueError with words for people."""
-    text = text.strip()
-    match kind:
-        case ListKind.NETWORKS:
-            version, first, bits = parse_network(text)
-            return f"{normal(version, first)}/{bits}"
-        case ListKind.COUNTRIES:
-            found, what = _COUNTRY.fullmatch(text.upper()), "a country is two letters (ISO 3166)"
-            written = text.upper()
-        case ListKind.ASNS:
-            found, what = _ASN.fullmatch(text.upper()), "a network's number is written as 64500 or AS64500"
-            written = str(int(found[1])) if found else ""
-            if found and int(found[1]) > _LONGEST_ASN:
-                found = None
-        case ListKind.USER_AGENTS:
-            least, most = _AGENT_CHARACTERS
-            found = re.fullmatch(r"[\x20-\x7e]*", text) if least <= len(text) <= most else None
-            what, written = f"a part of a User-Agent has {least} to {most} ASCII characters", text.lower()
-        case ListKind.EMAIL_DOMAINS:
-            written = text.lower().removeprefix("@").rstrip(".")
-            found, what = _DOMAIN.fullmatch(written), "a domain is written as mail.example"
-    if found is None:
-        raise ValueError(f"{text[:60]!r}: {what}")
-    return written
-
-
-def parse_entries(kind: ListKind, lines: Iterable[str], *, most: int) -> list[str]:
-    """Returns the entries of a text's lines; empty ones and what follows a `#` are left out, doubles count once.
-
-    Raises ValueError, which names the line, for one that cannot be read, and as soon as there are more than `most`, or
-    ten times as many lines: how much longer the text is makes no difference. Hand over what yields lines one by one
-    (`io.StringIO(text)`), and call it in a thread: a hundred thousand networks take a tenth of a second.
-    """
-    found: dict[str, None] = {}
-    for number, line in enumerate(lines, 1):
-        if len(found) > most or number > most * _LINES_FOR_ONE:
-            raise ValueError(f"line {number}: a list has {most:,} entries at most")
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        try:
-            found[parse_entry(kind, text)] = None
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from None
-    if len(found) > most:
-        raise ValueError(f"a list has {most:,} entries at most")
-    return list(found)
 
 
 @dataclass
