@@ -47,8 +47,12 @@ class Site:
             self.arrived.put_nowait(str(request.url))
         return web.Response(text="<!doctype html><title>Shop</title><h1>Back</h1>", content_type="text/html")
 
-    async def back(self) -> str:
-        return await asyncio.wait_for(self.arrived.get(), 20)
+    async def back(self, page: Page) -> str:
+        """Returns what a browser came back with, once the page that it came to is there whole."""
+        arrived = await asyncio.wait_for(self.arrived.get(), 20)
+        await page.get_by_role("heading", name="Back").wait_for()
+        await page.wait_for_load_state()
+        return arrived
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +170,7 @@ async def test_a_reader_goes_through_sign_in_agreement_tokens_and_logout(
     assert email in await page.locator("main").inner_text()
     await shot(page, f"consent-{size}")
     await page.get_by_role("button", name="Allow", exact=True).click()
-    back = await site.back()
+    back = await site.back(page)
     tokens = await asyncio.to_thread(
         site.session.fetch_token,
         site.provider["token_endpoint"],
@@ -204,14 +208,12 @@ async def test_a_reader_goes_through_sign_in_agreement_tokens_and_logout(
     await shot(page, f"sign-out-{size}")
     assert (await asyncio.to_thread(site.session.get, site.provider["userinfo_endpoint"])).status_code == 200
     await page.get_by_role("button", name="Sign out").click()
-    assert await site.back() == f"{site.url}/bye?state=logout-state"
-    await page.get_by_role("heading", name="Back").wait_for()
-    await page.wait_for_load_state()
+    assert await site.back(page) == f"{site.url}/bye?state=logout-state"
     url, _ = site.session.create_authorization_url(
         site.provider["authorization_endpoint"], code_verifier=verifier, prompt="none"
     )
     await page.goto(url)
-    assert "error=login_required" in await site.back()
+    assert "error=login_required" in await site.back(page)
     await context.close()
 
 
@@ -245,7 +247,7 @@ async def test_a_second_factor_is_asked_for_on_the_page(
     await page.keyboard.press("Enter")
     await page.get_by_role("heading", name="wants to know who you are").wait_for()
     await page.get_by_role("button", name="Do not allow").click()
-    assert "error=access_denied" in await site.back()
+    assert "error=access_denied" in await site.back(page)
     await context.close()
 
 
