@@ -1,6 +1,10 @@
 """Owns the fixtures that all tests share: real stores, fresh databases, a clock that stands still."""
 
 import os
+
+# Stores are started by fork and exec beside threads of gRPC, whose fork handlers may crash there and are not needed.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
