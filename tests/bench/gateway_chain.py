@@ -119,7 +119,7 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _pin(process: psutil.Process, core: int) -> None:
+def pin(process: psutil.Process, core: int) -> None:
     for thread in process.threads():
         os.sched_setaffinity(thread.id, {core})
 
@@ -142,7 +142,7 @@ async def _gateway(core: int) -> AsyncIterator[tuple[str, psutil.Process, list[C
             gateway = ServiceProcess("gateway", dict(environ), directory.path, "bench")
             await gateway.start()
             process = psutil.Process(gateway.pid)
-            _pin(process, core)
+            pin(process, core)
             signer = services.backend.signer
             reader = signer.token(exp=_tomorrow())
             other = signer.staff(exp=_tomorrow())
@@ -171,13 +171,13 @@ def _tomorrow() -> int:
 @asynccontextmanager
 async def _bare(core: int) -> AsyncIterator[tuple[str, psutil.Process]]:
     """aiohttp that does nothing but answer."""
-    with _bare_process() as (port, process):
-        _pin(process, core)
+    with bare_process() as (port, process):
+        pin(process, core)
         yield f"http://127.0.0.1:{port}", process
 
 
 @contextmanager
-def _bare_process() -> Iterator[tuple[int, psutil.Process]]:
+def bare_process() -> Iterator[tuple[int, psutil.Process]]:
     answer = json.dumps({"allowed": True, "reason": "entitled"})
     command = [sys.executable, "-m", "tests.support.bare_server", answer]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as made:

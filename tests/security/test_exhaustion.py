@@ -235,6 +235,34 @@ async def test_a_pipelining_flood_is_served_one_by_one_and_held_back(crowd: Crow
     await honest(crowd)
 
 
+async def test_who_is_refused_again_and_again_waits_and_gives_way_and_nobody_else_does(
+    run_directory: Path, valkey_server: ValkeyServer
+) -> None:
+    settings = {"refusals_per_client": "10", "refusal_seconds": "3600", "connections_per_client": "60"}
+    async with running_gateway(run_directory, valkey_server.url(), **settings) as gateway, crowd_of(gateway) as crowd:
+        flood = [await crowd.client("127.0.0.2") for _ in range(60)]
+        for client in flood:
+            client.say(b"GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+        await crowd.until_state("held", 50)
+        served = crowd.server.requests
+        for client in flood:
+            client.say(b"GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+        await crowd.until_state("held", 60)
+        assert crowd.server.requests - served == 10, "whose answer is held is asked nothing more"
+        await honest(crowd)
+        neighbour = await crowd.client("127.0.0.2")
+        neighbour.say(b"GET /v1/offers HTTP/1.1\r\nHost: x\r\n" + AUTHORIZED + b"\r\n")
+        assert b" 200 OK" in await neighbour.hear(), "what is not refused is not held, wherever it comes from"
+        assert crowd.ended("evicted_client") == 1
+        for client in flood[:30]:
+            client.writer.transport.abort()
+        await until(lambda: crowd.state("held") in (29, 30))
+        crowd.connections.restraint.end()
+        await crowd.until_state("held", 0)
+        told = [b" 404 " in await client.hear() for client in flood[30:]]
+        assert told.count(True) >= 29
+
+
 @pytest.mark.parametrize("header", [b"Content-Encoding: gzip\r\n", b"Transfer-Encoding: gzip, chunked\r\n"])
 async def test_what_is_compressed_is_never_unfolded(crowd: Crowd, header: bytes) -> None:
     bomb = gzip.compress(bytes(20_000_000))

@@ -59,7 +59,11 @@ SITE = "https://news.example"
 OTHER_SITE = "https://other.example"
 
 
-PATIENT = {"rate_store_seconds": "2", **{f"lag_{name}_seconds": "60" for name in ("low", "normal", "high")}}
+PATIENT = {
+    "rate_store_seconds": "2",
+    **{f"lag_{name}_seconds": "60" for name in ("low", "normal", "high")},
+    "refusals_per_client": "1000000",
+}
 """Slow machines are not what tests are about."""
 
 

@@ -31,6 +31,10 @@ class ConnectionBounds:
     connection_requests: int = 10_000
     connection_seconds: float = 3600.0
     """A connection that is older ends with its next answer."""
+    refusals_per_client: int = 50
+    """A second, that are told at once; each further one is held back."""
+    refusal_seconds: float = 1.0
+    """How long, from half to one and a half of it."""
     drain_notice_seconds: float = 0.0
     """How long everything goes on after readiness says that this process drains."""
     drain_grace_seconds: float = 2.0

@@ -126,7 +126,10 @@ class App:
             self._log.exception("a request failed", extra={"request_id": exchange.request_id, "route": exchange.route})
             failure = errors.internal("internal_error", "Something failed on our side.")
             response = await self._problem(exchange, failure)
-        return self._finish(exchange, response)
+        response = self._finish(exchange, response)
+        if exchange.problem and not exchange.called:
+            await cast("Connection", request.protocol).refused()
+        return response
 
     def unreadable(self, peer: Peer, error: GatefoldError) -> web.Response:
         """Returns the answer to what a peer sent that is no whole HTTP request, or one beyond its limits."""

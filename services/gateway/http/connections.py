@@ -13,6 +13,7 @@ from libs.telemetry import Telemetry
 from services.gateway.domain.bounds import ConnectionBounds
 from services.gateway.http.address import Peer
 from services.gateway.http.caches import Monotonic
+from services.gateway.http.restraint import Restraint
 
 _IDLE, _HEADER, _BUSY = range(3)
 
@@ -42,6 +43,7 @@ class Connections:
         self._headers: dict[Connection, float] = {}
         self._writing: dict[Connection, float] = {}
         self._ending: dict[Connection, float] = {}
+        self.restraint: Restraint[Connection] = Restraint(bounds, monotonic=lambda: self.monotonic())
         self._clients: dict[str, dict[Connection, None]] = {}
         self._emptied = asyncio.Event()
         self._ended = telemetry.counter(
@@ -53,6 +55,7 @@ class Connections:
             "idle": self._idle,
             "header": self._headers,
             "slow_reader": self._writing,
+            "held": self.restraint,
             "ending": self._ending,
         }
         gauge = telemetry.gauge("gateway_connections", "Connections that are open, and what they wait for", ("state",))
@@ -73,8 +76,8 @@ class Connections:
     def room(self, client: str, opening: int) -> bool:
         """Makes room for a new connection while `opening` others are being opened; says whether there is any.
 
-        The client's, or the process's, longest idle connection gives way, or else the one that takes longest for its
-        headers: whoever is honest is done with both in a moment.
+        The client's, or the process's, longest held or idle connection gives way, or else the one that takes longest
+        for its headers: whoever is honest is done with all of it in a moment.
         """
         own = self._clients.get(client, {}) if client else {}
         if len(own) >= self.bounds.connections_per_client and not self._evict("client", own):
@@ -115,6 +118,7 @@ class Connections:
     async def drain(self, seconds: float) -> None:
         """Returns when all connections have ended: each with its next answer, and idle ones after a grace."""
         self.draining = True
+        self.restraint.end()
         await self._empty(min(seconds, self.bounds.drain_grace_seconds))
         for connection in [*self._fresh, *self._idle, *self._headers]:
             self.drop(connection, "drain")
@@ -177,9 +181,10 @@ class Connections:
     def _forget(self, connection: "Connection") -> None:
         for waiting in (self._fresh, self._idle, self._headers, self._writing, self._ending):
             waiting.pop(connection, None)
+        self.restraint.release(connection)
 
     def _evict(self, why: str, among: "dict[Connection, None] | None") -> bool:
-        for waiting in (self._idle, self._fresh, self._headers):
+        for waiting in (self.restraint, self._idle, self._fresh, self._headers):
             found = next((one for one in waiting if among is None or one in among), None)
             if found is not None:
                 self.drop(found, f"evicted_{why}")
@@ -259,6 +264,10 @@ class Connection(RequestHandler):
             self._bytes += len(data)
             if self._bytes > self._connections.bounds.header_bytes:
                 self.refuse("header_bytes")
+
+    async def refused(self) -> None:
+        """Returns when the client may be told that it is refused."""
+        await self._connections.restraint.hold(self, self.client)
 
     def pause_writing(self) -> None:
         """The client is slow to take its answer."""
