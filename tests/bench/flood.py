@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -22,11 +22,12 @@ import psutil
 
 from infra.local.settings import free_port
 from services.gateway.domain.bounds import ConnectionBounds
-from tests.bench.gateway_chain import bare_process, pin
 from tests.bench.harness import Bench
-from tests.support.auth_process import ServiceProcess
-from tests.support.gateway import PUBLISHABLE_KEY, running_gateway
-from tests.support.stores import RunDirectory, new_valkey
+from tests.support.bare_server import bare_process
+from tests.support.gateway import PUBLISHABLE_KEY
+from tests.support.gateway_process import gateway_process, pin
+from tests.support.patient_client import patience
+from tests.support.stores import RunDirectory
 
 RUNS = 5
 SECONDS = 3.0
@@ -35,10 +36,7 @@ WARM_SECONDS = 1.0
 CONNECTIONS = 32
 PATH = "/v1/offers"
 RATE, BURST = 200, 400
-"""Requests that one address has a second, and at once."""
-PAUSE_SECONDS = 0.006
-"""Between two requests of the honest client, which keeps it under its rate."""
-HONEST = "127.0.0.2"
+"""Requests that one address has a second, and at once; the honest client asks less."""
 WIDE = [1_000_000_000, 60]
 QUOTAS = json.dumps({"read.browser": [BURST, BURST // RATE], "read.account": WIDE})
 MOST_TIMES = 2.0
@@ -84,7 +82,9 @@ async def measure(bench: Bench) -> None:
         return
     os.sched_setaffinity(0, set(cores[1:]))
     try:
-        async with _gateway(cores[0]) as ours, _nginx(cores[0]) as theirs:
+        least = str(ConnectionBounds().refusals_per_client)
+        gateway = gateway_process(cores[0], rate_quotas=QUOTAS, rate_store_seconds="0.02", refusals_per_client=least)
+        async with gateway as (ours, _), _nginx(cores[0]) as theirs:
             for case, (words, arguments) in FLOODS.items():
                 runs: dict[int, list[Seen]] = {ours: [], theirs: []}
                 for run in range(RUNS):
@@ -129,13 +129,13 @@ def _ms(runs: Sequence[Seen], when: str, percent: int) -> float:
 
 
 async def _run(port: int, arguments: Sequence[str]) -> Seen:
-    before = await _honest(port)
+    before = await patience(port, PATH, PUBLISHABLE_KEY, SECONDS)
     command = ["nice", "-n", "19", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{WARM_SECONDS + SECONDS + 1:g}s", *arguments]
     command += ["-H", f"Authorization: Bearer {PUBLISHABLE_KEY}", f"http://127.0.0.1:{port}{PATH}"]
     flood = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     try:
         await asyncio.sleep(WARM_SECONDS)
-        during = await _honest(port)
+        during = await patience(port, PATH, PUBLISHABLE_KEY, SECONDS)
         out = (await flood.communicate())[0].decode()
     finally:
         if flood.returncode is None:
@@ -147,48 +147,11 @@ async def _run(port: int, arguments: Sequence[str]) -> Seen:
     return Seen(before, during, refused / float(seconds), (int(total) - refused) / float(seconds))
 
 
-async def _honest(port: int) -> list[float]:
-    client = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.support.patient_client", "127.0.0.1", str(port), PATH, HONEST),
-        *(PUBLISHABLE_KEY, str(SECONDS), str(PAUSE_SECONDS)),
-        stdout=subprocess.PIPE,
-    )
-    out, _ = await client.communicate()
-    assert client.returncode == 0
-    took: list[float] = json.loads(out)
-    return took
-
-
-@asynccontextmanager
-async def _gateway(core: int) -> AsyncIterator[int]:
-    """A gateway in a process of its own, in front of a service that answers at once; yields its port."""
-    directory = RunDirectory()
-    async with AsyncExitStack() as stack:
-        stack.callback(directory.remove)
-        valkey = new_valkey(directory.path / "valkey")
-        valkey.start()
-        stack.callback(valkey.stop)
-        services = await stack.enter_async_context(running_gateway(directory.path, valkey.url(), rate_quotas=QUOTAS))
-        port = free_port()
-        environ = {
-            **services.environ,
-            "GATEFOLD_LISTEN": f"unix:{directory.path}/bench.sock",
-            "GATEFOLD_HTTP_LISTEN": f"127.0.0.1:{port}",
-            "GATEFOLD_RATE_STORE_SECONDS": "0.02",
-            "GATEFOLD_REFUSALS_PER_CLIENT": str(ConnectionBounds().refusals_per_client),
-        }
-        gateway = ServiceProcess("gateway", environ, directory.path, "bench")
-        stack.push_async_callback(gateway.stop)
-        await gateway.start()
-        pin(psutil.Process(gateway.pid), core)
-        yield port
-
-
 @asynccontextmanager
 async def _nginx(core: int) -> AsyncIterator[int]:
     """nginx in front of a service that answers at once; yields its port."""
     directory = RunDirectory()
-    with bare_process() as (service, _):
+    with bare_process("{}") as (service, _):
         port = free_port()
         folder = Path(directory.path)
         told = folder / "nginx.conf"

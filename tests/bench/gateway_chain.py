@@ -13,17 +13,19 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median
 
 import psutil
 
-from infra.local.settings import ROOT, free_port
+from infra.local.settings import free_port
 from tests.bench.harness import Bench
 from tests.support.auth_process import ServiceProcess
+from tests.support.bare_server import bare_process
 from tests.support.gateway import SECRET_KEY, running_gateway
+from tests.support.gateway_process import pin
 from tests.support.stores import RunDirectory, new_valkey
 
 RUNS = 5
@@ -119,11 +121,6 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def pin(process: psutil.Process, core: int) -> None:
-    for thread in process.threads():
-        os.sched_setaffinity(thread.id, {core})
-
-
 @asynccontextmanager
 async def _gateway(core: int) -> AsyncIterator[tuple[str, psutil.Process, list[Case]]]:
     """A gateway in a process of its own, in front of services that answer at once."""
@@ -171,17 +168,7 @@ def _tomorrow() -> int:
 @asynccontextmanager
 async def _bare(core: int) -> AsyncIterator[tuple[str, psutil.Process]]:
     """aiohttp that does nothing but answer."""
-    with bare_process() as (port, process):
+    answer = json.dumps({"allowed": True, "reason": "entitled"})
+    with bare_process(answer) as (port, process):
         pin(process, core)
         yield f"http://127.0.0.1:{port}", process
-
-
-@contextmanager
-def bare_process() -> Iterator[tuple[int, psutil.Process]]:
-    answer = json.dumps({"allowed": True, "reason": "entitled"})
-    command = [sys.executable, "-m", "tests.support.bare_server", answer]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as made:
-        assert made.stdout is not None
-        assert made.stdin is not None
-        yield int(made.stdout.readline()), psutil.Process(made.pid)
-        made.stdin.close()

@@ -1,10 +1,27 @@
 """Owns the yardstick of HTTP benchmarks: aiohttp that does nothing but answer, in a process of its own."""
 
 import asyncio
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import psutil
 import uvloop
 from aiohttp import web
+
+from infra.local.settings import ROOT
+
+
+@contextmanager
+def bare_process(answer: str) -> Iterator[tuple[int, psutil.Process]]:
+    """Runs it; yields its port and the process."""
+    command = [sys.executable, "-m", "tests.support.bare_server", answer]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as made:
+        assert made.stdout is not None
+        assert made.stdin is not None
+        yield int(made.stdout.readline()), psutil.Process(made.pid)
+        made.stdin.close()
 
 
 async def serve(answer: bytes) -> None:
