@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -15,6 +16,7 @@ from google.protobuf.message import Message
 from libs import caller, deadline, errors, grpc_errors, policies
 from libs.caller import CallerSigner
 from libs.errors import GatefoldError
+from libs.grpc_line import Line
 from libs.grpc_server import MESSAGE_BYTES, METADATA_BYTES
 from libs.grpc_stack import CALLER_KEY, REQUEST_ID_KEY
 from libs.hop.client import Hop
@@ -23,7 +25,7 @@ from libs.hop.stream import NotSentError
 from libs.kill_points import KillPoints
 from libs.policies import Policy
 from libs.telemetry import Telemetry
-from libs.tls import Tls
+from libs.tls import Pem, Tls
 
 DEADLINE_SECONDS = 5.0
 ATTEMPTS = 3
@@ -83,7 +85,8 @@ class Channels:
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._addresses = config.addresses()
-        self._tls = config.tls()
+        tls = config.tls()
+        self._certificates = tls.watched(telemetry) if tls else None
         self._hop = config.hop
         self._service = service
         self._signer = signer
@@ -97,8 +100,8 @@ class Channels:
         if peer not in self._channels:
             if peer not in self._addresses:
                 raise errors.internal("peer_unknown", f"There is no address for {peer}.")
-            channel = self._open(peer)
-            self._channels[peer] = PeerChannel(peer, channel, self._caller, self._hop_to(peer, channel))
+            line = Line(partial(self._open, peer), self._certificates)
+            self._channels[peer] = PeerChannel(peer, line, self._caller, self._hop_to(peer, line))
         return self._channels[peer]
 
     async def close(self) -> None:
@@ -106,7 +109,7 @@ class Channels:
         for channel in self._channels.values():
             await channel.close()
 
-    def _hop_to(self, peer: str, channel: grpc.aio.Channel) -> Hop:
+    def _hop_to(self, peer: str, line: Line) -> Hop:
         def metadata() -> Metadata:
             # A stream is opened by the service itself; each call in it says for whom it is.
             who = caller.service_caller(self._service, None, request_id="")
@@ -114,7 +117,7 @@ class Channels:
 
         return Hop(
             peer,
-            channel,
+            line.channel,
             metadata,
             self._hop,
             message_bytes=MESSAGE_BYTES,
@@ -122,7 +125,7 @@ class Channels:
             telemetry=self._telemetry,
         )
 
-    def _open(self, peer: str) -> grpc.aio.Channel:
+    def _open(self, peer: str, pem: Pem | None) -> grpc.aio.Channel:
         options = (
             ("grpc.max_receive_message_length", MESSAGE_BYTES),
             ("grpc.max_send_message_length", MESSAGE_BYTES),
@@ -140,10 +143,9 @@ class Channels:
             ("grpc.keepalive_permit_without_calls", 1),
         )
         address = self._addresses[peer]
-        if self._tls is None:
+        if pem is None:
             return grpc.aio.insecure_channel(address, options)
-        ca, certificate, key = self._tls.read()
-        credentials = grpc.ssl_channel_credentials(ca, key, certificate)
+        credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.certificate)
         # A certificate carries the service's name, under whatever host name the service is reached.
         return grpc.aio.secure_channel(address, credentials, (*options, ("grpc.ssl_target_name_override", peer)))
 
@@ -156,9 +158,9 @@ class PeerChannel(grpc.aio.Channel):
     `timeout("deadline_exceeded")`.
     """
 
-    def __init__(self, peer: str, channel: grpc.aio.Channel, outgoing: "_Outgoing", hop: Hop) -> None:
+    def __init__(self, peer: str, line: Line, outgoing: "_Outgoing", hop: Hop) -> None:
         self._peer = peer
-        self._channel = channel
+        self._line = line
         self._outgoing = outgoing
         self._hop = hop
 
@@ -172,10 +174,8 @@ class PeerChannel(grpc.aio.Channel):
         """Returns what a stub calls for an RPC with one answer."""
         assert request_serializer is not None
         assert response_deserializer is not None
-        # Both ways take and give bytes, so that a request is serialised once, however often it is made.
-        plain: Any = self._channel.unary_unary(method, None, None)
         label = method.rpartition("/")[2]
-        way = _Way(self._peer, self._channel, self._hop, plain, policies.of(method), label)
+        way = _Way(self._peer, self._line, self._hop, policies.of(method), label)
         serialised, deserialised = request_serializer, response_deserializer
 
         async def call(request: Message, timeout: float | None = None, metadata: Metadata = ()) -> Message:
@@ -192,11 +192,13 @@ class PeerChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Callable[..., AsyncIterator[Any]]:
         """Returns what a stub calls for an RPC with a stream of answers."""
-        raw = self._channel.unary_stream(method, request_serializer, response_deserializer)
         policy = policies.of(method)
 
+        def raw(channel: grpc.aio.Channel) -> Any:
+            return channel.unary_stream(method, request_serializer, response_deserializer)
+
         def call(request: Message, timeout: float | None = None, metadata: Metadata = ()) -> AsyncIterator[Message]:
-            return self._outgoing.stream(self._peer, self._channel, raw, policy, request, timeout, metadata)
+            return self._outgoing.stream(self._peer, self._line, raw, policy, request, timeout, metadata)
 
         return call
 
@@ -217,29 +219,28 @@ class PeerChannel(grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """Closes the connection."""
         await self._hop.close()
-        await self._channel.close(grace)
+        await self._line.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Returns the state of the connection."""
-        return self._channel.get_state(try_to_connect)
+        return self._line.channel().get_state(try_to_connect)
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Returns when the state is another."""
-        await self._channel.wait_for_state_change(last_observed_state)
+        await self._line.channel().wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
         """Returns when the connection stands."""
-        await self._channel.channel_ready()
+        await self._line.channel().channel_ready()
 
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How one method of a peer is reached: in frames, or by `plain`, a unary call of its own."""
+    """How one method of a peer is reached: in frames, or by a unary call of its own on the line."""
 
     peer: str
-    channel: grpc.aio.Channel
+    line: Line
     hop: Hop
-    plain: Any
     policy: Policy
     label: str
     """The method's name, for kill points."""
@@ -306,14 +307,15 @@ class _Outgoing:
         """Makes one attempt, in a frame where one goes."""
         stream = way.hop.ready(len(request))
         if stream is None:
-            if await self._connected(way.peer, way.channel, ends):
+            if await self._connected(way.peer, way.line, ends):
                 way.hop.ask_again()
             stream = await way.hop.stream(len(request), ends)
         self._kill_points.at("call", "before", way.label)
         everything = self._metadata(who, way.peer, metadata)
         response: bytes
         if stream is None:
-            response = await way.plain(request, timeout=_left(ends), metadata=everything)
+            plain = way.line.unary(way.policy.method)
+            response = await plain(request, timeout=_left(ends), metadata=everything)
         else:
             response = await stream.call(way.policy.method, request, everything, _left(ends))
         self._kill_points.at("call", "after", way.label)
@@ -322,8 +324,8 @@ class _Outgoing:
     async def stream(
         self,
         peer: str,
-        channel: grpc.aio.Channel,
-        raw: Any,
+        line: Line,
+        raw: Callable[[grpc.aio.Channel], Any],
         policy: Policy,
         request: Message,
         timeout: float | None,
@@ -336,9 +338,9 @@ class _Outgoing:
         label = policy.method.rpartition("/")[2]
         with self._telemetry.calling(policy.method[1:]):
             try:
-                await self._connected(peer, channel, ends)
+                await self._connected(peer, line, ends)
                 self._kill_points.at("call", "before", label)
-                call = raw(request, timeout=_left(ends), metadata=self._metadata(who, peer, metadata))
+                call = raw(line.channel())(request, timeout=_left(ends), metadata=self._metadata(who, peer, metadata))
                 try:
                     async for response in call:
                         yield response
@@ -353,11 +355,12 @@ class _Outgoing:
                 raise
             self._observe(policy, "ok", began)
 
-    async def _connected(self, peer: str, channel: grpc.aio.Channel, ends: float) -> bool:
+    async def _connected(self, peer: str, line: Line, ends: float) -> bool:
         """Waits for the connection: as long as it does not stand, nothing was sent and everything may be repeated.
 
         Answers whether it is a new one.
         """
+        channel = line.channel()
         state = channel.get_state(try_to_connect=True)
         if state is grpc.ChannelConnectivity.READY:
             return False
@@ -365,6 +368,7 @@ class _Outgoing:
             async with asyncio.timeout(min(self._connect_seconds, max(0.0, ends - time.monotonic()))):
                 while state is not grpc.ChannelConnectivity.READY:
                     await channel.wait_for_state_change(state)
+                    channel = line.channel()
                     state = channel.get_state(try_to_connect=True)
         except TimeoutError:
             raise self._away(peer) from None

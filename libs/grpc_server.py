@@ -14,7 +14,7 @@ from libs.grpc_stack import Handler, Stack
 from libs.hop.config import METHOD, SERVICE, HopConfig
 from libs.hop.server import HopServer
 from libs.telemetry import Telemetry
-from libs.tls import Tls
+from libs.tls import Pem, Tls
 
 MESSAGE_BYTES = 16 * 1024 * 1024
 METADATA_BYTES = 64 * 1024
@@ -41,6 +41,7 @@ class GrpcServer:
         self._service = service
         self._listen = listen
         self._tls = tls
+        self._telemetry = telemetry
         self._stack = Stack(verifier, telemetry, closed=closed, tls=tls is not None)
         self._handlers: dict[str, dict[str, Handler]] = {}
         self._unary: dict[str, Handler] = {}
@@ -119,9 +120,28 @@ class GrpcServer:
     def _bind(self, server: grpc.aio.Server) -> int:
         if self._tls is None:
             return server.add_insecure_port(self._listen)
-        ca, certificate, key = self._tls.read()
-        credentials = grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)
-        return server.add_secure_port(self._listen, credentials)
+        return server.add_secure_port(self._listen, _credentials(self._tls, self._telemetry))
+
+
+def _credentials(tls: Tls, telemetry: Telemetry) -> grpc.ServerCredentials:
+    """Returns credentials that ask for the newest files at each handshake, in one of gRPC's own threads."""
+    files = tls.watched(telemetry)
+    given = files.value()
+
+    def newest() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal given
+        found = files.value()
+        if found is given:
+            return None
+        given = found
+        return _configuration(found)
+
+    fetcher: Any = newest  # None, for what did not change, is missing in the published stubs
+    return grpc.dynamic_ssl_server_credentials(_configuration(given), fetcher, require_client_authentication=True)
+
+
+def _configuration(pem: Pem) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(pem.key, pem.certificate)], root_certificates=pem.ca)
 
 
 class _Recorder:

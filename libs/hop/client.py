@@ -27,12 +27,12 @@ _AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.
 
 
 class Hop:
-    """The streams to one peer; `metadata` makes what a stream is opened with."""
+    """The streams to one peer; `channel` says where the next is opened, `metadata` with what."""
 
     def __init__(
         self,
         peer: str,
-        channel: grpc.aio.Channel,
+        channel: Callable[[], grpc.aio.Channel],
         metadata: Callable[[], Metadata],
         config: HopConfig,
         *,
@@ -138,7 +138,7 @@ class Hop:
         try:
             if self._failures:
                 await asyncio.sleep(self._pause_seconds())
-            carry: Any = self._channel.stream_stream(METHOD, None, None)  # bytes both ways
+            carry: Any = self._channel().stream_stream(METHOD, None, None)  # bytes both ways
             stream = Stream(carry(metadata=self._metadata()), self, self._config.hop_call_bytes, self._message_bytes)
             await stream.run()
         except (grpc.aio.AioRpcError, GatefoldError, DecodeError) as error:

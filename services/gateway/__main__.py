@@ -47,7 +47,7 @@ from services.gateway.http.api_keys import ApiKeys
 from services.gateway.http.app import App, Edge, operations
 from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
-from services.gateway.http.certificates import Certificates
+from services.gateway.http.certificates import Certificates, certificates
 from services.gateway.http.challenge import Challenges
 from services.gateway.http.contracts import Contracts
 from services.gateway.http.cookies import Cookies
@@ -216,9 +216,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
 def _certificates(settings: GatewayConfig, process: Process) -> Certificates | None:
     if settings.http_certificate is None or settings.http_key is None:
         return None
-    return Certificates(
-        settings.http_certificate, settings.http_key, monotonic=time.monotonic, telemetry=process.telemetry
-    )
+    return certificates(settings.http_certificate, settings.http_key, telemetry=process.telemetry)
 
 
 async def _enforce(

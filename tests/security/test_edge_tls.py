@@ -12,7 +12,6 @@ from cryptography import x509
 from infra.local.valkey import ValkeyServer
 from libs.config import Secret
 from libs.tls import Tls
-from services.gateway.http import certificates
 from tests.support.certificates import Authority
 from tests.support.crowd import Crowd, crowd_of
 from tests.support.gateway import running_gateway
@@ -156,10 +155,7 @@ async def test_what_is_old_is_refused(edge: Edge, narrow: Callable[[ssl.SSLConte
     assert (await edge.ask())[0].startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_new_certificate_is_used_without_a_restart_and_open_connections_go_on(
-    edge: Edge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(certificates, "LOOK_SECONDS", 0.0)
+async def test_a_new_certificate_is_used_without_a_restart_and_open_connections_go_on(edge: Edge) -> None:
     reader, writer = await edge.connect()
     assert _number(writer.get_extra_info("ssl_object")) == "number 1"
     edge.files.put(edge.files.issue())
@@ -170,10 +166,7 @@ async def test_a_new_certificate_is_used_without_a_restart_and_open_connections_
     writer.close()
 
 
-async def test_files_that_do_not_fit_each_other_leave_the_old_certificate(
-    edge: Edge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(certificates, "LOOK_SECONDS", 0.0)
+async def test_files_that_do_not_fit_each_other_leave_the_old_certificate(edge: Edge) -> None:
     issued = edge.files.issue()
     shutil.copy(issued.certificate, edge.files.certificate)
     assert _number((await edge.ask())[1]) == "number 1"

@@ -182,7 +182,7 @@ class Acceptor:
         await self._loop.connect_accepted_socket(
             lambda: self._make(peer, client),
             accepted,
-            ssl=self._certificates.context(),
+            ssl=self._certificates.value(),
             ssl_handshake_timeout=self._connections.bounds.handshake_seconds,
             ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
         )

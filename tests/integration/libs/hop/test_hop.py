@@ -219,7 +219,7 @@ async def test_a_turn_that_somebody_does_not_take_goes_to_the_next(net: Net) -> 
         async with grpc.aio.insecure_channel(f"unix:{net.socket}") as channel:
             hop = Hop(
                 "billing",
-                channel,
+                lambda: channel,
                 tuple,
                 config,
                 message_bytes=MESSAGE_BYTES,

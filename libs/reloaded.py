@@ -1,0 +1,59 @@
+"""Owns what is made of files, and made anew when they change: certificates that are renewed while a process runs."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from prometheus_client import Counter
+
+from libs.telemetry import Telemetry
+
+Made = TypeVar("Made")
+
+_Stamp = tuple[tuple[int, int, int], ...]
+
+
+class Reloaded(Generic[Made]):
+    """What `make` returns for the present files; `changes` counts by `result`, taken or unusable.
+
+    Files that cannot be used (`make` raises OSError or ValueError, which all errors of ssl are) leave what was made
+    before: of several files that belong together, some are new before others. May be called by several threads.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        make: Callable[[], Made],
+        changes: Counter,
+        telemetry: Telemetry,
+    ) -> None:
+        """Raises what `make` raises."""
+        self._files = files
+        self._make = make
+        self._changes = changes
+        self._log = telemetry.logger("files")
+        self._seen = self._stamp()
+        self._made = make()
+
+    def value(self) -> Made:
+        """Returns what was made of the newest files that could be used; to look costs some microseconds."""
+        try:
+            stamp = self._stamp()
+            if stamp == self._seen:
+                return self._made
+            made = self._make()
+            if self._stamp() != stamp:
+                return self._made  # they are being changed; the next look finds all of them
+        except (OSError, ValueError) as error:
+            self._changes.labels("unusable").inc()
+            self._log.warning("changed files cannot be used", extra={"why": type(error).__name__})
+            return self._made
+        self._made, self._seen = made, stamp
+        self._changes.labels("taken").inc()
+        self._log.info("changed files are used", extra={"files": [path.name for path in self._files]})
+        return made
+
+    def _stamp(self) -> _Stamp:
+        # Mounted secrets change by a link that is swapped, which stat follows.
+        found = [path.stat() for path in self._files]
+        return tuple((one.st_ino, one.st_mtime_ns, one.st_size) for one in found)
