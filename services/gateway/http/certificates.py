@@ -14,8 +14,10 @@ Certificates = Reloaded[ssl.SSLContext]
 """The context of new connections; connections that are open keep the one they began with."""
 
 
-def certificates(certificate: Path, key: Path, telemetry: Telemetry) -> Certificates:
-    """Returns what terminates TLS; raises OSError for files that cannot be used, which ssl.SSLError is."""
+def certificates(certificate: Path | None, key: Path | None, telemetry: Telemetry) -> Certificates | None:
+    """Returns what terminates TLS, where files are stated; raises OSError for unusable ones, which ssl.SSLError is."""
+    if certificate is None or key is None:
+        return None
     changes = telemetry.counter(
         "gateway_certificate_changes", "Changed certificate files, by whether they could be used", ("result",)
     )
