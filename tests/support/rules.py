@@ -91,7 +91,7 @@ class Register:
         self.changes = Changes(app, clock, ids, check, self._wake)
         self.rules = Rules(app, self.changes, clock, Telemetry("gateway"))
         self.lists = EntryLists(app, self.changes, clock)
-        self.limits = RateLimits(app, self.changes, clock)
+        self.limits = RateLimits(app, self.changes, clock, {})
         self.versions = Versions(app, self.changes)
         self.announcements = Announcements(jobs, BundleFeed(store, store), clock, kill_points or KillPoints("gateway"))
 

@@ -1,6 +1,5 @@
 """Owns what an entry of a list may be: how each kind is written, read from a line, and put in order."""
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from libs import errors
 from libs.errors import Violation
 from services.gateway.domain.bundle import ListKind
+from services.gateway.domain.networks import HostBitsError, normal, parse_network
 
 Entry = tuple[str, datetime | None]
 """Text and, where it has one, its end."""
@@ -150,18 +150,16 @@ def _refuse(wrong: list[Violation]) -> None:
 
 def _network(text: str) -> str:
     try:
-        found = ipaddress.ip_network(text, strict=True)
-    except ValueError as error:
-        if "host bits" in str(error):
-            raise EntryError("host_bits_set", "There are bits beyond the prefix: which is meant?") from None
+        version, first, bits = parse_network(text)
+    except HostBitsError:
+        raise EntryError("host_bits_set", "There are bits beyond the prefix: which is meant?") from None
+    except ValueError:
         raise EntryError("network_malformed", "This is no address and no network.") from None
-    if "%" in text:
-        raise EntryError("network_malformed", "A network has no zone.")
-    if found.prefixlen < WIDEST[found.version]:
-        raise EntryError("network_too_wide", f"No network may be wider than /{WIDEST[found.version]}.")
-    if isinstance(found, ipaddress.IPv6Network) and found.network_address.ipv4_mapped is not None:
+    if version == 4 and ":" in text:
         raise EntryError("network_malformed", "Write an IPv4 network as one.")
-    return str(found)
+    if bits < WIDEST[version]:
+        raise EntryError("network_too_wide", f"No network may be wider than /{WIDEST[version]}.")
+    return f"{normal(version, first)}/{bits}"
 
 
 def _country(text: str) -> str:

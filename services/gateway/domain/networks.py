@@ -15,6 +15,10 @@ Network = tuple[int, int, int]
 """Version, the first address as a number, and the bits of the prefix."""
 
 
+class HostBitsError(ValueError):
+    """A network is meant that is smaller, or one that begins elsewhere."""
+
+
 def parse_address(text: str) -> Address:
     """Returns an address; an IPv6 one that stands for an IPv4 one is that. Raises ValueError with words for people."""
     try:
@@ -27,7 +31,9 @@ def parse_address(text: str) -> Address:
 
 
 def parse_network(text: str) -> Network:
-    """Returns a network, `10.0.0.0/8`, or the one of a single address; raises ValueError with words for people."""
+    """Returns a network, `10.0.0.0/8`, or the one of a single address; raises ValueError with words for people, which
+    is HostBitsError for bits beyond the prefix.
+    """
     written, slash, length = text.partition("/")
     version, number = parse_address(written)
     most = _BITS[version]
@@ -42,7 +48,7 @@ def parse_network(text: str) -> Network:
         raise ValueError(f"{text[:60]!r} is no network: the prefix is too long")
     if number & ((1 << (most - bits)) - 1):
         first = number >> (most - bits) << (most - bits)
-        raise ValueError(f"{text[:60]!r} is no network: the one around it is {normal(version, first)}/{bits}")
+        raise HostBitsError(f"{text[:60]!r} is no network: the one around it is {normal(version, first)}/{bits}")
     return version, number, bits
 
 

@@ -143,7 +143,10 @@ def held_list(message: firewall_pb2.EntryList, digest: bytes) -> HeldList:
 
 def quota(held: HeldQuota) -> firewall_pb2.Quota:
     """Returns a quota's message."""
-    return _quota(held.quota, held.changed_in)
+    message = _quota(held.quota, held.changed_in)
+    # Every version that replaces one has a number.
+    message.is_default = not held.changed_in
+    return message
 
 
 def held_quota(message: firewall_pb2.Quota) -> HeldQuota:

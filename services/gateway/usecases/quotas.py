@@ -1,5 +1,6 @@
 """Owns changing and reading rate limits: quotas in place of defaults, and accounts' own."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -16,10 +17,14 @@ from services.gateway.usecases.changes import Changes, Draft, Made
 class RateLimits:
     """Quotas and overrides. Whether a name is one is the check's to say."""
 
-    def __init__(self, db: Database, changes: Changes, clock: WallClock) -> None:
+    def __init__(
+        self, db: Database, changes: Changes, clock: WallClock, defaults: Mapping[str, tuple[int, int]]
+    ) -> None:
+        """`defaults` are units and seconds by name, which hold where nothing replaces them."""
         self._db = db
         self._changes = changes
         self._clock = clock
+        self._defaults = {name: HeldQuota(Quota(name, *given), 0) for name, given in defaults.items()}
 
     async def set_quota(self, wanted: Quota, request: Message, expected: int) -> HeldQuota:
         """Sets a quota in place of its default; raises as Changes.make."""
@@ -42,17 +47,20 @@ class RateLimits:
         return await self._changes.make("quota.removed", request, expected, write)
 
     async def get_quota(self, name: str) -> HeldQuota:
-        """Returns a quota; raises `not_found("quota_not_found")` where the default counts."""
+        """Returns a quota, or the default that holds; raises `not_found("quota_not_found")` where there is neither."""
         async with self._db.transaction("get_quota", read_only=True) as conn:
-            held = await quotas.find_quota(conn, name)
+            held = await quotas.find_quota(conn, name) or self._defaults.get(name)
         if held is None:
             raise _no_quota()
         return held
 
     async def list_quotas(self) -> tuple[tuple[HeldQuota, ...], int]:
-        """Returns all quotas by name, and the newest version."""
+        """Returns all quotas that hold by name, defaults among them, and the newest version."""
         async with self._db.transaction("list_quotas", read_only=True) as conn:
-            return await quotas.all_quotas(conn), await versions.newest(conn)
+            replaced = {held.quota.name: held for held in await quotas.all_quotas(conn)}
+            version = await versions.newest(conn)
+        found = {**self._defaults, **replaced}
+        return tuple(found[name] for name in sorted(found)), version
 
     async def set_override(self, wanted: Override, request: Message, expected: int) -> HeldOverride:
         """Gives an account a quota of its own; raises `invalid("end_past")` and `precondition("overrides_full")`."""
@@ -96,7 +104,7 @@ def _about(account: UUID, name: str) -> str:
 
 
 def _no_quota() -> errors.GatefoldError:
-    return errors.not_found("quota_not_found", "The default of this quota counts.")
+    return errors.not_found("quota_not_found", "Nothing is counted by this name, or nothing replaces its default.")
 
 
 def _no_override() -> errors.GatefoldError:

@@ -22,6 +22,7 @@ from services.gateway.config import GatewayConfig
 from services.gateway.domain.bundle import Bundle
 from services.gateway.domain.default_rules import default_rules
 from services.gateway.domain.firewall import Ruleset, compile_bundle
+from services.gateway.domain.quotas import DEFAULTS
 from services.gateway.domain.quotas import check as check_quota
 from services.gateway.domain.register import Identity
 from services.gateway.http.firewall import Firewall
@@ -101,7 +102,7 @@ def _serve(
     servicer = FirewallServicer(
         rules,
         EntryLists(app, changes, clock),
-        RateLimits(app, changes, clock),
+        RateLimits(app, changes, clock, {**DEFAULTS, **settings.quotas()}),
         versions,
         hits,
         back_tests,

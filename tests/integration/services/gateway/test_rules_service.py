@@ -1,5 +1,6 @@
 """Operators change what gateways enforce: rules, lists, quotas; every change is a version, and any can come back."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 
 from infra.local.valkey import ValkeyServer
 from libs.ids import encode
+from services.gateway.domain.quotas import DEFAULTS
 from tests.support.gateway import ACCOUNT, OTHER_ACCOUNT, READER
-from tests.support.operator import BLOCK, Operator, running_operator
+from tests.support.operator import BLOCK, WIDE, Operator, running_operator
 from tests.support.stores import TestPostgres
 from tests.support.waiting import until
 
@@ -165,9 +167,22 @@ class TestQuotas:
         held = await operator.done("PUT", "/quotas", json={"name": "bulk.server", "amount": 5, "seconds": 60})
         assert (held["amount"], held["seconds"], held["mode"]) == (5, 60, "enforce")
         assert held in (await operator.done("GET", "/quotas"))["data"]
+        assert not held["is_default"]
         await operator.done("DELETE", "/quotas?name=bulk.server")
-        answer = await operator.ask("GET", "/quota?name=bulk.server")
+        again = await operator.ask("DELETE", "/quotas?name=bulk.server")
+        assert (again.status, again.reason) == (404, "quota_not_found")
+        answer = await operator.ask("GET", "/quota?name=rule:nobody.address")
         assert (answer.status, answer.reason) == (404, "quota_not_found")
+
+    async def test_what_holds_without_a_change_is_shown_as_a_default(self, operator: Operator) -> None:
+        held = (await operator.done("GET", "/quotas"))["data"]
+        assert [quota["name"] for quota in held] == sorted({*DEFAULTS, *(quota["name"] for quota in held)})
+        shown = await operator.done("GET", "/quota?name=webhook.person")
+        assert shown in held
+        assert (shown["amount"], shown["seconds"], shown["mode"]) == (*DEFAULTS["webhook.person"], "enforce")
+        assert shown["is_default"]
+        told = await operator.done("GET", "/quota?name=bulk.person")
+        assert (told["amount"], told["is_default"]) == (json.loads(WIDE)["bulk.person"][0], True)
 
     async def test_a_quota_that_is_none_is_refused_by_the_check_of_the_whole(self, operator: Operator) -> None:
         before = await operator.version()
