@@ -1,5 +1,6 @@
 """Attacks on what gateways enforce: by tenants, by operators without a second factor, by what is handed in."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -19,8 +20,10 @@ from libs.ids import encode
 from tests.support.gateway import ACCOUNT, PUBLISHABLE_KEY, SECRET_KEY
 from tests.support.operator import BLOCK, Operator, running_operator
 from tests.support.stores import TestPostgres
+from tests.support.waiting import until
 
 SERVICE = firewall_pb2.DESCRIPTOR.services_by_name["FirewallService"]
+TOO_LARGE = "at 22: the pattern is refused: it is too large when its repetitions are written out"
 FILLED = {
     "{id}": encode("rule", ACCOUNT),
     "{number}": "1",
@@ -131,6 +134,47 @@ class TestWhatIsHandedIn:
         assert answer.status == 413
         assert (await operator.done("GET", f"/lists/{key}"))["size"] == 0
 
+    async def test_five_million_lines_of_no_stated_length_are_refused_as_soon_as_they_are_too_many(
+        self, operator: Operator
+    ) -> None:
+        key = await operator.list_of("five-million-chunks")
+        sent = 0
+
+        async def chunks() -> AsyncIterator[bytes]:
+            nonlocal sent
+            for _ in range(5_000):
+                sent += 1
+                yield b"192.0.2.1\n" * 1_000
+
+        answer = await operator.gateway.ask(
+            "POST",
+            f"/v1/firewall/lists/{key}/import",
+            credential=operator.token,
+            headers={"Content-Type": "text/plain"},
+            data=chunks(),
+        )
+        assert (answer.status, answer.reason) == (413, "body_too_large")
+        assert "8388608 bytes" in answer.json["detail"]
+        assert sent < 5_000
+        assert (await operator.done("GET", f"/lists/{key}"))["size"] == 0
+
+    async def test_others_are_served_while_the_largest_list_is_read_kept_and_compiled(self, operator: Operator) -> None:
+        key = await operator.list_of("largest")
+        networks = (f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}\n" for n in range(200_000))
+        importing = asyncio.create_task(operator.imported(key, "".join(networks)))
+        served = 0
+        while not importing.done():
+            answer = await operator.gateway.ask("GET", "/v1/offers", credential=SECRET_KEY)
+            assert answer.status == 200
+            served += 1
+        assert (await importing).status == 200
+        assert served >= 20
+        newest = await operator.version()
+        gateway = operator.gateway
+        while gateway.metric("gatefold_gateway_bundle_version") != newest:
+            assert (await gateway.ask("GET", "/v1/offers", credential=SECRET_KEY)).status == 200
+        await operator.done("DELETE", f"/lists/{key}")
+
     async def test_as_many_lines_as_the_body_holds_are_counted_and_refused(self, operator: Operator) -> None:
         key = await operator.list_of("four-million", "asns")
         answer = await operator.imported(key, b"1\n" * 4_000_000)
@@ -201,6 +245,46 @@ class TestWhatIsHandedIn:
     async def test_a_rule_that_is_none_is_refused(self, operator: Operator, change: dict[str, object]) -> None:
         answer = await operator.ask("POST", "/rules", json={**BLOCK, **change})
         assert answer.status in (400, 422)
+
+    @pytest.mark.parametrize(
+        ("expression", "words"),
+        [
+            ("request.path ==", "at 16: the end was not expected here"),
+            ("(" * 4_000, "at 33: an expression has 32 levels at most"),
+            ("request.path == 'a' || " * 200 + "true", "at most 4096 characters"),
+            ("request.no_such_field == 1", "at 1: there is no field request.no_such_field"),
+            ("request.path.matches('(')", "at 22: the pattern is refused: missing )"),
+            ("request.path.matches('(a?){1000}')", TOO_LARGE),
+            ("request.path.matches('((a{10}){10}){10}')", TOO_LARGE),
+        ],
+        ids=["no end", "deep", "long", "an unknown field", "no pattern", "a large pattern", "a nested pattern"],
+    )
+    async def test_an_expression_that_is_none_is_refused_with_what_is_wrong(
+        self, operator: Operator, expression: str, words: str
+    ) -> None:
+        before = await operator.version()
+        answer = await operator.ask("POST", "/rules", json={**BLOCK, "name": "bad", "expression": expression})
+        assert answer.status == 422
+        assert words in answer.json["errors"][0]["detail"]
+        tried = await operator.ask("POST", "/back_test", json={"expression": expression})
+        assert (tried.status, tried.reason) == (422, answer.reason)
+        assert await operator.version() == before
+
+    @pytest.mark.case("edge-13")
+    async def test_a_pattern_that_would_go_back_for_ever_slows_nobody(self, operator: Operator) -> None:
+        hostile = "request.query.matches('^(a+)+$') || request.query.matches('(.*a){20}$')"
+        rule = {"name": "hostile", "expression": hostile, "action": "block", "mode": "enforce"}
+        made = await operator.done("POST", "/rules", json=rule)
+        newest = await operator.version()
+        gateway = operator.gateway
+        await until(lambda: gateway.metric("gatefold_gateway_bundle_version") == newest)
+        blocked = await gateway.ask("GET", f"/v1/offers?{'a' * 7_000}", credential=SECRET_KEY)
+        assert (blocked.status, blocked.reason) == (403, "firewall_blocked")
+        passed = await gateway.ask("GET", f"/v1/offers?{'a' * 7_000}!", credential=SECRET_KEY)
+        assert passed.status != 403
+        assert (await gateway.ask("GET", "/v1/offers", credential=SECRET_KEY)).status == 200
+        await operator.done("POST", "/back_test", json={"expression": hostile})
+        await operator.done("DELETE", f"/rules/{made['id']}")
 
     async def test_numbers_beyond_all_bounds_are_refused(self, operator: Operator) -> None:
         for body in (

@@ -276,8 +276,12 @@ class _Problems:
     def raise_any(self) -> None:
         if self.found:
             raise errors.invalid(
-                "rules_invalid", f"{len(self.found)} things are wrong; nothing was taken.", violations=self.found[:20]
+                "rules_invalid", f"{_things(len(self.found))} wrong; nothing was taken.", violations=self.found[:20]
             )
+
+
+def _things(number: int) -> str:
+    return "1 thing is" if number == 1 else f"{number} things are"
 
 
 def _check_lists(bundle: Bundle, problems: _Problems, most_entries: int) -> None:

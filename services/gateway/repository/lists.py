@@ -1,7 +1,8 @@
 """Owns the statements on lists and their entries."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -11,8 +12,8 @@ from services.gateway.domain.entries import Entry
 from services.gateway.domain.register import HeldList
 
 _COLUMNS = "id, name, kind, allows, description, size, digest, created_at, changed_in"
-_FOLDED = 5_000
-"""Entries that one statement adds."""
+_PORTION = 2_000
+"""Entries that one statement adds or reads: others are served in between."""
 
 
 async def all_lists(conn: Connection) -> tuple[HeldList, ...]:
@@ -73,9 +74,13 @@ async def page(conn: Connection, key: UUID, after: str, limit: int) -> list[Entr
 
 
 async def entries(conn: Connection, key: UUID) -> tuple[Entry, ...]:
-    """Reads all entries in the order of their texts."""
-    rows = await conn.fetch("SELECT text, expires_at FROM list_entry WHERE list_id = $1 ORDER BY text", key)
-    return tuple((row["text"], row["expires_at"]) for row in rows)
+    """Reads all entries in the order of their texts, in portions: others are served in between."""
+    found: list[Entry] = []
+    while True:
+        portion = await page(conn, key, found[-1][0] if found else "", _PORTION)
+        found += portion
+        if len(portion) < _PORTION:
+            return tuple(found)
 
 
 async def add_entries(conn: Connection, key: UUID, added: Iterable[Entry]) -> None:
@@ -96,10 +101,11 @@ async def add_entries(conn: Connection, key: UUID, added: Iterable[Entry]) -> No
     )
 
 
-async def add_all_entries(conn: Connection, key: UUID, added: Sequence[Entry]) -> None:
+async def add_all_entries(conn: Connection, key: UUID, added: Iterable[Entry]) -> None:
     """Adds any number of entries, in portions."""
-    for start in range(0, len(added), _FOLDED):
-        await add_entries(conn, key, added[start : start + _FOLDED])
+    left = iter(added)
+    while portion := list(islice(left, _PORTION)):
+        await add_entries(conn, key, portion)
 
 
 async def remove_entries(conn: Connection, key: UUID, texts: list[str]) -> None:

@@ -129,7 +129,7 @@ class EntryLists:
         async def write(conn: Connection, held: HeldList, now: datetime) -> None:
             if replaces:
                 await lists.remove_all_entries(conn, key)
-            await lists.add_all_entries(conn, key, list(read.entries.items()))
+            await lists.add_all_entries(conn, key, read.entries.items())
 
         return await self._change("list.imported", key, request, expected, write), read
 
