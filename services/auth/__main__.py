@@ -29,7 +29,7 @@ from gatefold.auth.v1.sign_in_pb2_grpc import add_SubscriberSignInServiceService
 from gatefold.auth.v1.subscriber_session_pb2_grpc import add_SubscriberSessionServiceServicer_to_server
 from gatefold.auth.v1.team_pb2_grpc import add_TeamServiceServicer_to_server
 
-from libs import config, outbox, process, redis_client
+from libs import config, outbox, process
 from libs.account_clock import AccountClocks
 from libs.activity import ActivityStream, Pseudonyms
 from libs.clock import SystemClock
@@ -50,7 +50,6 @@ from services.auth.clients.peers import PeerClock, Subjects
 from services.auth.clients.places import Places
 from services.auth.clients.provider_http import ProviderHttp
 from services.auth.clients.session_feed import SessionFeed
-from services.auth.clients.verdict_source import VerdictSource
 from services.auth.config import BootstrapConfig, BreachConfig, Config, RotationConfig, SyncConfig
 from services.auth.domain import session
 from services.auth.domain.account import PROVIDER_ONLY, SecurityPolicy
@@ -276,11 +275,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     )
     service.add(add_SamlConnectionServiceServicer_to_server, servicer.SamlConnectionServicer(connections))
     service.add(add_SamlSignInServiceServicer_to_server, servicer.SamlSignInServicer(connections, by_saml))
-    hearing = redis_client.connect(settings.service.redis, blocking_seconds=1, most_connections=1)
-    process.on_drain(hearing.aclose)
     verdicts = Verdicts(db, Pseudonyms(settings.secrets.key_pepper.reveal()), clock, service.telemetry)
-    obeying = worker.Obeying(VerdictSource(hearing, service.channels), verdicts, service.telemetry)
-    service.background("verdicts", obeying.run)
+    service.follow_verdicts(verdicts.obey, verdicts.forget)
     service.background("housekeeping", worker.Housekeeping(keys, Expiry(service.jobs, clock)).run)
     service.holds_personal_data(PERSONAL_TABLES)
     await service.serve()

@@ -118,12 +118,14 @@ def texts(node: ast.expr) -> set[str]:
 
 
 def peers_in(source: str) -> set[str]:
-    """Peers whom code opens a channel to, consumes events of, or lists as `…_PEERS`."""
+    """Peers whom code opens a channel to, consumes events of, follows the verdicts of, or lists as `…_PEERS`."""
     peers: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
             if node.func.attr in {"channel", "consume"}:
                 peers |= texts(node.args[0])
+            elif node.func.attr == "follow_verdicts":
+                peers.add("abuse")
         elif isinstance(node, ast.Assign) and any(getattr(name, "id", "").endswith("_PEERS") for name in node.targets):
             peers |= texts(node.value)
     return peers
