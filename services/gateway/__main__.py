@@ -56,6 +56,7 @@ from services.gateway.http.crawlers import Crawlers, SystemResolver
 from services.gateway.http.exchange import RequestIds
 from services.gateway.http.facts import Sources
 from services.gateway.http.firewall import Firewall, network_of
+from services.gateway.http.grpc_logs import GrpcLogs
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
 from services.gateway.http.leaks import Leaks
@@ -198,8 +199,9 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         overload=overload,
         activities=Activities(stream, pseudonyms, places.of, clock=process.clock),
     )
+    app = App(edge)
     server = HttpServer(
-        App(edge),
+        app,
         settings.http_listen,
         settings.connections,
         address,
@@ -211,14 +213,15 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     )
     process.background("connections", server.sweep, in_closed_mode=True)
     await process.serve(server)
+    if settings.otlp_listen is not None:
+        await process.serve(GrpcLogs(app.handle, settings.otlp_listen, settings.pem()))
 
 
 def _certificates(settings: GatewayConfig, process: Process) -> Certificates | None:
-    if settings.http_certificate is None or settings.http_key is None:
+    pem = settings.pem()
+    if pem is None:
         return None
-    return Certificates(
-        settings.http_certificate, settings.http_key, monotonic=time.monotonic, telemetry=process.telemetry
-    )
+    return Certificates(*pem, monotonic=time.monotonic, telemetry=process.telemetry)
 
 
 async def _enforce(
