@@ -168,7 +168,9 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         db, vault, tokens, secrets, clock, make, facts, challenges, policies.of, os.urandom, service.telemetry
     )
     policy = PasswordPolicy(_breaches(settings.breaches, process))
-    guard = _guard(settings, service, secrets, challenges.offer_unlock)
+    places = Places(settings.places_database)
+    process.on_drain(places.close)
+    guard = _guard(settings, service, secrets, challenges.offer_unlock, places)
     team = Team(db, vault, persons, policy, challenges, guard, clock, make)
     members = Members(db, clock, make, facts, guard.release)
     methods: dict[str, Method] = {}
@@ -182,8 +184,6 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
             provider_required=staff and asked.staff_sign_in == PROVIDER_ONLY,
         )
 
-    places = Places(settings.places_database)
-    process.on_drain(places.close)
     new_devices = NewDevices(db, vault, challenges, places, secrets, clock, make, service.telemetry)
     sign_in = SignIn(db, sessions, standing, guard.remember, new_devices, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
@@ -282,7 +282,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     await service.serve()
 
 
-def _guard(settings: Config, service: Service, secrets: TokenSecrets, offer: Offer) -> Attempts:
+def _guard(settings: Config, service: Service, secrets: TokenSecrets, offer: Offer, places: Places) -> Attempts:
     chosen = settings.attempts
     waits = (chosen.attempts_wait_seconds * 1000, chosen.attempts_longest_wait_seconds * 1000)
     forget = chosen.attempts_forget_seconds * 1000
@@ -300,7 +300,17 @@ def _guard(settings: Config, service: Service, secrets: TokenSecrets, offer: Off
     pseudonyms = Pseudonyms(settings.secrets.key_pepper.reveal())
     store = AttemptStore(service.store)
     return Attempts(
-        service.app, store, limits, secrets, stream, offer, pseudonyms, service.clock, service.ids, service.telemetry
+        service.app,
+        store,
+        limits,
+        secrets,
+        stream,
+        offer,
+        pseudonyms,
+        places.of,
+        service.clock,
+        service.ids,
+        service.telemetry,
     )
 
 
