@@ -49,7 +49,7 @@ from services.abuse.usecases.log_records import LogRecords
 from services.abuse.usecases.suppressed import Suppressed
 from services.abuse.usecases.verdicts import Verdicts
 from services.abuse.usecases.watch import Watch
-from services.abuse.worker.loops import Announcing, Clearing, Expiring
+from services.abuse.worker.loops import Announcing, Clearing, Counting, Expiring
 from services.abuse.worker.reading import Reader, ReaderMetrics
 from services.abuse.worker.shards import NUMBER, Shards
 
@@ -81,6 +81,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     announcing = Announcing(verdicts, service.telemetry)
     service.background("verdicts", announcing.run)
     service.background("expiry", Expiring(verdicts).run)
+    service.background("counting", Counting(service.jobs, service.telemetry).run)
     service.background("clearing", Clearing(service.jobs, clock).run)
     service.due_worker({appeals.DUE_KIND: appealing.work})
     service.background("shards", _shards(process, settings, service, verdicts, detectors, announcing).run)

@@ -31,10 +31,11 @@ OLDEST, NEWEST = "1.30", "1.37"
 SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/__main__.py"))
 SHARED_CONTRACTS = {"clock", "events", "privacy"}
 """Served by every service with tenants' rows: the gateway has none."""
-CUSTOM_KINDS = {"Certificate", "PodMonitor"}
+CUSTOM_KINDS = {"Certificate", "PodMonitor", "PrometheusRule"}
 """Not of Kubernetes itself, so that its schemas do not know them."""
 ALL_OPTIONS = (
     "metrics.podMonitor=true",
+    "metrics.rules=true",
     "metrics.annotations=true",
     "defaults.settings.otlp_endpoint=http://traces:4318",
 )
