@@ -151,13 +151,14 @@ def _leave_empty_pages_empty() -> None:
 
 
 async def review(asked: argparse.Namespace, environ: Mapping[str, str] | None = None) -> str:
-    """Lists, shows or decides cases in the database; returns what is to be shown."""
+    """Works on cases in the database; returns what is to be shown. The service tells of what has changed."""
     settings = config.load(ReviewConfig, environ)
     clock = SystemClock()
     make = IdMaker(clock, os.urandom)
     db = await Database.open(settings.postgres.postgres_app_dsn, service="abuse", role="app", pool_size=1)
     try:
-        return await terminal.run(asked, Cases(db, CaseBook(clock, make, Facts(clock, make, dict)), clock))
+        book = CaseBook(clock, make, Facts(clock, make, dict))
+        return await terminal.run(asked, Cases(db, book, clock), CaseActions(db, book, clock, make))
     finally:
         await db.close()
 
