@@ -5,7 +5,8 @@ import asyncio
 import ctypes
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from gatefold.abuse.v1.appeal_pb2_grpc import add_AppealServiceServicer_to_server
@@ -38,6 +39,7 @@ from services.abuse.servicer.detectors import DetectorServicer
 from services.abuse.servicer.telemetry import TelemetryServicer
 from services.abuse.servicer.verdicts import AppealServicer, VerdictServicer
 from services.abuse.usecases import appeals
+from services.abuse.usecases.allowances import Allowances
 from services.abuse.usecases.appeals import Appeals
 from services.abuse.usecases.case_actions import CaseActions
 from services.abuse.usecases.case_book import CaseBook
@@ -77,7 +79,11 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_CaseServiceServicer_to_server, CaseServicer(cases, actions))
     service.add(add_PlatformCaseServiceServicer_to_server, PlatformCaseServicer(cases, actions))
     service.add(add_DetectorServiceServicer_to_server, DetectorServicer(detectors))
-    service.add(add_TelemetryServiceServicer_to_server, TelemetryServicer(records, Intake(service.store)))
+    reading = ThreadPoolExecutor(1, "telemetry")
+    process.on_drain(_ending(reading))
+    allowances = Allowances(settings.otlp_records_per_second, time.monotonic)
+    telemetry = TelemetryServicer(records, Intake(service.store), allowances, reading)
+    service.add(add_TelemetryServiceServicer_to_server, telemetry)
     announcing = Announcing(verdicts, service.telemetry)
     service.background("verdicts", announcing.run)
     service.background("expiry", Expiring(verdicts).run)
@@ -107,11 +113,7 @@ def _shards(
     suppressed = Suppressed(service.jobs, service.clock)
     metrics = ReaderMetrics(service.telemetry)
     executor = ThreadPoolExecutor(settings.engine_threads, "engine")
-
-    async def shut_down() -> None:
-        executor.shutdown(wait=False, cancel_futures=True)
-
-    process.on_drain(shut_down)
+    process.on_drain(_ending(executor))
 
     def reader(shard: int, catalogue: Catalogue) -> Reader:
         return Reader(
@@ -139,6 +141,13 @@ def _shards(
         metrics=metrics,
         telemetry=service.telemetry,
     )
+
+
+def _ending(executor: ThreadPoolExecutor) -> Callable[[], Awaitable[None]]:
+    async def shut_down() -> None:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+    return shut_down
 
 
 def _leave_empty_pages_empty() -> None:
