@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import ipaddress
+import re
 import zlib
 from collections import defaultdict, deque
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ HASH_BYTES = 16
 USER_AGENT_LENGTH = 300
 """So much of a User-Agent header is hashed."""
 _MOST_HASHES = 32_768
+_VERSION = re.compile(r"[0-9][0-9._]*")
 _LONGEST_REMEMBERED = 300
 
 
@@ -51,6 +53,15 @@ def network_of(address: str) -> str:
     except ValueError:
         return ""
     return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
+
+
+@lru_cache(_MOST_HASHES)
+def device_of(actor: str, user_agent: str) -> str:
+    """Returns what stands for a device of somebody who is signed in, as far as requests tell: the program, whatever its
+    version, so that an update makes no new one. Two alike of one person are one; those of two persons never are.
+    `user_agent` is cut to USER_AGENT_LENGTH.
+    """
+    return f"{actor} {_VERSION.sub('', user_agent)}" if actor and user_agent else ""
 
 
 class Pseudonyms:

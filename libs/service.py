@@ -24,6 +24,8 @@ from libs.privacy import SubjectDataServicer, SubjectTable
 from libs.process import Process
 from libs.redis_client import RedisConfig, Store
 from libs.vault import Vault, VaultConfig
+from libs.verdicts.follower import Follower, Forget, Obey
+from libs.verdicts.source import VerdictSource
 from libs.version import CODE_VERSION
 
 BLOCKING_SECONDS = 5.0
@@ -182,6 +184,14 @@ class Service:
         self.background(name, consumer.run)
         self._waiting[name] = consumer.lag
         return consumer
+
+    def follow_verdicts(self, obey: Obey, forget: Forget) -> None:
+        """Hands the abuse service's verdicts to `obey`, in the background; it must be among the peers."""
+        hearing = redis_client.connect(self._settings.redis, blocking_seconds=1, most_connections=1)
+        self._process.on_drain(hearing.aclose)
+        source = VerdictSource(self.name, hearing, self.channels)
+        follower = Follower(source, obey, forget, clock=self.clock, telemetry=self.telemetry)
+        self.background("verdicts", follower.run)
 
     def holds_personal_data(self, tables: Sequence[SubjectTable], *, owns_keys: bool = False) -> None:
         """Serves the privacy port over the service's marked tables; who owns the keys destroys them at an erasure."""

@@ -108,10 +108,16 @@ class Environments:
         }
 
     def _subscriber(self) -> dict[str, str]:
-        return {"GATEFOLD_OBJECT_STORE_URL": self._place.objects.as_uri()}
+        return {
+            "GATEFOLD_OBJECT_STORE_URL": self._place.objects.as_uri(),
+            "GATEFOLD_KEY_PEPPER": self._secrets["key_pepper"],
+        }
 
     def _billing(self) -> dict[str, str]:
-        return {"GATEFOLD_STRIPE_API_BASE": self._ports.stripe_url}
+        return {
+            "GATEFOLD_STRIPE_API_BASE": self._ports.stripe_url,
+            "GATEFOLD_KEY_PEPPER": self._secrets["key_pepper"],
+        }
 
     def _notify(self) -> dict[str, str]:
         return {

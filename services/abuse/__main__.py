@@ -5,7 +5,8 @@ import asyncio
 import ctypes
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from gatefold.abuse.v1.appeal_pb2_grpc import add_AppealServiceServicer_to_server
@@ -38,6 +39,7 @@ from services.abuse.servicer.detectors import DetectorServicer
 from services.abuse.servicer.telemetry import TelemetryServicer
 from services.abuse.servicer.verdicts import AppealServicer, VerdictServicer
 from services.abuse.usecases import appeals
+from services.abuse.usecases.allowances import Allowances
 from services.abuse.usecases.appeals import Appeals
 from services.abuse.usecases.case_actions import CaseActions
 from services.abuse.usecases.case_book import CaseBook
@@ -49,7 +51,7 @@ from services.abuse.usecases.log_records import LogRecords
 from services.abuse.usecases.suppressed import Suppressed
 from services.abuse.usecases.verdicts import Verdicts
 from services.abuse.usecases.watch import Watch
-from services.abuse.worker.loops import Announcing, Clearing, Expiring
+from services.abuse.worker.loops import Announcing, Clearing, Counting, Expiring
 from services.abuse.worker.reading import Reader, ReaderMetrics
 from services.abuse.worker.shards import NUMBER, Shards
 
@@ -77,10 +79,15 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_CaseServiceServicer_to_server, CaseServicer(cases, actions))
     service.add(add_PlatformCaseServiceServicer_to_server, PlatformCaseServicer(cases, actions))
     service.add(add_DetectorServiceServicer_to_server, DetectorServicer(detectors))
-    service.add(add_TelemetryServiceServicer_to_server, TelemetryServicer(records, Intake(service.store)))
+    reading = ThreadPoolExecutor(1, "telemetry")
+    process.on_drain(_ending(reading))
+    allowances = Allowances(settings.otlp_records_per_second, time.monotonic)
+    telemetry = TelemetryServicer(records, Intake(service.store), allowances, reading)
+    service.add(add_TelemetryServiceServicer_to_server, telemetry)
     announcing = Announcing(verdicts, service.telemetry)
     service.background("verdicts", announcing.run)
     service.background("expiry", Expiring(verdicts).run)
+    service.background("counting", Counting(service.jobs, service.telemetry).run)
     service.background("clearing", Clearing(service.jobs, clock).run)
     service.due_worker({appeals.DUE_KIND: appealing.work})
     service.background("shards", _shards(process, settings, service, verdicts, detectors, announcing).run)
@@ -106,11 +113,7 @@ def _shards(
     suppressed = Suppressed(service.jobs, service.clock)
     metrics = ReaderMetrics(service.telemetry)
     executor = ThreadPoolExecutor(settings.engine_threads, "engine")
-
-    async def shut_down() -> None:
-        executor.shutdown(wait=False, cancel_futures=True)
-
-    process.on_drain(shut_down)
+    process.on_drain(_ending(executor))
 
     def reader(shard: int, catalogue: Catalogue) -> Reader:
         return Reader(
@@ -140,6 +143,13 @@ def _shards(
     )
 
 
+def _ending(executor: ThreadPoolExecutor) -> Callable[[], Awaitable[None]]:
+    async def shut_down() -> None:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+    return shut_down
+
+
 def _leave_empty_pages_empty() -> None:
     """Has glibc map large blocks for good: blocks that it keeps and hands out again are filled with zeros by hand, and
     tables that are nearly empty would take all the memory that they may ever need.
@@ -150,13 +160,14 @@ def _leave_empty_pages_empty() -> None:
 
 
 async def review(asked: argparse.Namespace, environ: Mapping[str, str] | None = None) -> str:
-    """Lists, shows or decides cases in the database; returns what is to be shown."""
+    """Works on cases in the database; returns what is to be shown. The service tells of what has changed."""
     settings = config.load(ReviewConfig, environ)
     clock = SystemClock()
     make = IdMaker(clock, os.urandom)
     db = await Database.open(settings.postgres.postgres_app_dsn, service="abuse", role="app", pool_size=1)
     try:
-        return await terminal.run(asked, Cases(db, CaseBook(clock, make, Facts(clock, make, dict)), clock))
+        book = CaseBook(clock, make, Facts(clock, make, dict))
+        return await terminal.run(asked, Cases(db, book, clock), CaseActions(db, book, clock, make))
     finally:
         await db.close()
 

@@ -29,7 +29,7 @@ from gatefold.auth.v1.sign_in_pb2_grpc import add_SubscriberSignInServiceService
 from gatefold.auth.v1.subscriber_session_pb2_grpc import add_SubscriberSessionServiceServicer_to_server
 from gatefold.auth.v1.team_pb2_grpc import add_TeamServiceServicer_to_server
 
-from libs import config, outbox, process, redis_client
+from libs import config, outbox, process
 from libs.account_clock import AccountClocks
 from libs.activity import ActivityStream, Pseudonyms
 from libs.clock import SystemClock
@@ -50,7 +50,6 @@ from services.auth.clients.peers import PeerClock, Subjects
 from services.auth.clients.places import Places
 from services.auth.clients.provider_http import ProviderHttp
 from services.auth.clients.session_feed import SessionFeed
-from services.auth.clients.verdict_source import VerdictSource
 from services.auth.config import BootstrapConfig, BreachConfig, Config, RotationConfig, SyncConfig
 from services.auth.domain import session
 from services.auth.domain.account import PROVIDER_ONLY, SecurityPolicy
@@ -169,7 +168,9 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         db, vault, tokens, secrets, clock, make, facts, challenges, policies.of, os.urandom, service.telemetry
     )
     policy = PasswordPolicy(_breaches(settings.breaches, process))
-    guard = _guard(settings, service, secrets, challenges.offer_unlock)
+    places = Places(settings.places_database)
+    process.on_drain(places.close)
+    guard = _guard(settings, service, secrets, challenges.offer_unlock, places)
     team = Team(db, vault, persons, policy, challenges, guard, clock, make)
     members = Members(db, clock, make, facts, guard.release)
     methods: dict[str, Method] = {}
@@ -183,8 +184,6 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
             provider_required=staff and asked.staff_sign_in == PROVIDER_ONLY,
         )
 
-    places = Places(settings.places_database)
-    process.on_drain(places.close)
     new_devices = NewDevices(db, vault, challenges, places, secrets, clock, make, service.telemetry)
     sign_in = SignIn(db, sessions, standing, guard.remember, new_devices, secrets, clock, make)
     accounts = Accounts(db, team, challenges, clock, make, facts)
@@ -276,17 +275,14 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     )
     service.add(add_SamlConnectionServiceServicer_to_server, servicer.SamlConnectionServicer(connections))
     service.add(add_SamlSignInServiceServicer_to_server, servicer.SamlSignInServicer(connections, by_saml))
-    hearing = redis_client.connect(settings.service.redis, blocking_seconds=1, most_connections=1)
-    process.on_drain(hearing.aclose)
     verdicts = Verdicts(db, Pseudonyms(settings.secrets.key_pepper.reveal()), clock, service.telemetry)
-    obeying = worker.Obeying(VerdictSource(hearing, service.channels), verdicts, service.telemetry)
-    service.background("verdicts", obeying.run)
+    service.follow_verdicts(verdicts.obey, verdicts.forget)
     service.background("housekeeping", worker.Housekeeping(keys, Expiry(service.jobs, clock)).run)
     service.holds_personal_data(PERSONAL_TABLES)
     await service.serve()
 
 
-def _guard(settings: Config, service: Service, secrets: TokenSecrets, offer: Offer) -> Attempts:
+def _guard(settings: Config, service: Service, secrets: TokenSecrets, offer: Offer, places: Places) -> Attempts:
     chosen = settings.attempts
     waits = (chosen.attempts_wait_seconds * 1000, chosen.attempts_longest_wait_seconds * 1000)
     forget = chosen.attempts_forget_seconds * 1000
@@ -304,7 +300,17 @@ def _guard(settings: Config, service: Service, secrets: TokenSecrets, offer: Off
     pseudonyms = Pseudonyms(settings.secrets.key_pepper.reveal())
     store = AttemptStore(service.store)
     return Attempts(
-        service.app, store, limits, secrets, stream, offer, pseudonyms, service.clock, service.ids, service.telemetry
+        service.app,
+        store,
+        limits,
+        secrets,
+        stream,
+        offer,
+        pseudonyms,
+        places.of,
+        service.clock,
+        service.ids,
+        service.telemetry,
     )
 
 

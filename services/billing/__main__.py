@@ -12,12 +12,15 @@ from gatefold.billing.v1.stripe_webhook_pb2_grpc import add_StripeWebhookService
 from gatefold.billing.v1.subscription_pb2_grpc import add_SubscriptionServiceServicer_to_server
 
 from libs import config, process
+from libs.activity import Pseudonyms
 from libs.privacy import SubjectTable, years_after_year_end
 from libs.process import Process
 from libs.service import Service
+from libs.verdicts.held import HeldVerdicts
 from services.billing import servicer
 from services.billing.clients import AuthAccounts, StripeProvider, SubscriberReaders
 from services.billing.config import Config
+from services.billing.usecases import holds
 from services.billing.usecases.parts import Parts
 
 
@@ -53,6 +56,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         AuthAccounts(service.channels),
         service.clock,
         service.ids,
+        pseudonyms=Pseudonyms(settings.key_pepper.reveal()),
         grace=timedelta(days=settings.billing_grace_days),
         trace=service.telemetry.headers,
     )
@@ -63,6 +67,16 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_SubscriptionServiceServicer_to_server, servicer.SubscriptionServicer(parts.records))
     service.add(add_InvoiceServiceServicer_to_server, servicer.InvoiceServicer(parts.records))
     service.add(add_StripeWebhookServiceServicer_to_server, servicer.StripeWebhookServicer(parts.webhooks, worker.wake))
+    held = HeldVerdicts(
+        service.app,
+        service.jobs,
+        holds.SCOPES,
+        holds.ACTIONS,
+        clock=service.clock,
+        telemetry=service.telemetry,
+        begun=parts.holds.begun,
+    )
+    service.follow_verdicts(held.obey, held.forget)
     service.holds_personal_data(PERSONAL_TABLES)
     await service.serve()
 

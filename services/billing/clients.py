@@ -51,6 +51,8 @@ class CardDisplay:
     last4: str
     expiry_month: int
     expiry_year: int
+    fingerprint: str
+    """The same for one card number in one account of Stripe's; empty where it gives none."""
 
 
 class StripeProvider:
@@ -164,7 +166,9 @@ class StripeProvider:
         card = method.to_dict().get("card")
         if not card:
             return None
-        return CardDisplay(card["brand"], card["last4"], card["exp_month"], card["exp_year"])
+        return CardDisplay(
+            card["brand"], card["last4"], card["exp_month"], card["exp_year"], card.get("fingerprint") or ""
+        )
 
     def _client(self, secret_key: str) -> stripe.StripeClient:
         # Cheap to make; connections are shared through the HTTP client.

@@ -20,6 +20,7 @@ from services.gateway.http.certificates import certificates
 from services.gateway.http.contracts import Contracts
 from services.gateway.http.cors import Cors
 from services.gateway.http.exchange import RequestIds
+from services.gateway.http.grpc_logs import GrpcLogs
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
 from services.gateway.http.openapi import document
@@ -76,19 +77,22 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         overload=overload,
         activities=Activities(stream, pseudonyms, guarding.places.of, clock=process.clock),
     )
+    app = App(edge)
     server = HttpServer(
-        App(edge),
+        app,
         settings.http_listen,
         settings.connections,
         address,
         monotonic=time.monotonic,
         telemetry=process.telemetry,
-        certificates=certificates(settings.http_certificate, settings.http_key, process.telemetry),
+        certificates=certificates(settings.pem(), process.telemetry),
         proxied=settings.http_proxy_protocol,
         shared_port=settings.http_shared_port,
     )
     process.background("connections", server.sweep, in_closed_mode=True)
     await process.serve(server)
+    if settings.otlp_listen is not None:
+        await process.serve(GrpcLogs(app.handle, settings.otlp_listen, settings.pem()))
 
 
 _COMMANDS = {"versions": commands.list_versions, "roll-back": commands.roll_back}

@@ -42,6 +42,8 @@ class GatewayConfig:
     key_pepper: Secret = field(repr=False)
     """Key of the HMAC that API keys are looked up by; auth has the same."""
     http_listen: str = "127.0.0.1:8080"
+    otlp_listen: str | None = None
+    """Where logs are taken by OTLP/gRPC as well, `host:port`, with TLS as HTTP has it; nowhere unless it is said."""
     descriptors: Path = ROOT / "gen" / "descriptors.binpb"
     problem_page: Path = ROOT / "docs" / "problems.md"
     problem_base: str = "/problems/"
@@ -84,6 +86,8 @@ class GatewayConfig:
 
     def __post_init__(self) -> None:
         sockets.split(self.http_listen)
+        if self.otlp_listen is not None:
+            sockets.split(self.otlp_listen)
         for network in self.trusted_proxies:
             ipaddress.ip_network(network)
         if (self.http_certificate is None) != (self.http_key is None):
@@ -104,6 +108,12 @@ class GatewayConfig:
         """Returns what holds without the store, by rate class; raises ValueError when it cannot be read."""
         document = _object("rate_store_away", self.rate_store_away)
         return {name: _away(name, value) for name, value in document.items()}
+
+    def pem(self) -> tuple[Path, Path] | None:
+        """Returns the files of certificate and key, where TLS is terminated here."""
+        if self.http_certificate is None or self.http_key is None:
+            return None
+        return self.http_certificate, self.http_key
 
     def hsts(self) -> int:
         """Returns for how many seconds browsers are told to use TLS alone; 0 for not at all."""

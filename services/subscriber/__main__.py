@@ -9,9 +9,11 @@ from gatefold.subscriber.v1.site_pb2_grpc import add_SiteServiceServicer_to_serv
 from gatefold.subscriber.v1.subscriber_pb2_grpc import add_SubscriberServiceServicer_to_server
 
 from libs import config, process
+from libs.activity import Pseudonyms
 from libs.privacy import SubjectTable
 from libs.process import Process
 from libs.service import Service
+from libs.verdicts.held import HeldVerdicts
 from services.subscriber import servicer
 from services.subscriber.config import Config
 from services.subscriber.repository import sealing
@@ -22,6 +24,7 @@ from services.subscriber.usecases.import_chunk import ChunkWriter
 from services.subscriber.usecases.import_run import ImportRun
 from services.subscriber.usecases.imports import DUE_KIND, Imports
 from services.subscriber.usecases.sites import Sites
+from services.subscriber.usecases.soft_walls import ACTIONS, SCOPES, SoftWalls
 from services.subscriber.usecases.subscribers import Subscribers
 
 PERSONAL_TABLES = (
@@ -42,7 +45,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     run = ImportRun(app, files, writer, clock, facts, stopping=process.stopping)
     # One at a time for each account: two of its files would only wait for each other's readers.
     worker = service.due_worker({DUE_KIND: run.work}, per_account=1)
-    entitlements = Entitlements(app, clock, facts)
+    walls = SoftWalls(Pseudonyms(settings.key_pepper.reveal()))
+    entitlements = Entitlements(app, clock, facts, walls)
     service.consume(("billing",), entitlements.take_billing_event, BILLING_EVENTS)
     subscribers = Subscribers(app, vault, clock, ids, facts)
     imports = Imports(app, files, clock, ids, worker.wake)
@@ -50,6 +54,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     service.add(add_EntitlementServiceServicer_to_server, servicer.EntitlementServicer(entitlements))
     service.add(add_SiteServiceServicer_to_server, servicer.SiteServicer(Sites(app, clock, ids)))
     service.add(add_ImportServiceServicer_to_server, servicer.ImportServicer(imports))
+    held = HeldVerdicts(app, service.jobs, SCOPES, ACTIONS, clock=clock, telemetry=service.telemetry)
+    service.follow_verdicts(held.obey, held.forget)
     service.holds_personal_data(PERSONAL_TABLES, owns_keys=True)
     await service.serve()
 

@@ -31,10 +31,11 @@ OLDEST, NEWEST = "1.30", "1.37"
 SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/__main__.py"))
 SHARED_CONTRACTS = {"clock", "events", "privacy"}
 """Served by every service with tenants' rows: the gateway has none."""
-CUSTOM_KINDS = {"Certificate", "PodMonitor"}
+CUSTOM_KINDS = {"Certificate", "PodMonitor", "PrometheusRule"}
 """Not of Kubernetes itself, so that its schemas do not know them."""
 ALL_OPTIONS = (
     "metrics.podMonitor=true",
+    "metrics.rules=true",
     "metrics.annotations=true",
     "defaults.settings.otlp_endpoint=http://traces:4318",
 )
@@ -118,12 +119,14 @@ def texts(node: ast.expr) -> set[str]:
 
 
 def peers_in(source: str) -> set[str]:
-    """Peers whom code opens a channel to, consumes events of, or lists as `…_PEERS`."""
+    """Peers whom code opens a channel to, consumes events of, follows the verdicts of, or lists as `…_PEERS`."""
     peers: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
             if node.func.attr in {"channel", "consume"}:
                 peers |= texts(node.args[0])
+            elif node.func.attr == "follow_verdicts":
+                peers.add("abuse")
         elif isinstance(node, ast.Assign) and any(getattr(name, "id", "").endswith("_PEERS") for name in node.targets):
             peers |= texts(node.value)
     return peers

@@ -88,7 +88,7 @@ async def test_stuffed_credentials_end_in_a_verdict_that_a_person_lifts(
     assert {verdict["state"] for verdict in detail["verdicts"]} >= {"active"}
     signals = {held["signal"] for verdict in detail["verdicts"] for held in verdict["evidence"]}
     assert "stuffing-address.targets" in signals
-    assert {item["scope"] for item in detail["linked"]} >= {"network", "user_agent"}
+    assert {item["scope"] for item in detail["linked"]} >= {"network", "user_agent", "target"}
     assert ATTACKER not in str(detail)
     await api.ok("POST", f"/v1/platform/abuse/cases/{case['id']}/claim", token=token, json={})
     decided = await api.ok(

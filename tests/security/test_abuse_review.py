@@ -1,7 +1,10 @@
 """Review as a target: other publishers' cases, scopes, one person as two, races, appeals that ask, forged telemetry."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -17,13 +20,17 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from infra.local.valkey import ValkeyServer
 from libs import ids
 from libs.activity import FIELD, Pseudonyms, stream_of
-from libs.clock import FixedClock
+from libs.caller import serving
+from libs.clock import FixedClock, SystemClock
 from libs.config import Secret
 from libs.errors import GatefoldError
 from libs.ids import IdMaker
 from libs.redis_client import Store
 from services.abuse.domain.case import ActionKind, Judgement
 from services.abuse.domain.finding import Scope
+from services.abuse.servicer.telemetry import TelemetryServicer
+from services.abuse.usecases.allowances import UNDER_WAY, Allowances
+from services.abuse.usecases.log_records import LogRecords
 from tests.conftest import ServiceDb
 from tests.support import abuse
 from tests.support.abuse import AbuseHouse, Desk, anonymous, operator, peer, running, secret_key, staff
@@ -308,3 +315,65 @@ async def test_telemetry_takes_its_own_scope(house: AbuseHouse, account: UUID) -
     request = otlp_pb2.ExportLogsRequest(payload=payload)
     for who in (secret_key(account, "abuse:read"), staff(account, "ada", "activity:write"), anonymous()):
         assert await refused(house.call(who, house.logs.ExportLogs, request))
+
+
+async def test_a_flood_of_one_account_is_refused_and_another_hears_nothing_of_it(
+    house: AbuseHouse, redis: Store, account: UUID, ids: IdMaker
+) -> None:
+    flood = export(*[record(client__address=f"192.0.2.{number % 250}") for number in range(5_000)])
+    quiet, calm = ids.new(), export(record(client__address="198.51.100.77"))
+
+    async def send(who: UUID, data: bytes) -> int:
+        """Returns 0 for what is taken, otherwise the seconds to wait."""
+        payload = httpbody_pb2.HttpBody(content_type="application/x-protobuf", data=data)
+        try:
+            await house.call(
+                secret_key(who, "activity:write"), house.logs.ExportLogs, otlp_pb2.ExportLogsRequest(payload=payload)
+            )
+        except GatefoldError as error:
+            return (error.retry_after_seconds or -1) if error.reason == "telemetry_rate" else -1
+        return 0
+
+    waits: list[int] = []
+    while not waits or waits[-1] == 0:
+        waits.append(await send(account, flood))
+        assert await send(quiet, calm) == 0
+    assert waits[-1] > 0
+    told = await streamed(redis)
+    heard = [one for one in told if one.account_id == abuse.ids.encode("acct", quiet)]
+    assert len(heard) == len(waits)
+    # Ten seconds' worth at once, what was earned meanwhile, and the export that went beyond.
+    assert len(told) - len(heard) == 5_000 * (len(waits) - 1)
+    # Several at once are no way around it.
+    answers = await asyncio.gather(*(send(account, flood) for _ in range(6)))
+    assert answers.count(0) <= UNDER_WAY
+
+
+async def test_an_export_that_takes_long_to_read_keeps_nobody_waiting(account: UUID) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    class Slow(LogRecords):
+        """Reads what a test lets it read."""
+
+        def read(self, account: UUID, content_type: str, payload: bytes) -> tuple[list[activity_pb2.Activity], int]:
+            begun.set()
+            assert goes_on.wait(60)
+            return super().read(account, content_type, b"")
+
+    class Nowhere:
+        async def take(self, activities: Sequence[activity_pb2.Activity]) -> None:
+            assert list(activities) == []
+
+    with ThreadPoolExecutor(1) as executor:
+        records = Slow(Pseudonyms(abuse.PEPPER), SystemClock())
+        servicer = TelemetryServicer(records, Nowhere(), Allowances(10, time.monotonic), executor)  # type: ignore[arg-type]
+        payload = httpbody_pb2.HttpBody(content_type="application/x-protobuf")
+        with serving(secret_key(account, "activity:write")):
+            exporting = asyncio.create_task(servicer.ExportLogs(otlp_pb2.ExportLogsRequest(payload=payload), None))
+        try:
+            # The loop goes on while it is read.
+            await until(begun.is_set)
+            assert not exporting.done()
+        finally:
+            goes_on.set()
+        assert (await exporting).data == b""

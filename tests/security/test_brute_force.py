@@ -642,7 +642,17 @@ async def test_without_the_store_the_database_counts_the_same_and_is_not_open(ho
             offered.append(store)
 
         return Attempts(
-            house.app, AttemptStore(store), limits, secrets, Told(), offer, Pseudonyms("pepper"), clock, made, quiet
+            house.app,
+            AttemptStore(store),
+            limits,
+            secrets,
+            Told(),
+            offer,
+            Pseudonyms("pepper"),
+            lambda address: None,
+            clock,
+            made,
+            quiet,
         )
 
     async def course(attempts: Attempts) -> list[object]:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -400,11 +401,18 @@ def caller_keys() -> dict[str, tuple[bytes, ...]]:
 
 @asynccontextmanager
 async def running_gateway(
-    directory: Path, redis_url: Secret, *, background: bool = False, signer: Signer | None = None, **environ: str
+    directory: Path,
+    redis_url: Secret,
+    *,
+    background: bool = False,
+    signer: Signer | None = None,
+    neighbours: Mapping[str, tuple[str, bytes]] = MappingProxyType({}),
+    **environ: str,
 ) -> AsyncIterator[RunningGateway]:
     """Starts a gateway with toy services; `environ` are GATEFOLD_ variables without the prefix, in lower case.
 
     Its loops run where `background` says so; gateways that are handed the same signer take the same tokens.
+    `neighbours` are services that run elsewhere: address, and the key of their pair with the gateway.
     """
     backend = Backend(signer or Signer())
     telemetry = Telemetry("gateway")
@@ -425,6 +433,8 @@ async def running_gateway(
         await server.start()
         servers[name] = server
     peers.update({name: f"unix:{sockets}/{name}.sock" for name in AWAY})
+    peers.update({name: address for name, (address, _) in neighbours.items()})
+    keys.update({f"gateway>{name}": (key,) for name, (_, key) in neighbours.items()})
     process = Process("gateway", _process(sockets, "gateway"), telemetry)
     settings = {
         "redis_url": redis_url.reveal(),

@@ -6,12 +6,14 @@ from typing import Any
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
+_CODES = {"Germany": "DE", "Australia": "AU", "Japan": "JP"}
+
 
 def _city(city: str, country: str, latitude: float, longitude: float) -> dict[str, Any]:
     names = {"city": {"names": {"en": city}}} if city else {}
     return {
         **names,
-        "country": {"names": {"en": country}},
+        "country": {"names": {"en": country}, "iso_code": _CODES[country]},
         "location": {"latitude": latitude, "longitude": longitude},
     }
 

@@ -24,7 +24,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SAID_BY_OTHERS = (Condition("refused", present=False), Condition("status", values=(429,), negated=True))
 
 
-_LONGEST_REQUEST_ID = 128
+LONGEST_REQUEST_ID = 128
 
 
 class Engine:
@@ -148,7 +148,7 @@ class Engine:
             reasons=(detector.family, *(name for name in loudest if evidence[name].weight > 0)),
             evidence=evidence,
             at=_EPOCH + timedelta(milliseconds=at_ms),
-            request_id=activity.request_id[:_LONGEST_REQUEST_ID],
+            request_id=activity.request_id[:LONGEST_REQUEST_ID],
             rule_version=detector.version,
             shadow=detector.mode is Mode.SHADOW,
         )

@@ -8,15 +8,20 @@ from gatefold.abuse.v1 import case_pb2
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs import ids
+from libs import errors, ids
 from libs.postgres import PLATFORM
-from services.abuse.domain.case import CaseState, Judgement
+from services.abuse.domain.case import ActionKind, CaseState, Judgement, needs_four_eyes
 from services.abuse.usecases import present
+from services.abuse.usecases.case_actions import CaseActions
 from services.abuse.usecases.cases import Cases
 from services.abuse.usecases.reviewer import Reviewer
 
 ACTOR = "terminal"
-"""Destructive actions need two people, and a terminal does not say which one it is: they are the API's alone."""
+"""Who works here unless it is said. What needs two people is asked for here in a person's name, and agreed to by
+another over the API alone: a terminal proves no second factor.
+"""
+_HOURS = 24.0
+_SECONDS_PER_HOUR = 3600
 _STATES = {"open": CaseState.OPEN, "decided": CaseState.DECIDED, "all": None}
 _COLUMNS = ("case", "opened", "sev", "scope", "entity", "conf", "state", "reasons")
 
@@ -25,7 +30,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Reads the command; argparse ends the process with 2 for one that cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m services.abuse")
     commands = parser.add_subparsers(dest="command", required=True)
-    cases = commands.add_parser("cases", help="lists cases, shows or decides one")
+    cases = commands.add_parser("cases", help="lists cases; shows or decides one, or acts on it")
     cases.add_argument("--account", default="", help="acct_…; the platform's own cases when not given")
     cases.add_argument("--json", action="store_true", help="answers as the API does")
     steps = cases.add_subparsers(dest="step")
@@ -42,10 +47,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     decided.add_argument("judgement", choices=[judgement.value for judgement in Judgement])
     decided.add_argument("--confidence", type=float, default=1.0)
     decided.add_argument("--note", default="")
+    for kind, does in (("lift", "ends what is done"), ("block", "blocks"), ("revoke", "ends sessions or the key")):
+        acted = steps.add_parser(kind, help=f"{does}, about the case's entity")
+        acted.add_argument("case")
+        acted.add_argument("--as", dest="person", default="", help="per_… who asks, where a second person has to agree")
+        if kind != "lift":
+            acted.add_argument("--hours", type=float, default=_HOURS)
+    undone = steps.add_parser("undo", help="takes an action back")
+    undone.add_argument("case")
+    undone.add_argument("action", help="cact_…")
     return parser.parse_args(arguments)
 
 
-async def run(asked: argparse.Namespace, cases: Cases) -> str:
+async def run(asked: argparse.Namespace, cases: Cases, actions: CaseActions) -> str:
     """Does what was asked for and returns what is to be shown; raises GatefoldError."""
     account = ids.decode("acct", asked.account, field="account") if asked.account else PLATFORM
     who = Reviewer(account, ACTOR)
@@ -54,6 +68,10 @@ async def run(asked: argparse.Namespace, cases: Cases) -> str:
         "list": lambda: _list(asked, cases, who),
         "show": lambda: _show(asked, cases, who),
         "decide": lambda: _decide(asked, cases, who),
+        "lift": lambda: _act(asked, actions, account),
+        "block": lambda: _act(asked, actions, account),
+        "revoke": lambda: _act(asked, actions, account),
+        "undo": lambda: _undo(asked, actions, who),
     }
     return await do[step]()
 
@@ -111,6 +129,34 @@ async def _decide(asked: argparse.Namespace, cases: Cases, who: Reviewer) -> str
     return _json(case) if asked.json else f"{case.id}  {_state(case)}"
 
 
+async def _act(asked: argparse.Namespace, actions: CaseActions, account: UUID) -> str:
+    kind = ActionKind(asked.step)
+    seconds = 0 if kind is ActionKind.LIFT else round(asked.hours * _SECONDS_PER_HOUR)
+    if asked.person:
+        ids.decode("per", asked.person, field="as")
+    elif needs_four_eyes(kind, seconds):
+        # Or whoever asks here would be the other person to agree there.
+        raise errors.invalid(
+            "person_required", "Say with --as which person asks: another one has to agree.", field="as"
+        )
+    who = Reviewer(account, asked.person or ACTOR)
+    action = await actions.act(who, _case(asked.case), kind, seconds)
+    if asked.json:
+        return _json(action)
+    if action.state != case_pb2.ACTION_STATE_WAITING:
+        return f"{action.id}  {kind.value} done"
+    plane = "" if asked.account else "/platform"
+    return (
+        f"{action.id}  {kind.value} waits: within a day, and with a second factor, another person sends\n"
+        f"POST /v1{plane}/abuse/cases/{asked.case}/actions/{action.id}/approve"
+    )
+
+
+async def _undo(asked: argparse.Namespace, actions: CaseActions, who: Reviewer) -> str:
+    action = await actions.undo(who, _case(asked.case), ids.decode("cact", asked.action, field="action"))
+    return _json(action) if asked.json else f"{action.id}  undone"
+
+
 def _case(text: str) -> UUID:
     return ids.decode("case", text, field="case")
 
@@ -140,5 +186,5 @@ def _time(stamp: Timestamp) -> str:
     return f"{stamp.ToDatetime():%Y-%m-%d %H:%M}"
 
 
-def _json(message: case_pb2.ListCasesResponse | case_pb2.CaseDetail | case_pb2.Case) -> str:
+def _json(message: case_pb2.ListCasesResponse | case_pb2.CaseDetail | case_pb2.Case | case_pb2.CaseAction) -> str:
     return json_format.MessageToJson(message, preserving_proto_field_name=True)

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from services.abuse.domain.finding import Entity, Scope
 from services.abuse.domain.judge import Decision, Judge, Suppressions
 from services.abuse.engine.catalogue import Catalogue
-from services.abuse.engine.engine import Engine
+from services.abuse.engine.engine import LONGEST_REQUEST_ID, Engine, hash_of
 
 MOST_ACTIVITY_BYTES = 2_048
 """An activity has hashes and short names; one that is larger was made to do harm."""
@@ -107,12 +107,7 @@ class Watch:
             return Sighting()
         findings = self._engine.feed(seen.activities, seen.received_ms)
         decisions = self._judge.decide(findings, self._engine.known(findings)) if findings else []
-        by_request = {activity.request_id: activity for activity in seen.activities} if decisions else {}
-        decided = [
-            Decided(decision, _entities(by_request.get(decision.request_id)))
-            for decision in decisions
-            if len(decision.entity) == 16
-        ]
+        decided = _with_events([decision for decision in decisions if len(decision.entity) == 16], seen.activities)
         refused = [
             (activity.request_id, activity.verdict_id)
             for activity in seen.activities
@@ -164,16 +159,43 @@ class Watch:
         return found
 
 
-def _entities(activity: activity_pb2.Activity | None) -> dict[Scope, bytes]:
-    if activity is None:
-        return {}
-    found = {
-        Scope.ADDRESS: activity.client_address_hash,
-        Scope.NETWORK: activity.client_network_hash,
-        Scope.ACTOR: activity.actor_hash,
-        Scope.TARGET: activity.target_hash,
-        Scope.DEVICE: activity.device_hash,
-        Scope.SESSION: activity.session_hash,
-        Scope.USER_AGENT: activity.user_agent_hash,
-    }
-    return {scope: held for scope, held in found.items() if len(held) == 16}
+def _with_events(decisions: Sequence[Decision], activities: Sequence[activity_pb2.Activity]) -> list[Decided]:
+    """Returns decisions with what was seen in the events that led to them."""
+    about = {(decision.scope, decision.entity) for decision in decisions}
+    scopes = {scope for scope, _ in about}
+    told: dict[tuple[Scope, bytes], list[activity_pb2.Activity]] = {}
+    for activity in activities if about else ():
+        for scope in scopes:
+            key = scope, hash_of(activity, scope)
+            if key in about:
+                told.setdefault(key, []).append(activity)
+    return [
+        Decided(decision, _entities(_events(decision, told.get((decision.scope, decision.entity), ()))))
+        for decision in decisions
+    ]
+
+
+def _events(decision: Decision, about: Sequence[activity_pb2.Activity]) -> list[activity_pb2.Activity]:
+    """Returns, of the events about an entity, what led to a decision: all that one request became.
+
+    The edge tells of a request and a service of what happened in it, and only one of them says all. Records of a
+    publisher's own have no request: of them it is the one of that moment.
+    """
+    own = [one for one in about if decision.account in (None, one.account_id)]
+    if decision.request_id:
+        found = [one for one in own if one.request_id[:LONGEST_REQUEST_ID] == decision.request_id]
+        # What happened inside names what it was about; the edge only what stood in the path.
+        return sorted(found, key=lambda one: not one.event_name)
+    at = round(decision.at.timestamp() * 1000)
+    found = [one for one in own if not one.request_id]
+    return [one for one in found if one.time.seconds * 1000 + one.time.nanos // 1_000_000 == at][-1:] or found[-1:]
+
+
+def _entities(events: Sequence[activity_pb2.Activity]) -> dict[Scope, bytes]:
+    found: dict[Scope, bytes] = {}
+    for activity in events:
+        for scope in Scope:
+            held = hash_of(activity, scope)
+            if len(held) == 16:
+                found.setdefault(scope, held)
+    return found

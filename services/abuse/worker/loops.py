@@ -7,13 +7,14 @@ from libs.errors import GatefoldError, Kind
 from libs.events.pause import pause
 from libs.postgres import Database
 from libs.telemetry import Telemetry
-from services.abuse.repository import retention
+from services.abuse.repository import detectors, retention
 from services.abuse.usecases.verdicts import PAGE, Verdicts
 
 LOOK_SECONDS = 0.2
 EXPIRE_SECONDS = 1.0
 CLEAR_SECONDS = 600.0
 CLEAR_ROWS = 1_000
+COUNT_SECONDS = 30.0
 
 
 class Announcing:
@@ -54,6 +55,29 @@ class Expiring:
         while not stop.is_set():
             if await self._verdicts.expire() < PAGE:
                 await pause(stop, EXPIRE_SECONDS)
+
+
+class Counting:
+    """Says in how many accounts people's labels have demoted each detector."""
+
+    def __init__(self, jobs: Database, telemetry: Telemetry) -> None:
+        self._jobs = jobs
+        self._demotions = telemetry.gauge(
+            "abuse_detector_demotions", "Accounts in which a detector is only noted, by what people said.", ["detector"]
+        )
+        self._said: set[str] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set; a failure ends it, and the process starts it again."""
+        while not stop.is_set():
+            async with self._jobs.transaction("count_demotions", read_only=True) as conn:
+                found = await detectors.demotions(conn)
+            for detector in self._said - found.keys():
+                self._demotions.labels(detector).set(0)
+            for detector, accounts in found.items():
+                self._demotions.labels(detector).set(accounts)
+            self._said |= found.keys()
+            await pause(stop, COUNT_SECONDS)
 
 
 class Clearing:

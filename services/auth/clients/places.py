@@ -24,7 +24,9 @@ class Places:
         if not isinstance(latitude, int | float) or not isinstance(longitude, int | float):
             return None
         names = [_read(found, kind, "names", "en") for kind in ("city", "country")]
-        return Place(float(latitude), float(longitude), ", ".join(name for name in names if isinstance(name, str)))
+        name = ", ".join(name for name in names if isinstance(name, str))
+        country = _read(found, "country", "iso_code")
+        return Place(float(latitude), float(longitude), name, country if isinstance(country, str) else "")
 
     async def close(self) -> None:
         """Closes the database."""

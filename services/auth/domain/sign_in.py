@@ -47,6 +47,8 @@ class Door:
     role: str | None = None
     identity: UUID | None = None
     """The identity at another provider that they came with; to staff it opens the account, and nothing of their own."""
+    device: UUID | None = None
+    """The device that they showed to have signed in on before; it keeps its name."""
 
     @property
     def federated_staff(self) -> bool:

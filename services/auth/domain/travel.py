@@ -20,6 +20,8 @@ class Place:
     latitude: float
     longitude: float
     name: str = ""
+    country: str = ""
+    """ISO 3166 code; empty where none is known."""
 
 
 def distance_km(one: Place, other: Place) -> float:

@@ -13,8 +13,8 @@ async def add(conn: Connection, pending: Pending) -> None:
     await conn.execute(
         """
         INSERT INTO sign_in (account_id, id, kind, live, principal_id, role, proven, next, methods, expires_at,
-            must_change, session_id, identity_id)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+            must_change, session_id, identity_id, device_id)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         """,
         pending.door.account,
         pending.id,
@@ -29,6 +29,7 @@ async def add(conn: Connection, pending: Pending) -> None:
         pending.must_change,
         pending.session,
         pending.door.identity,
+        pending.door.device,
     )
 
 
@@ -37,7 +38,7 @@ async def find(conn: Connection, account: UUID, sign_in: UUID, now: datetime) ->
     row = await conn.fetchrow(
         """
         SELECT id, account_id, kind, live, principal_id, role, proven, next, methods, expires_at, must_change,
-            session_id, identity_id
+            session_id, identity_id, device_id
         FROM sign_in WHERE account_id = $1 AND id = $2 AND expires_at > $3
         """,
         account,
@@ -101,7 +102,15 @@ async def hold_off(conn: Connection, account: UUID, principal: UUID) -> None:
 
 
 def _pending(row: Any) -> Pending:
-    door = Door(row["kind"], row["account_id"], row["live"], row["principal_id"], row["role"], row["identity_id"])
+    door = Door(
+        row["kind"],
+        row["account_id"],
+        row["live"],
+        row["principal_id"],
+        row["role"],
+        row["identity_id"],
+        row["device_id"],
+    )
     return Pending(
         id=row["id"],
         door=door,

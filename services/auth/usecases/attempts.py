@@ -23,12 +23,14 @@ from services.auth.domain import attempts as rules
 from services.auth.domain import device_token, session
 from services.auth.domain.attempts import Bucket, Rule, Trust
 from services.auth.domain.sign_in import Door
+from services.auth.domain.travel import Place
 from services.auth.repository import attempts, credentials, known_networks, people
 from services.auth.usecases.secrets import TokenSecrets
 
 T = TypeVar("T")
 
 _NOBODY = UUID(int=0)
+_RIGHT = 200
 _AWAY = (TimeoutError, GatefoldError, RedisError, OSError)
 
 
@@ -75,6 +77,13 @@ class Target:
     """Of the principal's password: devices and networks are known as long as that."""
 
     @property
+    def actor(self) -> str:
+        """Who signs in, as requests name them afterwards; empty for nobody. Only of whoever was right it is known."""
+        if self.principal is None:
+            return ""
+        return ids.encode("per" if self.owner == PLATFORM else "subj", self.principal)
+
+    @property
     def trust(self) -> Trust:
         """To whom devices and networks are known; of an address that nobody has, none are."""
         return Trust(self.owner, self.principal or _NOBODY, self.password_version)
@@ -92,6 +101,7 @@ class Attempts:
         activities: Activities,
         offer: Offer,
         pseudonyms: Pseudonyms,
+        place_of: Callable[[str], Place | None],
         clock: WallClock,
         make: IdSource,
         telemetry: Telemetry,
@@ -104,6 +114,7 @@ class Attempts:
         self._activities = activities
         self._offer = offer
         self._hidden = pseudonyms.of
+        self._place_of = place_of
         self._clock = clock
         self._make = make
         self._refused = telemetry.counter("sign_ins_delayed", "Passwords not looked at: too many were wrong before.")
@@ -145,7 +156,7 @@ class Attempts:
             if tries in (own.rule.free, own.rule.most):
                 await self._offer(target.owner, target.email_index)
             return None
-        self._tell(target, 200, "")
+        self._tell(target, _RIGHT, "")
         await self._empty(own)
         if around:
             await self._give_back(around)
@@ -170,7 +181,7 @@ class Attempts:
             if network:
                 key = rules.network_key(self._secret, trust, network)
                 await known_networks.see(conn, door.owner, door.principal, key, now, most=rules.MOST_NETWORKS)
-        return device_token.make(self._make.new(), trust, now, self._device_secret)
+        return device_token.make(door.device or self._make.new(), trust, now, self._device_secret)
 
     async def target_of(self, door: Door, route: str) -> Target:
         """Returns whoever is signed in, who is asked for the password again: each session counts by itself."""
@@ -224,14 +235,14 @@ class Attempts:
                     index = await people.index_of(conn, principal) or b""
                 else:
                     index = await credentials.index_of(conn, owner, principal) or b""
-        self._tell(Target(owner, index, principal, "", route), 401 if reason else 200, reason)
+        self._tell(Target(owner, index, principal, "", route), 401 if reason else _RIGHT, reason)
 
     async def _buckets(self, target: Target) -> tuple[Bucket, list[Bucket]]:
         key = rules.principal_key(self._secret, target.owner, target.email_index)
         if target.session is not None:
             # Whoever stole a session shuts nobody else out, and nobody shuts the owner out of this one.
             return Bucket(key, f"session {target.session.hex}", self._limits.principal), []
-        device = self._device(target)
+        device = self.device_of(target)
         if device is not None:
             # A stranger who shares the network, and fills the address's bucket, keeps nobody from their own device.
             return Bucket(key, device.hex, self._limits.principal), []
@@ -242,7 +253,8 @@ class Attempts:
         around = rules.key_of(self._secret, b"network", network.encode())
         return own, [Bucket(around, rules.UNTRUSTED, self._limits.address)]
 
-    def _device(self, target: Target) -> UUID | None:
+    def device_of(self, target: Target) -> UUID | None:
+        """Returns the device that whoever it is showed to have signed in on before, with the password they have now."""
         if target.principal is None or not target.device_token:
             return None
         return device_token.read(target.device_token, target.trust, self._clock.wall(), self._device_secret)
@@ -322,6 +334,7 @@ class Attempts:
     def _tell(self, target: Target, status: int, reason: str) -> None:
         who = caller.current()
         address = _client_address()
+        device = self.device_of(target)
         activity = activity_pb2.Activity(
             account_id=ids.encode("acct", target.owner) if target.owner != PLATFORM else "",
             http_request_method="POST",
@@ -333,10 +346,17 @@ class Attempts:
             caller_kind=who.kind.name,
             event_name="sign_in.password",
             target_hash=self._hidden("target", target.owner.hex + target.email_index.hex()),
+            device_hash=self._hidden("device", device.hex if device else ""),
+            actor_hash=self._hidden("actor", target.actor if status == _RIGHT else ""),
             problem_reason=reason,
             request_id=who.request_id,
         )
         activity.time.FromDatetime(self._clock.wall())
+        place = self._place_of(address) if address else None
+        if place is not None:
+            # In whole degrees, as the edge says it.
+            activity.geo_location_lat, activity.geo_location_lon = round(place.latitude), round(place.longitude)
+            activity.geo_country_iso_code = place.country
         self._activities.record(activity)
 
     def _failed(self, error: Exception) -> None:

@@ -191,7 +191,7 @@ class Registration:
             return await self._imported.prove_mailbox(account, reader, password, live=who.live)
         fresh = await self._hasher.rehash(password) if verdict.stale else None
         breached = reader.must_change or await self._policy.breached(password)
-        door = Door(session.SUBSCRIBER, account, who.live, reader.subject)
+        door = Door(session.SUBSCRIBER, account, who.live, reader.subject, device=self._attempts.device_of(target))
 
         async def write(conn: Connection) -> None:
             # A reset may have come between: then it was not the reader's password any more.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -192,7 +193,7 @@ class Staff:
         person, verdict = proof
         fresh = await self._people.renewed(password, verdict)
         breached = person.must_change or await self._policy.breached(password)
-        door = await self.door(person.id, account)
+        door = replace(await self.door(person.id, account), device=self._attempts.device_of(target))
 
         async def write(conn: Connection) -> None:
             # A reset may have come between: then it was not the person's password any more.

@@ -7,6 +7,9 @@ from datetime import datetime, timedelta
 RETRY_DAYS = (1, 3, 5)
 END_DAYS = RETRY_DAYS[-1]
 
+HELD_AT_MOST = timedelta(days=1)
+"""For so long a suspicion keeps a renewal from being charged; nobody loses what they paid for by one."""
+
 # Declines that charging again cannot mend: the reader has to act (Stripe, "Decline codes"; the card schemes fine
 # merchants who repeat them).
 HARD = frozenset(
@@ -54,3 +57,8 @@ def after_failure(
     if attempt <= len(RETRY_DAYS):
         return RetryAt(max(due_at + timedelta(days=RETRY_DAYS[attempt - 1]), tomorrow))
     return EndAt(max(due_at + timedelta(days=END_DAYS), now))
+
+
+def held_until(due_at: datetime, grace: timedelta) -> datetime:
+    """Returns until when a charge that was due at `due_at` may be put off: never beyond the access that it is for."""
+    return due_at + min(HELD_AT_MOST, grace)

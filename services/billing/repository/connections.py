@@ -28,6 +28,8 @@ class PaymentMethod:
     id: UUID
     connection_id: UUID
     provider_method: str
+    card_hash: bytes | None = None
+    """What verdicts name its card by."""
 
 
 class ConnectionRepository:
@@ -55,6 +57,11 @@ class ConnectionRepository:
             account,
             connection.live,
         )
+
+    async def accounts(self, conn: Connection) -> list[UUID]:
+        """Returns the accounts that have a connection; needs no tenant."""
+        rows = await conn.fetch("SELECT DISTINCT account_id FROM payment_connection_route ORDER BY account_id")
+        return [row["account_id"] for row in rows]
 
     async def route(self, conn: Connection, connection_id: UUID) -> UUID | None:
         """Returns the account whose connection it is; needs no tenant."""
@@ -164,18 +171,29 @@ class ConnectionRepository:
     async def get_method(self, conn: Connection, account: UUID, method_id: UUID) -> PaymentMethod | None:
         """Returns a payment method, unless it was erased."""
         row = await conn.fetchrow(
-            "SELECT id, connection_id, provider_method FROM payment_method WHERE account_id = $1 AND id = $2",
+            "SELECT id, connection_id, provider_method, card_hash FROM payment_method"
+            " WHERE account_id = $1 AND id = $2",
             account,
             method_id,
         )
-        return PaymentMethod(row["id"], row["connection_id"], row["provider_method"]) if row is not None else None
+        if row is None:
+            return None
+        return PaymentMethod(row["id"], row["connection_id"], row["provider_method"], row["card_hash"])
 
     async def describe_method(
-        self, conn: Connection, account: UUID, method_id: UUID, brand: str, last4: str, month: int, year: int
+        self,
+        conn: Connection,
+        account: UUID,
+        method_id: UUID,
+        brand: str,
+        last4: str,
+        month: int,
+        year: int,
+        card_hash: bytes | None,
     ) -> None:
-        """Records what the reader recognises a card by."""
+        """Records what the reader, and what verdicts, recognise a card by."""
         await conn.execute(
-            "UPDATE payment_method SET brand = $3, last4 = $4, expiry_month = $5, expiry_year = $6"
+            "UPDATE payment_method SET brand = $3, last4 = $4, expiry_month = $5, expiry_year = $6, card_hash = $7"
             " WHERE account_id = $1 AND id = $2",
             account,
             method_id,
@@ -183,6 +201,7 @@ class ConnectionRepository:
             last4,
             month,
             year,
+            card_hash,
         )
 
 

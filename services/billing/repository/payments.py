@@ -97,17 +97,30 @@ class PaymentRepository:
 
     async def begin_call(
         self, conn: Connection, account: UUID, payment_id: UUID, provider_customer: str, wall: datetime
-    ) -> datetime:
-        """Records that the provider is about to be asked, for the first time; returns when that was."""
-        called_at: datetime = await conn.fetchval(
+    ) -> datetime | None:
+        """Records that the provider is about to be asked, for the first time; returns when that was.
+
+        None when it is not to be asked any more.
+        """
+        called_at: datetime | None = await conn.fetchval(
             "UPDATE payment SET provider_customer = coalesce(provider_customer, $3),"
-            " called_at = coalesce(called_at, $4) WHERE account_id = $1 AND id = $2 RETURNING called_at",
+            " called_at = coalesce(called_at, $4)"
+            " WHERE account_id = $1 AND id = $2 AND state IN ('reserved', 'unknown') RETURNING called_at",
             account,
             payment_id,
             provider_customer,
             wall,
         )
         return called_at
+
+    async def called(self, conn: Connection, account: UUID, payment_id: UUID) -> bool:
+        """Tells whether the provider was asked, or is about to be; keeps others from it until the commit."""
+        found = await conn.fetchval(
+            "SELECT called_at IS NOT NULL FROM payment WHERE account_id = $1 AND id = $2 FOR UPDATE",
+            account,
+            payment_id,
+        )
+        return bool(found)
 
     async def save(self, conn: Connection, account: UUID, payment: Payment) -> None:
         """Writes what changes in the life of a payment."""

@@ -1,5 +1,6 @@
 """Owns the statements on subscriptions and checkouts."""
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 from uuid import UUID
 
@@ -17,6 +18,7 @@ _COLUMNS = (
     " currency, interval, interval_count, anchor, trial_start, zone, period_number, period_start, period_end,"
     " payment_method_id, charge_at, created_at, ended_at, end_reason, sequence"
 )
+_PART = 5_000
 _CHECKOUT = "id, subject_id, subscription_id, invoice_id, payment_id, created_at, expires_at, completed_at"
 
 
@@ -173,6 +175,26 @@ class SubscriptionRepository:
             subscription_id,
         )
         return _checkout(row) if row is not None else None
+
+    async def open_checkouts(self, conn: Connection, account: UUID) -> AsyncIterator[tuple[UUID, UUID]]:
+        """Goes over checkouts whose payment can still be withdrawn, with their readers."""
+        after = UUID(int=0)
+        while True:
+            rows = await conn.fetch(
+                "SELECT checkout.id, checkout.subject_id FROM payment JOIN checkout"
+                " ON checkout.account_id = payment.account_id AND checkout.payment_id = payment.id"
+                " WHERE payment.account_id = $1 AND checkout.id > $2"
+                " AND payment.state IN ('reserved', 'unknown', 'called', 'requires_action')"
+                " ORDER BY checkout.id LIMIT $3",
+                account,
+                after,
+                _PART,
+            )
+            for row in rows:
+                yield row["id"], row["subject_id"]
+            if len(rows) < _PART:
+                return
+            after = rows[-1]["id"]
 
     async def complete_checkout(
         self, conn: Connection, account: UUID, subscription_id: UUID, at: datetime

@@ -24,6 +24,8 @@ from services.billing.repository.catalogue import CatalogueRepository
 from services.billing.repository.subscriptions import LiveSubscriptionExistsError
 from services.billing.usecases import messages
 from services.billing.usecases.collection import Collection
+from services.billing.usecases.holds import REASON as HELD
+from services.billing.usecases.holds import Holds, held
 from services.billing.usecases.records import own_subject
 from services.billing.usecases.settlement import EXPIRE, POLL_EVERY, RESOLVE, Repositories
 
@@ -64,6 +66,7 @@ class Checkouts:
         catalogue: CatalogueRepository,
         repositories: Repositories,
         collection: Collection,
+        holds: Holds,
         readers: Readers,
         clock: Clock,
         id_source: IdSource,
@@ -72,6 +75,7 @@ class Checkouts:
         self._catalogue = catalogue
         self._at = repositories
         self._collection = collection
+        self._holds = holds
         self._readers = readers
         self._clock = clock
         self._ids = id_source
@@ -82,9 +86,10 @@ class Checkouts:
         """Begins a checkout, or answers the one that is open for the same price.
 
         Raises `not_found("price_not_found")`, `precondition("price_archived")`, `precondition("subscription_exists")`,
-        `precondition("payment_connection_missing")`, `precondition("payment_refused")` for what the provider will not
-        begin, again for the same key, and `unavailable("payment_provider_unavailable")` when the provider does not
-        answer: the same call with the same key goes on where it was.
+        `precondition("payment_connection_missing")`, `precondition("payment_held")` while a verdict holds the reader's
+        payments, `precondition("payment_refused")` for what the provider will not begin, again for the same key, and
+        `unavailable("payment_provider_unavailable")` when the provider does not answer: the same call with the same
+        key goes on where it was.
         """
         account = caller.require_account()
         subject = await self._subject(caller, subscriber)
@@ -93,6 +98,8 @@ class Checkouts:
             return await self._with_secret(account, reserved)
         try:
             payment = await self._collection.ask(account, reserved.payment_id)
+            if payment.state is PaymentState.FAILED and payment.error_reason == HELD:
+                raise held()
             if payment.state is PaymentState.FAILED:
                 raise errors.precondition(
                     "payment_refused",
@@ -174,6 +181,7 @@ class Checkouts:
         self, conn: Connection, account: UUID, price_id: UUID, subject: UUID, new_id: UUID
     ) -> Checkout:
         offer = await self._catalogue.get_offer(conn, account, price_id)
+        await self._holds.require_none(conn, account, subject)
         live = await self._at.subscriptions.find_live(conn, account, subject, offer.product.id)
         if live is not None:
             if live.state is not SubscriptionState.INCOMPLETE:

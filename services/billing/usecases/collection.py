@@ -10,11 +10,13 @@ from libs import due
 from libs.clock import Clock
 from libs.due import Due
 from libs.ids import IdSource
-from libs.postgres import Database
+from libs.postgres import Connection, Database
 from libs.vault import Vault
 from services.billing.clients import OutcomeUnknownError, RefusedError, StripeProvider, unavailable
 from services.billing.domain.connection import PaymentConnection
 from services.billing.domain.payment import BEFORE_ANSWER, FINAL, Observation, Payment, PaymentState
+from services.billing.usecases.holds import REASON as HELD
+from services.billing.usecases.holds import Holds
 from services.billing.usecases.settlement import POLL_EVERY, Repositories, Settlement
 
 # Stable numbers of the vault: tables and fields of sealed values.
@@ -36,6 +38,7 @@ class Collection:
         app: Database,
         repositories: Repositories,
         settlement: Settlement,
+        holds: Holds,
         provider: StripeProvider,
         vault: Vault,
         clock: Clock,
@@ -44,6 +47,7 @@ class Collection:
         self._app = app
         self._at = repositories
         self._settlement = settlement
+        self._holds = holds
         self._provider = provider
         self._vault = vault
         self._clock = clock
@@ -69,6 +73,8 @@ class Collection:
             async with self._app.tenant(account, "lose_payment") as conn:
                 await self._settlement.lose(conn, account, payment_id)
             raise unavailable() from error
+        if seen is None:
+            return (await self._read(account, payment_id))[0]
         return await self._record(account, payment_id, seen)
 
     async def refresh(self, account: UUID, payment_id: UUID) -> Payment:
@@ -117,7 +123,14 @@ class Collection:
         async with self._app.tenant(account, "describe_payment_method") as conn:
             if card is not None:
                 await self._at.connections.describe_method(
-                    conn, account, item.reference, card.brand, card.last4, card.expiry_month, card.expiry_year
+                    conn,
+                    account,
+                    item.reference,
+                    card.brand,
+                    card.last4,
+                    card.expiry_month,
+                    card.expiry_year,
+                    self._holds.card(card.fingerprint),
                 )
             await due.finish(conn, item)
 
@@ -150,16 +163,36 @@ class Collection:
         async with self._app.tenant(account, "record_customer") as conn:
             return await self._at.connections.name_customer(conn, account, customer.id, name)
 
-    async def _call(self, account: UUID, payment_id: UUID, customer: str, key: str) -> Observation:
+    async def _call(self, account: UUID, payment_id: UUID, customer: str, key: str) -> Observation | None:
+        """Returns what the provider says; None where it is not asked: held, or decided by now."""
         wall = self._clock.wall()
         async with self._app.tenant(account, "begin_payment_call") as conn:
+            if await self._refuse_held(conn, account, payment_id):
+                return None
             called_at = await self._at.payments.begin_call(conn, account, payment_id, customer, wall)
+            if called_at is None:
+                return None
             payment = await self._at.payments.get(conn, account, payment_id)
         if wall - called_at > KEY_LIFETIME:
             found = await self._provider.find_intent(key, account, payment)
             if found is not None:
                 return found
         return await self._provider.create_intent(key, account, payment)
+
+    async def _refuse_held(self, conn: Connection, account: UUID, payment_id: UUID) -> bool:
+        """Refuses what the provider was never asked for when its reader has been held since it was written down.
+
+        What withdraws payments looks only once the verdict is there for everybody: nothing comes between both.
+        Renewals are put off before they are written down, and one that just was is charged.
+        """
+        payment = await self._at.payments.get(conn, account, payment_id)
+        if payment.off_session or not await self._holds.holding(conn, account, payment.subject_id):
+            return False
+        await self._at.subscriptions.lock(conn, account, payment.subscription_id)
+        if await self._at.payments.called(conn, account, payment_id):
+            return False
+        await self._settlement.refuse(conn, account, payment_id, HELD)
+        return True
 
     async def _tell(
         self, account: UUID, payment_id: UUID, call: Callable[[str, Payment, int], Awaitable[Observation]]

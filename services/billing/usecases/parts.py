@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
+from libs.activity import Pseudonyms
 from libs.clock import Clock
 from libs.due import Handler
 from libs.ids import IdSource
@@ -19,6 +20,7 @@ from services.billing.usecases.catalogue import Catalogue
 from services.billing.usecases.checkouts import Checkouts
 from services.billing.usecases.collection import Collection
 from services.billing.usecases.connections import PaymentConnections
+from services.billing.usecases.holds import Holds
 from services.billing.usecases.inbox import StripeInbox
 from services.billing.usecases.records import Records
 from services.billing.usecases.renewals import Renewals
@@ -39,6 +41,7 @@ class Parts:
         clock: Clock,
         ids: IdSource,
         *,
+        pseudonyms: Pseudonyms,
         grace: timedelta,
         trace: Trace,
     ) -> None:
@@ -46,14 +49,15 @@ class Parts:
         inbox = StripeInboxRepository()
         at = Repositories(ConnectionRepository(), SubscriptionRepository(), InvoiceRepository(), PaymentRepository())
         settled = Settlement(at, clock, ids, grace, trace)
-        collection = Collection(app, at, settled, provider, vault, clock, ids)
+        self.holds = Holds(app, at.connections, at.subscriptions, pseudonyms, clock, grace)
+        collection = Collection(app, at, settled, self.holds, provider, vault, clock, ids)
         self.catalogue = Catalogue(app, catalogue, clock, ids)
         self.connections = PaymentConnections(app, at.connections, provider, accounts, vault, clock, ids)
-        self.checkouts = Checkouts(app, catalogue, at, collection, readers, clock, ids)
+        self.checkouts = Checkouts(app, catalogue, at, collection, self.holds, readers, clock, ids)
         self.records = Records(app, at.subscriptions, at.invoices)
         self.webhooks = StripeWebhooks(app, at.connections, inbox, collection, clock, ids)
         taken = StripeInbox(app, at.payments, inbox, settled, clock)
-        renewals = Renewals(app, at, settled, collection, clock, ids)
+        renewals = Renewals(app, at, settled, collection, self.holds, clock, ids)
         self.due_handlers: Mapping[str, Handler] = {
             settlement.RENEW: renewals.renew,
             settlement.END: renewals.end,
@@ -62,4 +66,5 @@ class Parts:
             settlement.DESCRIBE: collection.describe_method,
             settlement.TAKE: taken.take,
             settlement.FORGET: taken.forget,
+            settlement.HOLD: self.holds.withdraw,
         }

@@ -12,7 +12,9 @@ from services.billing.domain import invoice as invoices
 from services.billing.domain.invoice import Invoice, InvoiceLine, InvoiceState
 from services.billing.domain.payment import BEFORE_ANSWER, Payment, PaymentKind, PaymentState
 from services.billing.domain.subscription import RUNNING, Subscription, SubscriptionState
+from services.billing.repository.connections import PaymentMethod
 from services.billing.usecases.collection import Collection
+from services.billing.usecases.holds import Holds
 from services.billing.usecases.settlement import POLL_EVERY, Repositories, Settlement
 
 UNDER_WAY = BEFORE_ANSWER | {PaymentState.PROCESSING}
@@ -30,6 +32,7 @@ class Renewals:
         repositories: Repositories,
         settlement: Settlement,
         collection: Collection,
+        holds: Holds,
         clock: Clock,
         ids: IdSource,
     ) -> None:
@@ -37,6 +40,7 @@ class Renewals:
         self._at = repositories
         self._settlement = settlement
         self._collection = collection
+        self._holds = holds
         self._clock = clock
         self._ids = ids
 
@@ -89,7 +93,15 @@ class Renewals:
             return None
         payment = await self._at.payments.newest_of(conn, account, invoice.id)
         if payment is None or payment.state in {PaymentState.FAILED, PaymentState.CANCELLED}:
-            return await self._add_payment(conn, account, subscription, invoice, payment)
+            method = None
+            if subscription.payment_method_id is not None:
+                method = await self._at.connections.get_method(conn, account, subscription.payment_method_id)
+            card = method.card_hash if method is not None else None
+            later = await self._holds.put_off(conn, account, subscription.subject_id, card, subscription.charge_at)
+            if later is not None:
+                await due.schedule(conn, account, item.kind, item.reference, later)
+                return None
+            return await self._add_payment(conn, account, subscription, invoice, payment, method)
         if payment.state not in BEFORE_ANSWER:
             # Its bank decides; the outcome schedules what follows.
             await due.finish(conn, item)
@@ -121,10 +133,8 @@ class Renewals:
         subscription: Subscription,
         invoice: Invoice,
         last: Payment | None,
+        method: PaymentMethod | None,
     ) -> Payment | None:
-        method = None
-        if subscription.payment_method_id is not None:
-            method = await self._at.connections.get_method(conn, account, subscription.payment_method_id)
         payment = Payment(
             id=self._ids.new(),
             invoice_id=invoice.id,

@@ -32,6 +32,7 @@ EXPIRE = "expire_checkout"
 DESCRIBE = "describe_payment_method"
 TAKE = "take_stripe_event"
 FORGET = "forget_stripe_event"
+HOLD = "withdraw_payments"
 
 POLL_EVERY = timedelta(hours=1)
 ACTOR = "service:billing"

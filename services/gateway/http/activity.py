@@ -8,7 +8,7 @@ from uuid import UUID
 from gatefold.activity.v1 import activity_pb2
 
 from libs import ids
-from libs.activity import USER_AGENT_LENGTH, Pseudonyms, network_of
+from libs.activity import USER_AGENT_LENGTH, Pseudonyms, device_of, network_of
 from libs.caller import CallerKind
 from libs.clock import WallClock
 from libs.errors import GatefoldError, Kind
@@ -70,6 +70,8 @@ class Activities:
             activity.account_id, activity.session_hash = self._owner(caller.account, caller.session)
             if caller.kind is not CallerKind.ANONYMOUS:
                 activity.actor_hash = self._of("actor", caller.actor)
+            if agent and caller.session is not None:
+                activity.device_hash = self._of("device", device_of(caller.actor, agent[:USER_AGENT_LENGTH]))
         if exchange.values:
             activity.target_hash = self._of("target", "/".join(exchange.values))
         if exchange.problem:

@@ -14,15 +14,16 @@ Certificates = Reloaded[ssl.SSLContext]
 """The context of new connections; connections that are open keep the one they began with."""
 
 
-def certificates(certificate: Path | None, key: Path | None, telemetry: Telemetry) -> Certificates | None:
-    """Returns what terminates TLS, where files are stated; raises OSError for unusable ones, which ssl.SSLError is."""
-    if certificate is None or key is None:
+def certificates(files: tuple[Path, Path] | None, telemetry: Telemetry) -> Certificates | None:
+    """Returns what terminates TLS with chain and key, where they are stated; raises OSError for unusable ones."""
+    if files is None:
         return None
+    certificate, key = files
     changes = telemetry.counter(
         "gateway_certificate_changes", "Changed certificate files, by whether they could be used", ("result",)
     )
     make = partial(_context, certificate, key)
-    return Reloaded((certificate, key), make, changes, telemetry)
+    return Reloaded(files, make, changes, telemetry)
 
 
 def _context(certificate: Path, key: Path) -> ssl.SSLContext:

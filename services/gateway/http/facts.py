@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from libs import ids
-from libs.activity import USER_AGENT_LENGTH
+from libs.activity import USER_AGENT_LENGTH, device_of
 from libs.caller import Caller, CallerKind
 from services.gateway.domain.firewall import Facts
 from services.gateway.http.crawlers import VERIFIED, Crawlers, OnList
@@ -150,6 +150,7 @@ def _verdict(facts: RequestFacts) -> Held | None:
         known.append(("actor", caller.actor))
     if caller.session is not None:
         known.append(("session", ids.encode("ses", caller.session)))
+        known.append(("device", device_of(caller.actor, known[2][1])))
     account = "" if caller.account is None else ids.encode("acct", caller.account)
     return facts.sources.verdicts.of(known, account)
 

@@ -98,6 +98,10 @@ class Verdicts:
         self._cursor = ""
         self._log = telemetry.logger("verdicts")
         self._away = telemetry.counter("gateway_verdict_failures", "Times that verdicts could not be read")
+        # As whoever follows them inside says it (libs/verdicts).
+        self._followed = telemetry.gauge(
+            "verdicts_followed_timestamp_seconds", "When verdicts were last heard, or asked for, with an answer."
+        )
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -164,6 +168,7 @@ class Verdicts:
             found, cursor = await self._fetch(self._cursor, "verdicts")
             self.apply(found)
             self._cursor = cursor
+            self._followed.set(self._clock.wall().timestamp())
             if not found:
                 return
 
@@ -173,6 +178,7 @@ class Verdicts:
         Nothing waits for verdicts: a gateway that knows none serves everybody, as rules and limits allow.
         """
         last: Any = "0"
+        self._followed.set(self._clock.wall().timestamp())
         asked = trouble = float("-inf")
         while not stop.is_set():
             try:
@@ -196,6 +202,7 @@ class Verdicts:
     async def _read(self, last: Any) -> Any:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             answer = await self._store.xread({STREAM: last}, count=64, block=_BLOCK_MILLISECONDS)
+        self._followed.set(self._clock.wall().timestamp())
         for _, entries in answer or ():
             for entry, fields in entries:
                 try:

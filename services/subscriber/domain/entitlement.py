@@ -39,6 +39,8 @@ class Decision:
     allowed: bool
     reason: str
     until: datetime | None
+    soft_wall: bool = False
+    """Whether they look like abuse; said beside the answer, which it leaves as it is."""
 
 
 ANONYMOUS = Decision(False, "anonymous", None)

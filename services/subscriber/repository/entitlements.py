@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from libs.postgres import Connection
+from libs.postgres import PLATFORM, Connection
 from services.subscriber.domain.entitlement import Entitlement
 
 
@@ -18,18 +19,36 @@ class Head:
     features: tuple[str, ...]
 
 
-async def to_feature(conn: Connection, account: UUID, subject: UUID, feature: str) -> list[Entitlement]:
-    """Returns a reader's rights to one feature, whether they hold or not: one descent of the primary key."""
+async def to_feature(
+    conn: Connection,
+    account: UUID,
+    subject: UUID | None,
+    feature: str,
+    seen: Sequence[tuple[str, bytes]],
+    wall: datetime,
+) -> tuple[list[Entitlement], bool]:
+    """Returns a reader's rights to one feature, whether they hold or not: one descent of the primary key.
+
+    And whether a verdict on one of `seen` (scope, hash) (libs/verdicts) holds at `wall`, in the same query.
+    """
     rows = await conn.fetch(
         """
-        SELECT feature, source_id, complimentary, active_from, active_until
-        FROM entitlement WHERE account_id = $1 AND subject_id = $2 AND feature = $3
+        SELECT feature, source_id, complimentary, active_from, active_until, walled
+        FROM (SELECT EXISTS (
+            SELECT FROM held_verdict JOIN unnest($4::text[], $5::bytea[]) AS seen (scope, entity_hash)
+                USING (scope, entity_hash)
+            WHERE account_id IN ($1, $6) AND NOT lifted AND until > $7) AS walled) AS verdicts
+        LEFT JOIN entitlement ON account_id = $1 AND subject_id = $2 AND feature = $3
         """,
         account,
         subject,
         feature,
+        [scope for scope, _ in seen],
+        [entity for _, entity in seen],
+        PLATFORM,
+        wall,
     )
-    return [_entitlement(row) for row in rows]
+    return [_entitlement(row) for row in rows if row["feature"] is not None], bool(rows[0]["walled"])
 
 
 async def of_readers(conn: Connection, account: UUID, subjects: Sequence[UUID]) -> dict[UUID, list[Entitlement]]:

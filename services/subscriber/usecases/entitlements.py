@@ -1,5 +1,6 @@
 """Owns entitlements: the paywall's answer, the list, and what billing's events change."""
 
+from dataclasses import replace
 from datetime import UTC
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from services.subscriber.domain.entitlement import Decision, Entitlement, Grant
 from services.subscriber.repository import entitlements, subscribers
 from services.subscriber.usecases import rights
 from services.subscriber.usecases.facts import Facts
+from services.subscriber.usecases.soft_walls import SoftWalls
 
 BILLING_EVENTS = frozenset(
     {"subscription.activated", "subscription.renewed", "subscription.past_due", "subscription.ended"}
@@ -25,16 +27,17 @@ BILLING_EVENTS = frozenset(
 class Entitlements:
     """What readers may use."""
 
-    def __init__(self, db: Database, clock: Clock, facts: Facts) -> None:
+    def __init__(self, db: Database, clock: Clock, facts: Facts, walls: SoftWalls) -> None:
         self._db = db
         self._clock = clock
         self._facts = facts
+        self._walls = walls
 
     async def decide_access(self, feature: str, subject: UUID | None) -> Decision:
         """Decides for the signed-in reader, or for `subject` when a secret key asks.
 
-        One query. Raises `invalid("subscriber_required")` when a secret key names nobody and
-        `forbidden("subscriber_foreign")` when anyone else asks about another reader.
+        One query. A soft wall is said and never refuses anything. Raises `invalid("subscriber_required")` when a secret
+        key names nobody and `forbidden("subscriber_foreign")` when anyone else asks about another reader.
         """
         who = caller.current()
         account = who.require_account()
@@ -52,10 +55,13 @@ class Entitlements:
             case _:
                 if subject is not None:
                     raise errors.forbidden("subscriber_foreign", "Only a secret key asks about a reader by identifier.")
-                return entitlement.ANONYMOUS
+        seen = self._walls.entities(who, subject)
+        if subject is None and not seen:
+            return entitlement.ANONYMOUS
         async with self._db.tenant(account, "decide_access", read_only=True) as conn:
-            found = await entitlements.to_feature(conn, account, subject, feature)
-        return entitlement.decide(found, self._clock.now(account))
+            found, walled = await entitlements.to_feature(conn, account, subject, feature, seen, self._clock.wall())
+        made = entitlement.decide(found, self._clock.now(account)) if subject is not None else entitlement.ANONYMOUS
+        return replace(made, soft_wall=True) if walled else made
 
     async def list_entitlements(self, subject: UUID) -> list[tuple[Entitlement, bool]]:
         """Returns a reader's rights by feature, each with whether it holds now; raises `not_found`."""

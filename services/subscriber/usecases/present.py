@@ -53,7 +53,7 @@ def entitlement(right: Entitlement, active: bool) -> entitlement_pb2.Entitlement
 
 def decision(made: Decision) -> entitlement_pb2.DecideAccessResponse:
     """Returns the paywall's answer."""
-    message = entitlement_pb2.DecideAccessResponse(allowed=made.allowed, reason=made.reason)
+    message = entitlement_pb2.DecideAccessResponse(allowed=made.allowed, reason=made.reason, soft_wall=made.soft_wall)
     if made.until is not None:
         message.until.FromDatetime(made.until)
     return message

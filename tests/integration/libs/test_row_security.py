@@ -14,7 +14,14 @@ from libs.postgres import as_tenant
 from tests.conftest import ServiceDb
 from tests.support.stores import ServiceDatabase, TestPostgres, role_dsn
 
-TENANT_TABLES = ("consumer_position", "dead_letter", "erased_subject", "erasure_receipt", "idempotency_key")
+TENANT_TABLES = (
+    "consumer_position",
+    "dead_letter",
+    "erased_subject",
+    "erasure_receipt",
+    "held_verdict",
+    "idempotency_key",
+)
 ROUTING_TABLES = ("account_clock", "consumer_cursor", "due", "outbox", "schema_migration")
 INSERT = "INSERT INTO consumer_position VALUES ($1, 'billing', 'invoice', $2, 1)"
 COUNT = "SELECT count(*) FROM consumer_position"

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from gatefold.activity.v1 import activity_pb2
 
 from libs import activity
-from libs.activity import ActivityStream, Pseudonyms, network_of, shard_of
+from libs.activity import ActivityStream, Pseudonyms, device_of, network_of, shard_of
 from libs.telemetry import Telemetry
 
 
@@ -99,3 +99,10 @@ async def test_closing_does_not_wait_twice_for_a_store_that_is_away(monkeypatch:
     assert telemetry.registry.get_sample_value("gatefold_activities_lost_total") == 100
     await stream.close()
     assert away.asked == 1, "nothing is left"
+
+
+def test_an_update_makes_no_new_device_and_two_people_share_none() -> None:
+    old, new = "Mozilla/5.0 (X11) Firefox/131.0", "Mozilla/5.0 (X11) Firefox/132.0.1"
+    assert device_of("subj_1", old) == device_of("subj_1", new)
+    assert len({device_of("subj_1", old), device_of("subj_2", old), device_of("subj_1", "Mozilla/5.0 Chrome/1.0")}) == 3
+    assert (device_of("", old), device_of("subj_1", "")) == ("", "")

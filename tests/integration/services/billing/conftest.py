@@ -18,6 +18,7 @@ from gatefold.money.v1 import money_pb2
 
 from infra.local.stripe.app import create_app, running
 from libs import caller
+from libs.activity import Pseudonyms
 from libs.caller import Caller, CallerKind
 from libs.clock import FixedClock
 from libs.due import BEFORE_ALL, Due, DueWorker
@@ -37,6 +38,7 @@ PUBLISHABLE_KEY = "pk_test_sim_publisher"
 SECRET_KEY = "sk_test_sim_publisher"
 WEBHOOK_SECRET = "whsec_dGhlIHNpZ25pbmcgc2VjcmV0"
 GRACE = timedelta(days=3)
+HIDDEN = Pseudonyms("key-pepper-of-tests-".ljust(40, "x"))
 
 
 @dataclass
@@ -303,7 +305,9 @@ async def house(
         await conn.execute("DELETE FROM due")
     provider = StripeProvider(KillPoints("billing"), api_base=stripe_address)
     neighbours = Neighbours()
-    parts = Parts(opened.app, vault, provider, neighbours, neighbours, clock, ids, grace=GRACE, trace=dict)
+    parts = Parts(
+        opened.app, vault, provider, neighbours, neighbours, clock, ids, pseudonyms=HIDDEN, grace=GRACE, trace=dict
+    )
     async with aiohttp.ClientSession() as http:
         built = House(
             opened.app, opened.jobs, clock, ids, ids.new(), vault, parts, neighbours, provider, http, stripe_address

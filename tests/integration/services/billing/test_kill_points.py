@@ -19,7 +19,7 @@ from libs.vault import Vault
 from services.billing.clients import StripeProvider
 from services.billing.usecases.parts import Parts
 from tests.conftest import ServiceDb
-from tests.integration.services.billing.conftest import GRACE, House, Neighbours
+from tests.integration.services.billing.conftest import GRACE, HIDDEN, House, Neighbours
 
 MONTH = timedelta(days=31)
 # Longer than every lease: of idempotency keys and of due work.
@@ -106,7 +106,9 @@ async def test_a_death_at_any_point_doubles_and_loses_nothing(
         async with running(create_app(None, clock=clock)) as address, aiohttp.ClientSession() as http:
             provider = StripeProvider(kill_points, api_base=address)
             next_door = Neighbours()
-            parts = Parts(app, vault, provider, next_door, next_door, clock, ids, grace=GRACE, trace=dict)
+            parts = Parts(
+                app, vault, provider, next_door, next_door, clock, ids, pseudonyms=HIDDEN, grace=GRACE, trace=dict
+            )
             house = House(app, jobs, clock, ids, ids.new(), vault, parts, next_door, provider, http, address)
             try:
                 await survive(house, house.connect)

@@ -10,21 +10,28 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
+from gatefold.activity.v1 import activity_pb2
 from gatefold.billing.v1 import catalogue_pb2, catalogue_pb2_grpc
 from gatefold.clock.v1 import clock_pb2, clock_pb2_grpc
 
 from infra.local.valkey import ValkeyServer
 from libs import caller
+from libs.activity import Pseudonyms
 from libs.caller import CallerConfig, CallerSigner
 from libs.clock import SystemClock
 from libs.config import Secret
 from libs.grpc_client import Channels, GrpcConfig
-from libs.ids import IdMaker
+from libs.ids import IdMaker, encode
 from libs.kill_points import KillPoints
+from libs.redis_client import RedisConfig, connect
 from libs.telemetry import Telemetry
 from tests.conftest import ServiceDb
+from tests.support.auth_process import ServiceProcess
+from tests.support.verdicts import verdict
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[4]
+PEPPER = "key-pepper-of-tests-".ljust(40, "x")
 KEY = base64.b64encode(bytes(32)).decode()
 
 
@@ -43,8 +50,9 @@ async def environment(
         "GATEFOLD_POSTGRES_APP_DSN": owner.replace("billing_owner", "billing_app"),
         "GATEFOLD_POSTGRES_JOBS_DSN": owner.replace("billing_owner", "billing_jobs"),
         "GATEFOLD_REDIS_URL": valkey_server.url().reveal(),
-        "GATEFOLD_CALLER_KEYS": json.dumps({"gateway>billing": KEY, "auth>billing": KEY}),
-        "GATEFOLD_PEERS": json.dumps({"auth": "unix:/nowhere/a.sock", "subscriber": "unix:/nowhere/s.sock"}),
+        "GATEFOLD_CALLER_KEYS": json.dumps({"gateway>billing": KEY, "auth>billing": KEY, "billing>abuse": KEY}),
+        "GATEFOLD_PEERS": json.dumps({name: f"unix:/nowhere/{name}.sock" for name in ("auth", "subscriber", "abuse")}),
+        "GATEFOLD_KEY_PEPPER": PEPPER,
         "GATEFOLD_KEYS_DSN": keys_dsn.reveal(),
         "GATEFOLD_KEY_FILE": str(key_file),
     }
@@ -100,3 +108,45 @@ async def test_the_service_starts_serves_and_drains(
         await auth.close()
     process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
+@pytest.mark.case("edge-15")
+@pytest.mark.parametrize("point", ["before-commit:hold_verdicts", "after-commit:hold_verdicts"])
+async def test_killed_while_it_hears_of_a_verdict_it_holds_payments_after_its_next_start(
+    environment: Mapping[str, str],
+    service_db: ServiceDb,
+    valkey_server: ValkeyServer,
+    ids: IdMaker,
+    tmp_path: Path,
+    point: str,
+) -> None:
+    account, hidden = ids.new(), Pseudonyms(PEPPER)
+    told = verdict("actor", hidden.of("actor", encode("subj", ids.new())), account, SystemClock().wall())
+    store = connect(RedisConfig(valkey_server.url()))
+    log = tmp_path / "points"
+    killing = {"GATEFOLD_KILL_AT": f"billing:{point}", "GATEFOLD_KILL_LOG": str(log)}
+    service = ServiceProcess("billing", {**environment, **killing}, tmp_path)
+    database = await service_db("billing")
+    try:
+        await service.start()
+        batch = activity_pb2.VerdictBatch(verdicts=[told])
+        await store.xadd("gatefold:verdicts", {"batch": batch.SerializeToString()})
+        await service.ended()
+        assert log.with_name("points.killed").exists()
+        await service.start()
+
+        async def held() -> bool:
+            async with database.app.tenant(account, "look", read_only=True) as conn:
+                return bool(
+                    await conn.fetchval(
+                        "SELECT EXISTS (SELECT FROM held_verdict WHERE account_id = $1 AND entity_hash = $2)"
+                        " AND NOT EXISTS (SELECT FROM due WHERE account_id = $1 AND kind = 'withdraw_payments')",
+                        account,
+                        told.entity_hash,
+                    )
+                )
+
+        await until(held)
+    finally:
+        await service.stop()
+        await store.aclose()

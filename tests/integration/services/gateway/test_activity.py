@@ -10,7 +10,7 @@ from gatefold.activity.v1 import activity_pb2
 
 from infra.local.valkey import ValkeyServer
 from libs import errors, ids
-from libs.activity import Pseudonyms, network_of
+from libs.activity import Pseudonyms, device_of, network_of
 from libs.redis_client import RedisConfig, Store, connect
 from tests.support.activity_streams import activities, entries
 from tests.support.gateway import (
@@ -89,6 +89,7 @@ async def test_a_request_is_told_with_opentelemetrys_names_and_hashes(told: Told
     assert (one.caller_kind, one.account_id) == ("SUBSCRIBER", ids.encode("acct", ACCOUNT))
     assert one.actor_hash == told.hidden("actor", ids.encode("subj", READER))
     assert one.session_hash == told.hidden("session", ids.encode("ses", READER))
+    assert one.device_hash == told.hidden("device", device_of(ids.encode("subj", READER), AGENT))
     assert one.duration_micros > 0
     assert one.http_response_body_size > 0
     assert one.time.seconds > 0
@@ -102,6 +103,13 @@ async def test_the_identifier_in_a_path_is_the_target_and_the_route_its_template
     assert one.http_route == "/v1/subscribers/{id}"
     assert one.target_hash == told.hidden("target", PROFILE)
     assert one.http_request_body_size == len('{"name": "Nobody"}')
+
+
+async def test_a_device_is_somebodys_who_is_signed_in_and_no_servers(told: Told) -> None:
+    one = await told.ask("GET", "/v1/subscribers", credential=SECRET_KEY)
+    assert (one.actor_hash != b"", one.device_hash) == (True, b"")
+    none = await told.ask("GET", "/v1/me", credential=told.gateway.backend.signer.token(), headers={"User-Agent": ""})
+    assert none.device_hash == b""
 
 
 async def test_nobody_is_no_actor(told: Told) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from libs import caller
+from libs.activity import Pseudonyms
 from libs.caller import Caller, CallerKind
 from libs.clock import FixedClock
 from libs.due import Due
@@ -23,8 +24,11 @@ from services.subscriber.usecases.import_chunk import ChunkWriter
 from services.subscriber.usecases.import_run import ImportRun
 from services.subscriber.usecases.imports import DUE_KIND, Imports
 from services.subscriber.usecases.sites import Sites
+from services.subscriber.usecases.soft_walls import SoftWalls
 from services.subscriber.usecases.subscribers import Subscribers
 from tests.conftest import ServiceDb
+
+HIDDEN = Pseudonyms("key-pepper-of-tests-".ljust(40, "x"))
 
 
 @dataclass
@@ -45,7 +49,7 @@ class House:
         self.files = ImportFiles(self.store, self.vault)
         self.writer = ChunkWriter(self.app, self.vault, self.clock, self.ids, self.facts)
         self.subscribers = Subscribers(self.app, self.vault, self.clock, self.ids, self.facts)
-        self.entitlements = Entitlements(self.app, self.clock, self.facts)
+        self.entitlements = Entitlements(self.app, self.clock, self.facts, SoftWalls(HIDDEN))
         self.sites = Sites(self.app, self.clock, self.ids)
         self.imports = Imports(self.app, self.files, self.clock, self.ids, lambda: self.woken.append(None))
         self.subscriber_rpc = servicer.SubscriberServicer(self.subscribers)

@@ -26,7 +26,7 @@ from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[4]
 DATA = ROOT / "tests" / "data"
-PAIRS = {f"{issuer}>subscriber": b"k" * 32 for issuer in ("gateway", "auth")}
+PAIRS = {f"{issuer}>subscriber": b"k" * 32 for issuer in ("gateway", "auth")} | {"subscriber>abuse": b"k" * 32}
 KILLED_AT = "subscriber:after-commit:import_chunk#3"
 
 
@@ -86,7 +86,8 @@ async def running(
         "GATEFOLD_POSTGRES_JOBS_DSN": role_dsn(database.owner_dsn, "subscriber_jobs").reveal(),
         "GATEFOLD_REDIS_URL": valkey_server.url(database=7).reveal(),
         "GATEFOLD_CALLER_KEYS": json.dumps({pair: base64.b64encode(key).decode() for pair, key in PAIRS.items()}),
-        "GATEFOLD_PEERS": json.dumps({"billing": f"unix:{run_directory / 'billing.sock'}"}),
+        "GATEFOLD_PEERS": json.dumps({name: f"unix:{run_directory / name}.sock" for name in ("billing", "abuse")}),
+        "GATEFOLD_KEY_PEPPER": "key-pepper-of-tests-".ljust(40, "x"),
         "GATEFOLD_KEYS_DSN": role_dsn(keys_dsn, "subscriber_keys").reveal(),
         "GATEFOLD_KEY_FILE": str(key_file),
         "GATEFOLD_OBJECT_STORE_URL": (tmp_path / "objects").as_uri(),

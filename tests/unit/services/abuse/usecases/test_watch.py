@@ -5,8 +5,8 @@ from gatefold.activity.v1 import activity_pb2
 
 from services.abuse.domain.finding import Entity, Scope
 from services.abuse.engine.catalogue import Catalogue
-from services.abuse.usecases.watch import AUDITS_A_DAY, MOST_BATCH_BYTES, MOST_REFUSED, Read, Watch, read
-from tests.support.activities import Story, hashed
+from services.abuse.usecases.watch import AUDITS_A_DAY, MOST_BATCH_BYTES, MOST_REFUSED, Decided, Read, Watch, read
+from tests.support.activities import BEGIN, Story, hashed
 
 pytestmark = pytest.mark.case("edge-15")
 
@@ -49,6 +49,35 @@ def test_decisions_bring_what_was_seen_with_them() -> None:
     assert about
     assert about[-1].decision.entity == hashed("address", "attacker")
     assert about[-1].seen[Scope.USER_AGENT] == hashed("user_agent", "program")
+
+
+def last_about(decided: list[Decided], scope: Scope) -> Decided:
+    return [item for item in decided if item.decision.scope is scope][-1]
+
+
+@pytest.mark.parametrize("after", [-0.001, 0.001])
+def test_what_was_seen_is_of_all_that_one_request_became_whichever_was_told_first(after: float) -> None:
+    story = stuffing(0, 20)
+    for index in range(20):
+        # The edge tells of the same request, and knows no target; another's request has a name that begins alike.
+        story.add("", index + after, status=401, account=ACCOUNT, address="attacker", request_id=f"r{index}")
+        story.read(index + after, "page", account=ACCOUNT, address="reader", request_id=f"r{index}0", device="theirs")
+    found = last_about(watch().take(seen(story)).decided, Scope.ADDRESS)
+    assert found.seen[Scope.TARGET] == hashed("target", f"person {found.decision.request_id[1:]}")
+    assert found.seen[Scope.USER_AGENT] == hashed("user_agent", "program")
+    assert Scope.DEVICE not in found.seen
+
+
+def test_records_without_a_request_are_told_apart_by_their_moment() -> None:
+    story = Story()
+    for index in range(20):
+        story.sign_in(index, f"person {index}", account=ACCOUNT, address="attacker", request_id="")
+        story.read(index, "page", account=ACCOUNT, address="reader", request_id="", device="theirs")
+    decided = watch().take(seen(story)).decided
+    found = last_about(decided, Scope.ADDRESS)
+    number = round(found.decision.at.timestamp()) - BEGIN
+    assert found.seen[Scope.TARGET] == hashed("target", f"person {number}")
+    assert Scope.DEVICE not in found.seen
 
 
 def test_the_same_events_are_decided_alike_however_they_are_cut() -> None:

@@ -22,7 +22,9 @@ _PATIENCE_SECONDS = 2.0
 class VerdictSource:
     """The stream of verdicts, and the service behind it."""
 
-    def __init__(self, store: Store, channels: Channels) -> None:
+    def __init__(self, service: str, store: Store, channels: Channels) -> None:
+        """`store` is a connection of its own, since reading the stream waits on it."""
+        self._service = service
         self._store = store
         self._stub: Any = verdict_pb2_grpc.VerdictServiceStub(channels.channel("abuse"))
 
@@ -43,7 +45,7 @@ class VerdictSource:
 
     async def ask(self, cursor: str) -> tuple[Sequence[activity_pb2.Verdict], str]:
         """Returns verdicts that changed after a cursor, and the next; raises what keeps the service away."""
-        with caller.acting(caller.service_caller("auth", None, request_id="verdicts")):
+        with caller.acting(caller.service_caller(self._service, None, request_id="verdicts")):
             answer: verdict_pb2.ListVerdictsResponse = await self._stub.ListVerdicts(
                 verdict_pb2.ListVerdictsRequest(cursor=cursor), timeout=2.0
             )

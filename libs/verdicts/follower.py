@@ -1,0 +1,83 @@
+"""Owns the loop that follows verdicts: by their stream, and now and then by asking for what it may have lost."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from gatefold.activity.v1 import activity_pb2
+from redis.exceptions import RedisError
+
+from libs.clock import WallClock
+from libs.errors import GatefoldError, Kind
+from libs.events.pause import pause
+from libs.telemetry import Telemetry
+from libs.verdicts.source import VerdictSource
+
+ASK_SECONDS = 5.0
+"""How often the abuse service is asked for verdicts that its stream may have lost."""
+LOOK_SECONDS = 0.2
+"""How often it is asked while the stream is away."""
+
+Obey = Callable[[Sequence[activity_pb2.Verdict]], Awaitable[None]]
+"""Acts on verdicts, or keeps them; must bear hearing one twice, and an older state of one after a later."""
+Forget = Callable[[], Awaitable[None]]
+"""Forgets what is over."""
+
+
+class Follower:
+    """Hands verdicts to whoever acts on them, from the beginning after each start."""
+
+    def __init__(
+        self, source: VerdictSource, obey: Obey, forget: Forget, *, clock: WallClock, telemetry: Telemetry
+    ) -> None:
+        self._source = source
+        self._obey = obey
+        self._forget = forget
+        self._clock = clock
+        self._log = telemetry.logger("verdicts")
+        self._followed = telemetry.gauge(
+            "verdicts_followed_timestamp_seconds", "When verdicts were last heard, or asked for, with an answer."
+        )
+        self._cursor = ""
+        # From the beginning: what is read twice is acted on once.
+        self._last: str | bytes = "0"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set. Without the stream verdicts are asked for; without both they come late."""
+        asked = float("-inf")
+        # A process that never hears anything is stale from its start on, and not from 1970.
+        self._followed.set(self._clock.wall().timestamp())
+        while not stop.is_set():
+            heard = await self._steady(self._hear)
+            now = asyncio.get_running_loop().time()
+            if now - asked >= (ASK_SECONDS if heard else LOOK_SECONDS):
+                asked = now
+                await self._steady(self._catch_up)
+            if not heard:
+                await pause(stop, LOOK_SECONDS)
+
+    async def _steady(self, work: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            await work()
+        except (GatefoldError, RedisError, TimeoutError) as error:
+            passing = (Kind.UNAVAILABLE, Kind.TIMEOUT, Kind.CONFLICT)
+            if isinstance(error, GatefoldError) and error.kind not in passing:
+                raise
+            self._log.warning("verdicts cannot be followed", extra={"why": type(error).__name__})
+            return False
+        self._followed.set(self._clock.wall().timestamp())
+        return True
+
+    async def _hear(self) -> None:
+        told, last = await self._source.read(self._last)
+        await self._obey(told)
+        self._last = last
+
+    async def _catch_up(self) -> None:
+        while True:
+            told, cursor = await self._source.ask(self._cursor)
+            if not told:
+                break
+            await self._obey(told)
+            # Only now: what could not be kept is asked for again.
+            self._cursor = cursor
+        await self._forget()

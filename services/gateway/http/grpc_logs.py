@@ -1,0 +1,186 @@
+"""Owns OTLP over gRPC at the edge: a call is the HTTP request of the same meaning, and meets all that it meets."""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn, cast
+from urllib.parse import unquote
+
+import grpc
+import orjson
+from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import RawRequestMessage
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from libs.grpc_errors import DETAILS_KEY, DOMAIN
+from services.gateway.http.address import Peer
+
+SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
+METHOD = "Export"
+PATH = "/v1/otlp/v1/logs"
+MESSAGE_BYTES = 1024 * 1024
+"""As the endpoint's policy says; a larger message is refused before it is read whole."""
+METADATA_BYTES = 16 * 1024
+CALLS = 64
+"""Under way at once; with their messages that is all the memory they may take."""
+CONNECTIONS = 256
+_CALLS_PER_CONNECTION = 8
+_HANDSHAKE_MILLISECONDS = 10_000
+_IDLE_MILLISECONDS = 75_000
+_OLDEST_MILLISECONDS = 3_600_000
+_TAKEN = ("authorization", "x-forwarded-for", "x-request-id", "user-agent", "gatefold-version")
+"""What is read of a call's metadata; the rest says nothing here."""
+
+# What exporters try again (OTLP specification, "OTLP/gRPC Response"): UNAVAILABLE, and RESOURCE_EXHAUSTED with a time.
+_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
+    413: grpc.StatusCode.INVALID_ARGUMENT,
+    415: grpc.StatusCode.INVALID_ARGUMENT,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Pem = tuple[Path, Path]
+"""Files of a certificate's chain and of its key."""
+Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class GrpcLogs:
+    """Serves `LogsService/Export` beside the HTTP endpoint, with its credential, limits, rules and answers."""
+
+    def __init__(self, handle: Handle, listen: str, certificates: Pem | None = None) -> None:
+        """`handle` answers HTTP requests; without certificate and key a proxy before this ends TLS, or nobody does."""
+        self._handle = handle
+        self._listen = listen
+        self._certificates = certificates
+        self._server: grpc.aio.Server | None = None
+        self.port: int | None = None
+        """The port listened on, for addresses that end in `:0`."""
+
+    async def start(self) -> None:
+        """Listens; raises RuntimeError for an address that is taken."""
+        server = grpc.aio.server(
+            options=(
+                ("grpc.max_receive_message_length", MESSAGE_BYTES),
+                ("grpc.max_metadata_size", METADATA_BYTES),
+                ("grpc.absolute_max_metadata_size", METADATA_BYTES),
+                ("grpc.max_concurrent_streams", _CALLS_PER_CONNECTION),
+                ("grpc.max_allowed_incoming_connections", CONNECTIONS),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MILLISECONDS),
+                ("grpc.max_connection_idle_ms", _IDLE_MILLISECONDS),
+                ("grpc.max_connection_age_ms", _OLDEST_MILLISECONDS),
+                ("grpc.so_reuseport", 0),
+            ),
+            maximum_concurrent_rpcs=CALLS,
+        )
+        # Bytes go in and out: the endpoint's service reads them, once.
+        export = grpc.unary_unary_rpc_method_handler(cast("Any", self._export))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: export}),))
+        if self._certificates is None:
+            self.port = server.add_insecure_port(self._listen)
+        else:
+            self.port = server.add_secure_port(self._listen, _credentials(self._certificates))
+        await server.start()
+        self._server = server
+
+    async def drain(self, seconds: float) -> None:
+        """Takes no new calls, and lets those under way finish."""
+        if self._server is not None:
+            await self._server.stop(seconds)
+            self._server = None
+
+    async def _export(self, payload: bytes, context: Context) -> bytes:
+        response = cast("web.Response", await self._handle(_request(payload, context)))
+        body = bytes(cast("bytes", response.body) or b"")
+        if response.status != 200:
+            await _refuse(context, response, body)
+        return body
+
+
+def _request(payload: bytes, context: Context) -> web.BaseRequest:
+    """Returns a call as the request that says the same."""
+    headers: CIMultiDict[str] = CIMultiDict()
+    for name, value in cast("Any", context.invocation_metadata() or ()):
+        if name in _TAKEN and isinstance(value, str):
+            headers.add(name, value)
+    headers["Content-Type"] = "application/x-protobuf"
+    headers["Content-Length"] = str(len(payload))
+    loop = asyncio.get_running_loop()
+    content = StreamReader(BaseProtocol(loop), 2**16, loop=loop)
+    if payload:
+        content.feed_data(payload)
+    content.feed_eof()
+    message = RawRequestMessage(
+        "POST", PATH, HttpVersion11, CIMultiDictProxy(headers), (), False, None, False, False, URL(PATH)
+    )
+    connection = SimpleNamespace(
+        peer=peer_of(context.peer()), refused=_at_once, ssl_context=None, peername=None, sockname=None
+    )
+    task = cast("asyncio.Task[None]", asyncio.current_task())
+    return web.BaseRequest(message, content, cast("Any", connection), cast("Any", None), task, loop)
+
+
+async def _at_once() -> None:
+    """A refusal is told at once: calls under way at one time are few."""
+
+
+def peer_of(text: str) -> Peer:
+    """Returns address and port of a peer as gRPC writes it, `ipv4:192.0.2.1:443`; no address for anything else."""
+    kind, _, rest = unquote(text).partition(":")
+    host, _, port = rest.rpartition(":")
+    if kind not in ("ipv4", "ipv6") or not port.isdecimal():
+        return "", 0
+    return host.strip("[]"), int(port)
+
+
+async def _refuse(context: Context, response: web.Response, body: bytes) -> NoReturn:
+    problem = orjson.loads(body) if response.content_type == "application/problem+json" else {}
+    code = _CODES.get(response.status, grpc.StatusCode.INTERNAL)
+    said = str(problem.get("detail") or problem.get("title") or "")
+    status = status_pb2.Status(code=code.value[0], message=said)
+    about = error_details_pb2.ErrorInfo(reason=str(problem.get("reason", "")), domain=DOMAIN)
+    about.metadata["instance"] = str(problem.get("instance", ""))
+    status.details.add().Pack(about)
+    wait = response.headers.get("Retry-After", "")
+    if wait.isdecimal():
+        delay = duration_pb2.Duration(seconds=int(wait))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    await context.abort(code, said, ((DETAILS_KEY, status.SerializeToString()),))
+
+
+def _credentials(files: Pem) -> grpc.ServerCredentials:
+    """Returns credentials that are read anew when their files change; raises OSError or ssl.SSLError at first."""
+    held = _pair(files)
+
+    def read() -> Any:
+        nonlocal held
+        try:
+            found = _pair(files)
+        except (OSError, ssl.SSLError):
+            # They are two files, and in between they do not fit each other: the next connection finds both.
+            return None
+        if found == held:
+            return None
+        held = found
+        return grpc.ssl_server_certificate_configuration([found])
+
+    return grpc.dynamic_ssl_server_credentials(grpc.ssl_server_certificate_configuration([held]), read)
+
+
+def _pair(files: Pem) -> tuple[bytes, bytes]:
+    certificate, key = files
+    found = key.read_bytes(), certificate.read_bytes()
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    return found

@@ -1,0 +1,147 @@
+"""Shows that verdicts of a running abuse service are followed: by the stream, without it, and after a restart."""
+
+import asyncio
+import base64
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from infra.local.valkey import ValkeyServer
+from libs.caller import CallerSigner
+from libs.clock import FixedClock, SystemClock
+from libs.config import Secret
+from libs.grpc_client import Channels, GrpcConfig
+from libs.ids import IdMaker
+from libs.kill_points import KillPoints
+from libs.redis_client import RedisConfig, Store, connect
+from libs.telemetry import Telemetry
+from libs.verdicts.follower import Follower
+from libs.verdicts.held import HeldVerdicts, in_force_until
+from libs.verdicts.source import VerdictSource
+from services.abuse.domain.case import Judgement
+from services.abuse.domain.finding import Scope
+from services.billing.usecases.holds import ACTIONS, SCOPES
+from tests.conftest import ServiceDb
+from tests.support.abuse import Desk, pair_keys, running
+from tests.support.activities import hashed
+from tests.support.stores import ServiceDatabase
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.case("edge-15")
+
+ELSEWHERE = 9
+"""A database of Valkey's that the abuse service tells nothing."""
+
+
+class Listener:
+    """A service that follows verdicts, and what it says of it."""
+
+    def __init__(self, database: ServiceDatabase, telemetry: Telemetry, log: io.StringIO) -> None:
+        self.database = database
+        self.telemetry = telemetry
+        self.log = log
+
+    async def holds(self, account: UUID, name: str) -> bool:
+        async with self.database.app.tenant(account, "look", read_only=True) as conn:
+            now = SystemClock().wall()
+            return await in_force_until(conn, account, [("actor", hashed("actor", name))], now) is not None
+
+    def followed_at(self) -> float:
+        return self.telemetry.registry.get_sample_value("gatefold_verdicts_followed_timestamp_seconds") or 0.0
+
+
+@pytest.fixture
+async def desk(service_db: ServiceDb, redis: Store, clock: FixedClock, ids: IdMaker) -> Desk:
+    """Where verdicts are made; the service that tells of them runs on the same database."""
+    clock.set(SystemClock().wall())
+    made = Desk(await service_db("abuse"), redis, clock, ids)
+    await made.hold()
+    return made
+
+
+@asynccontextmanager
+async def listening(database: ServiceDatabase, redis_url: Secret, socket: str) -> AsyncIterator[Listener]:
+    """Follows until it is left, as a service does that starts with nothing in memory."""
+    log, clock = io.StringIO(), SystemClock()
+    telemetry = Telemetry("billing", stream=log)
+    keys = {pair: (base64.b64decode(text),) for pair, text in pair_keys().items()}
+    channels = Channels(
+        "billing",
+        GrpcConfig(peers=f'{{"abuse": "{socket}"}}'),
+        CallerSigner("billing", keys, clock),
+        telemetry=telemetry,
+        kill_points=KillPoints("billing"),
+    )
+    store = connect(RedisConfig(redis_url), blocking_seconds=1, most_connections=1)
+    held = HeldVerdicts(database.app, database.jobs, SCOPES, ACTIONS, clock=clock, telemetry=telemetry)
+    source = VerdictSource("billing", store, channels)
+    stop = asyncio.Event()
+    following = asyncio.create_task(
+        Follower(source, held.obey, held.forget, clock=clock, telemetry=telemetry).run(stop)
+    )
+    try:
+        yield Listener(database, telemetry, log)
+    finally:
+        stop.set()
+        await following
+        await channels.close()
+        await store.aclose()
+
+
+async def test_verdicts_are_followed_with_and_without_the_stream_and_after_a_restart(
+    desk: Desk,
+    service_db: ServiceDb,
+    keys_dsn: Secret,
+    valkey_server: ValkeyServer,
+    key_file: Path,
+    run_directory: Path,
+    tmp_path: Path,
+) -> None:
+    account, folder = desk.ids.new(), run_directory / "following"
+    database, url = await service_db("billing"), valkey_server.url()
+    socket = f"unix:{folder}/abuse.sock"
+    args = (desk.database, keys_dsn.reveal(), url.reveal(), key_file, folder, tmp_path / "objects")
+    async with running(*args) as abuse:
+        async with listening(database, url, socket) as listener:
+            case = await desk.case_of(account, "told", scope=Scope.ACTOR)
+            await until(lambda: listener.holds(account, "told"))
+        # While nobody listens one is lifted and another made; and the stream is lost.
+        await desk.cases.decide(desk.who(account), case, Judgement.LEGIT, 0.9, "")
+        await desk.store(desk.decision(account, "missed", scope=Scope.ACTOR))
+        await desk.store(desk.decision(account, "shadow", scope=Scope.ACTOR, shadow=True))
+        async with listening(database, valkey_server.url(database=ELSEWHERE), socket) as listener:
+            await until(lambda: listener.holds(account, "missed"))
+
+            async def lifted() -> bool:
+                return not await listener.holds(account, "told")
+
+            await until(lifted)
+            assert not await listener.holds(account, "shadow")
+            assert not await listener.holds(desk.ids.new(), "missed")
+        assert abuse.count("background_failures", task="verdicts") == 0
+    # The service is away: what was kept still holds, and the stream goes on alone.
+    async with listening(database, url, socket) as listener:
+        assert await listener.holds(account, "missed")
+        began = listener.followed_at()
+        await desk.store(desk.decision(account, "by the stream", scope=Scope.ACTOR))
+        await desk.verdicts.announce()
+        await until(lambda: listener.holds(account, "by the stream"))
+        await until(lambda: listener.followed_at() > began)
+
+
+async def test_whoever_hears_nothing_is_seen_to_be_stale(service_db: ServiceDb, run_directory: Path) -> None:
+    database = await service_db("billing")
+    nowhere = Secret(f"unix://{run_directory}/nobody.sock")
+    began = SystemClock().wall() - timedelta(seconds=1)
+    async with listening(database, nowhere, f"unix:{run_directory}/nobody-abuse.sock") as listener:
+        await until(listener.followed_at)
+        first = listener.followed_at()
+        assert first >= began.timestamp()
+        # Both ways failed by now, each more than once.
+        await until(lambda: listener.log.getvalue().count("verdicts cannot be followed") > 4)
+        assert listener.followed_at() == first
