@@ -21,6 +21,7 @@ from services.gateway.clients import Call
 from services.gateway.http import hardening, idempotency
 from services.gateway.http.activity import Activities, refused_by_edge
 from services.gateway.http.address import ClientAddress, Peer
+from services.gateway.http.answer import Answer
 from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.challenge import PATH as CHALLENGE_PATH
@@ -115,7 +116,7 @@ class App:
             "gateway_problems", "Requests answered with a problem, by its reason", ("reason",)
         )
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> Answer:
         """Returns the answer to a request."""
         exchange = self._exchange(request)
         try:
@@ -128,13 +129,13 @@ class App:
             response = await self._problem(exchange, failure)
         return self._finish(exchange, response)
 
-    def unreadable(self, peer: Peer, error: GatefoldError) -> web.Response:
+    def unreadable(self, peer: Peer, error: GatefoldError) -> Answer:
         """Returns the answer to what a peer sent that is no whole HTTP request, or one beyond its limits."""
         request_id = self._edge.request_ids.new()
         self._refused.labels(error.reason).inc()
         response = self._edge.problems.response(error, request_id)
-        response.force_close()
-        self._edge.headers.add(response.headers, request_id)
+        response.ends = True
+        self._edge.headers.add(response, request_id)
         address = self._edge.address.of_peer(peer)
         self._edge.activities.record_unreadable(address, request_id, response.status, error.reason)
         return response
@@ -157,7 +158,7 @@ class App:
             origin=origin_of(request),
         )
 
-    async def _answer(self, exchange: Exchange) -> web.Response:
+    async def _answer(self, exchange: Exchange) -> Answer:
         edge, request = self._edge, exchange.request
         hardening.check(exchange)
         edge.leaks.check(exchange)
@@ -193,7 +194,7 @@ class App:
         ):
             return await self._serve(exchange, edge.operations[endpoint.rpc])
 
-    async def _serve(self, exchange: Exchange, operation: Operation) -> web.Response:
+    async def _serve(self, exchange: Exchange, operation: Operation) -> Answer:
         edge, endpoint = self._edge, operation.endpoint
         edge.overload.check(endpoint.policy.message.criticality)
         edge.bodies.check(exchange.request, endpoint)
@@ -204,7 +205,7 @@ class App:
         with await edge.limits.admit(exchange, caller, endpoint):
             return await self._perform(exchange, caller, operation)
 
-    async def _perform(self, exchange: Exchange, caller: callers.Caller, operation: Operation) -> web.Response:
+    async def _perform(self, exchange: Exchange, caller: callers.Caller, operation: Operation) -> Answer:
         edge, endpoint = self._edge, operation.endpoint
         edge.authorisation.authorise(caller, endpoint)
         # A form of another site leads its browser on: there is no answer that a script could read.
@@ -223,14 +224,14 @@ class App:
         finally:
             edge.overload.end()
         if endpoint.redirects:
-            return web.Response(status=endpoint.success_status, headers={"Location": answer.location})
+            return Answer(endpoint.success_status, {"Location": answer.location})
         written, media_type = operation.transcoder.response(answer)
         headers = {**_caching(endpoint), **operation.transcoder.headers(answer)}
         if endpoint.policy.safe and headers.get("ETag", "-") == exchange.header("If-None-Match"):
-            return web.Response(status=304, headers=headers)
+            return Answer(304, headers)
         if written:
             headers["Content-Type"] = media_type
-        return web.Response(body=written, status=endpoint.success_status, headers=headers)
+        return Answer(endpoint.success_status, headers, written)
 
     async def _authenticate(self, exchange: Exchange, endpoint: Endpoint) -> callers.Caller:
         try:
@@ -246,7 +247,7 @@ class App:
         with callers.acting(caller), deadline.within(seconds):
             return await operation.call(message, seconds)
 
-    async def _problem(self, exchange: Exchange, error: GatefoldError) -> web.Response:
+    async def _problem(self, exchange: Exchange, error: GatefoldError) -> Answer:
         self._refused.labels(error.reason).inc()
         exchange.problem = error.reason
         exchange.refused = exchange.refused or refused_by_edge(exchange, error)
@@ -260,21 +261,19 @@ class App:
             response = self._edge.problems.response(error, exchange.request_id, wire)
         if exchange.request.body_exists and not exchange.request.content.is_eof():
             # What is left of the body is not read, so nothing more can be asked on this connection.
-            response.force_close()
+            response.ends = True
         return response
 
-    def _finish(self, exchange: Exchange, response: web.Response) -> web.Response:
+    def _finish(self, exchange: Exchange, response: Answer) -> Answer:
         headers = response.headers
         for name, value in exchange.headers.items():
             headers.setdefault(name, value)
         headers.setdefault("Vary", "Origin")
-        self._edge.headers.add(headers, exchange.request_id)
-        for cookie in exchange.cookies:
-            headers.add("Set-Cookie", cookie)
+        self._edge.headers.add(response, exchange.request_id)
+        response.cookies += exchange.cookies
         elapsed = time.monotonic() - exchange.began
         self._observe(exchange, response.status, elapsed)
-        size = len(response.body) if isinstance(response.body, bytes) else 0
-        self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=size)
+        self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=len(response.body))
         self._edge.firewall.remember(exchange)
         if response.status >= 500:
             self._log.warning("answered", extra=_line(exchange, response.status, elapsed))
