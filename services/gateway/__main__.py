@@ -179,6 +179,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     await _enforce(process, settings, store, keys_of_pairs, firewall, limits)
     edge = Edge(
         telemetry=process.telemetry,
+        clock=process.clock,
         request_ids=RequestIds(os.urandom),
         problems=Problems(settings.problem_base),
         headers=StandardHeaders(settings.hsts()),

@@ -62,7 +62,7 @@ class Lookback(Generic[Fields]):
         The copy holds on to nothing of the request, and to no credential: it is there for an hour.
         """
         now = self._wall()
-        self.forget()
+        self._forget(now)
         if not self._minutes or now - self._minutes[-1].began >= _MINUTE:
             self._minutes.append(_Minute(now))
         minute = self._minutes[-1]
@@ -76,7 +76,10 @@ class Lookback(Generic[Fields]):
 
     def forget(self) -> None:
         """Drops what is older than an hour; called now and then also while nobody comes."""
-        oldest = self._wall() - MINUTES * _MINUTE
+        self._forget(self._wall())
+
+    def _forget(self, now: datetime) -> None:
+        oldest = now - MINUTES * _MINUTE
         while self._minutes and self._minutes[0].began < oldest:
             self._minutes.popleft()
 

@@ -55,7 +55,8 @@ class Activities:
     def record(self, exchange: Exchange, status: int, *, seconds: float, body_bytes: int) -> None:
         """Takes a request that was answered after `seconds` with a body of so many bytes."""
         method = exchange.request.method
-        activity = self._begun(exchange.address, exchange.request_id, status, seconds)
+        activity = self._begun(exchange.address, exchange.request_id, exchange.at, status)
+        activity.duration_micros = int(seconds * 1_000_000)
         activity.http_request_method = method if method in _METHODS else _OTHER_METHOD
         if exchange.endpoint is not None:
             activity.http_route = exchange.endpoint.template
@@ -87,18 +88,17 @@ class Activities:
 
     def record_unreadable(self, address: str, request_id: str, status: int, reason: str) -> None:
         """Takes what was no HTTP request, or one that never arrived whole, and was answered with a problem."""
-        activity = self._begun(address, request_id, status, 0)
+        activity = self._begun(address, request_id, self._clock.wall().timestamp(), status)
         activity.http_request_method = _OTHER_METHOD
         activity.problem_reason = reason
         self._stream.record(activity)
 
-    def _begun(self, address: str, request_id: str, status: int, seconds: float) -> activity_pb2.Activity:
+    def _begun(self, address: str, request_id: str, began: float, status: int) -> activity_pb2.Activity:
         # Fields are set one by one: that costs half of handing them to the constructor.
         activity = activity_pb2.Activity()
-        began, time = self._clock.wall().timestamp() - seconds, activity.time
+        time = activity.time
         time.seconds = whole = int(began)
         time.nanos = int((began - whole) * 1_000_000_000)
-        activity.duration_micros = int(seconds * 1_000_000)
         activity.http_response_status_code = status
         activity.request_id = request_id
         if address:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 from aiohttp import web
@@ -10,10 +11,10 @@ from gatefold.edge.v1 import policy_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from opentelemetry.trace import SpanKind
-from prometheus_client import Histogram
 
 from libs import caller as callers
 from libs import deadline, errors
+from libs.clock import WallClock
 from libs.codecs import RequestCodecs, ResponseCodecs
 from libs.errors import GatefoldError, Kind
 from libs.telemetry import Telemetry
@@ -66,6 +67,7 @@ class Edge:
     """Everything a request meets, in the order of DESIGN section 5."""
 
     telemetry: Telemetry
+    clock: WallClock
     request_ids: RequestIds
     problems: Problems
     headers: StandardHeaders
@@ -106,15 +108,17 @@ class App:
         self._draining = False
         self._log = edge.telemetry.logger("http")
         self._debugging = self._log.isEnabledFor(_DEBUG)
-        self._observed: dict[tuple[str, str, int], Histogram] = {}
-        self._seconds = edge.telemetry.histogram(
+        seconds = edge.telemetry.histogram(
             "gateway_http_seconds",
             "Time to answer a request by route, method and status",
             ("route", "method", "status"),
         )
-        self._refused = edge.telemetry.counter(
+        self._seconds = lru_cache(_MOST_LABELS)(seconds.labels)
+        refused = edge.telemetry.counter(
             "gateway_problems", "Requests answered with a problem, by its reason", ("reason",)
         )
+        # Looking a metric up by its labels costs more than moving it.
+        self._refused = lru_cache(_MOST_LABELS)(refused.labels)
 
     async def handle(self, request: web.BaseRequest) -> Answer:
         """Returns the answer to a request."""
@@ -132,7 +136,7 @@ class App:
     def unreadable(self, peer: Peer, error: GatefoldError) -> Answer:
         """Returns the answer to what a peer sent that is no whole HTTP request, or one beyond its limits."""
         request_id = self._edge.request_ids.new()
-        self._refused.labels(error.reason).inc()
+        self._refused(error.reason).inc()
         response = self._edge.problems.response(error, request_id)
         response.ends = True
         self._edge.headers.add(response, request_id)
@@ -150,6 +154,7 @@ class App:
             request=request,
             request_id=request_id_of(request) or self._edge.request_ids.new(),
             began=time.monotonic(),
+            at=self._edge.clock.wall().timestamp(),
             path=path,
             query=query,
             address=self._edge.address.of(
@@ -248,7 +253,7 @@ class App:
             return await operation.call(message, seconds)
 
     async def _problem(self, exchange: Exchange, error: GatefoldError) -> Answer:
-        self._refused.labels(error.reason).inc()
+        self._refused(error.reason).inc()
         exchange.problem = error.reason
         exchange.refused = exchange.refused or refused_by_edge(exchange, error)
         if error.kind is Kind.INTERNAL:
@@ -272,7 +277,8 @@ class App:
         self._edge.headers.add(response, exchange.request_id)
         response.cookies += exchange.cookies
         elapsed = time.monotonic() - exchange.began
-        self._observe(exchange, response.status, elapsed)
+        verb = exchange.request.method if exchange.endpoint else "-"
+        self._seconds(exchange.route, verb, response.status).observe(elapsed)
         self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=len(response.body))
         self._edge.firewall.remember(exchange)
         if response.status >= 500:
@@ -281,17 +287,9 @@ class App:
             self._log.debug("answered", extra=_line(exchange, response.status, elapsed))
         return response
 
-    def _observe(self, exchange: Exchange, status: int, elapsed: float) -> None:
-        # Looking a metric up by its labels costs more than moving it.
-        key = (exchange.route, exchange.request.method if exchange.endpoint else "-", status)
-        observed = self._observed.get(key)
-        if observed is None:
-            route, verb, _ = key
-            observed = self._observed[key] = self._seconds.labels(route, verb, str(status))
-        observed.observe(elapsed)
-
 
 _DEBUG = 10
+_MOST_LABELS = 4096
 
 
 def _line(exchange: Exchange, status: int, elapsed: float) -> dict[str, object]:

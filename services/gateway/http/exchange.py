@@ -18,7 +18,9 @@ class Exchange:
     request: BaseRequest
     request_id: str
     began: float
-    """By the monotonic clock."""
+    """By the monotonic clock, in seconds."""
+    at: float
+    """The same moment by the wall's, in seconds of the epoch."""
     path: str
     """As it was sent, without the query."""
     query: str

@@ -60,8 +60,7 @@ class RequestFacts:
         find = _FINDERS.get(name)
         if find is None:
             raise AttributeError(name)
-        value = find(self)
-        setattr(self, name, value)
+        value = self.__dict__[name] = find(self)
         return value
 
     def know(self, caller: Caller) -> None:

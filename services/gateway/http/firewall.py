@@ -48,9 +48,10 @@ class Firewall:
         self.lookback = lookback
         """A sample of what rules knew of recent requests."""
         self._clock = clock
-        self._acted = telemetry.counter(
+        acted = telemetry.counter(
             "gateway_firewall", "Requests that a rule or a verdict acted on", ("by", "action", "mode")
         )
+        self._acted = lru_cache(64)(acted.labels)
 
     @property
     def version(self) -> int:
@@ -104,18 +105,19 @@ class Firewall:
             self._check(exchange, facts, Phase.AFTER)
 
     def _check(self, exchange: Exchange, facts: RequestFacts, phase: Phase) -> None:
-        outcome = PASSED if facts.ends else self._rules.judge(facts, phase, self._clock.wall().timestamp())
-        self._note(outcome)
-        exchange.rates = (*exchange.rates, *outcome.rates)
-        facts.ends = facts.ends or outcome.ends
-        facts.allowed = outcome.allowed
-        if outcome.allowed:
-            return
-        if outcome.action is Action.BLOCK and outcome.rule is not None:
-            raise _blocked(ids.encode("rule", outcome.rule))
+        outcome = PASSED if facts.ends else self._rules.judge(facts, phase, exchange.at)
+        if outcome is not PASSED:
+            self._note(outcome)
+            exchange.rates = (*exchange.rates, *outcome.rates)
+            facts.ends = facts.ends or outcome.ends
+            facts.allowed = outcome.allowed
+            if outcome.allowed:
+                return
+            if outcome.action is Action.BLOCK and outcome.rule is not None:
+                raise _blocked(ids.encode("rule", outcome.rule))
         if exchange.path == _APPEALS:
             return
-        verdict = facts.verdict
+        verdict = facts.verdict if self._sources.verdicts else None
         new = isinstance(verdict, Held) and verdict.id not in facts.verdicts
         action = self._verdict(exchange, facts, verdict) if new and isinstance(verdict, Held) else ""
         if (outcome.action is Action.CHALLENGE or action == "challenge") and self._asks(exchange):
@@ -126,9 +128,9 @@ class Firewall:
     def _verdict(self, exchange: Exchange, facts: RequestFacts, verdict: Held) -> str:
         facts.verdicts = (*facts.verdicts, verdict.id)
         if verdict.shadow:
-            self._acted.labels("verdict", verdict.action, "shadow").inc()
+            self._acted("verdict", verdict.action, "shadow").inc()
             return ""
-        self._acted.labels("verdict", verdict.action, "enforce").inc()
+        self._acted("verdict", verdict.action, "enforce").inc()
         facts.verdict_id = verdict.id
         match verdict.action:
             case "block":
@@ -151,11 +153,11 @@ class Firewall:
 
     def _note(self, outcome: Outcome) -> None:
         if outcome.allowed:
-            self._acted.labels("list", "allow", "enforce").inc()
+            self._acted("list", "allow", "enforce").inc()
         if outcome.action is not None:
-            self._acted.labels("rule", outcome.action.value, "enforce").inc()
+            self._acted("rule", outcome.action.value, "enforce").inc()
         if outcome.shadow:
-            self._acted.labels("rule", "any", "shadow").inc()
+            self._acted("rule", "any", "shadow").inc()
 
 
 def _blocked(by: str) -> errors.GatefoldError:

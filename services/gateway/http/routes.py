@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote
 
 from libs import errors
-from libs.errors import GatefoldError
 from services.gateway.http.contracts import Endpoint
 
 _LONGEST_PATH = 2000
+_MOST_KNOWN = 1024
 
 
 @dataclass
@@ -47,6 +48,8 @@ class Routes:
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         self._fixed: dict[str, Match] = {}
         self._root = _Node()
+        # The firewall asks before the app does, and many ask for the same.
+        self._known = lru_cache(_MOST_KNOWN)(self._walked)
         for endpoint in endpoints:
             self._add(endpoint)
 
@@ -56,23 +59,27 @@ class Routes:
         A literal segment is preferred to a variable. Segments are percent-decoded after the path was split, so that
         an encoded slash stays within its segment. A trailing slash makes another path.
         """
-        match = self._fixed.get(path)
-        if match is not None:
-            return match
+        match = self.match(path)
+        if match is None:
+            raise errors.not_found("route_unknown", "There is nothing at this path.")
+        return match
+
+    def match(self, path: str) -> Match | None:
+        """Returns what a path leads to, as `find` does; None where that is nothing."""
+        return self._fixed.get(path) or self._known(path)
+
+    def template_of(self, path: str) -> str:
+        """Returns the template of the endpoint at a path; empty where there is none."""
+        match = self.match(path)
+        return "" if match is None else next(endpoint.template for endpoint in match.endpoints.values())
+
+    def _walked(self, path: str) -> Match | None:
         values: list[str] = []
         if len(path) <= _LONGEST_PATH and path.startswith("/"):
             node = _walk(self._root, path[1:].split("/"), 0, values)
             if node is not None and values:
                 return Match(node.endpoints, tuple(values))
-        raise errors.not_found("route_unknown", "There is nothing at this path.")
-
-    def template_of(self, path: str) -> str:
-        """Returns the template of the endpoint at a path; empty where there is none."""
-        try:
-            endpoints = self.find(path).endpoints
-        except GatefoldError:
-            return ""
-        return next((endpoint.template for endpoint in endpoints.values()), "")
+        return None
 
     def _add(self, endpoint: Endpoint) -> None:
         node = self._root

@@ -21,7 +21,9 @@ from services.gateway.http.verdicts import Verdicts
 
 def exchange(*headers: tuple[str, str], path: str = "/", body: bool = False) -> Exchange:
     sent: Any = SimpleNamespace(headers=CIMultiDictProxy(CIMultiDict(headers)), method="GET", body_exists=body)
-    return Exchange(request=sent, request_id="r", began=0.0, path=path, query="", address="192.0.2.1", origin=None)
+    return Exchange(
+        request=sent, request_id="r", began=0.0, at=0.0, path=path, query="", address="192.0.2.1", origin=None
+    )
 
 
 def facts(*headers: tuple[str, str], **rest: Any) -> RequestFacts:
