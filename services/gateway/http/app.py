@@ -9,11 +9,10 @@ from typing import Any, cast
 from aiohttp import web
 from gatefold.edge.v1 import policy_pb2
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import Message
 from opentelemetry.trace import SpanKind
 
-from libs import caller as callers
-from libs import deadline, errors
+from libs import errors
+from libs.caller import Caller
 from libs.clock import WallClock
 from libs.codecs import RequestCodecs, ResponseCodecs
 from libs.errors import GatefoldError, Kind
@@ -210,7 +209,7 @@ class App:
         with await edge.limits.admit(exchange, caller, endpoint):
             return await self._perform(exchange, caller, operation)
 
-    async def _perform(self, exchange: Exchange, caller: callers.Caller, operation: Operation) -> Answer:
+    async def _perform(self, exchange: Exchange, caller: Caller, operation: Operation) -> Answer:
         edge, endpoint = self._edge, operation.endpoint
         edge.authorisation.authorise(caller, endpoint)
         # A form of another site leads its browser on: there is no answer that a script could read.
@@ -222,10 +221,11 @@ class App:
         message = operation.transcoder.request(
             exchange.values, exchange.query, exchange.request.headers, exchange.header("Content-Type"), body
         )
+        seconds = DEADLINE_SECONDS[endpoint.policy.message.rate]
         edge.overload.begin(endpoint.policy.message.criticality)
         try:
             exchange.called = True
-            answer: Any = await edge.cookies.answer(exchange, await self._call(caller, operation, message))
+            answer: Any = await edge.cookies.answer(exchange, await operation.call(message, seconds, caller))
         finally:
             edge.overload.end()
         if endpoint.redirects:
@@ -238,7 +238,7 @@ class App:
             headers["Content-Type"] = media_type
         return Answer(endpoint.success_status, headers, written)
 
-    async def _authenticate(self, exchange: Exchange, endpoint: Endpoint) -> callers.Caller:
+    async def _authenticate(self, exchange: Exchange, endpoint: Endpoint) -> Caller:
         try:
             return await self._edge.authentication.caller(exchange, endpoint)
         except GatefoldError as error:
@@ -246,11 +246,6 @@ class App:
                 # Guessing keys and tokens ends here: beyond the limit the guess is not even judged aloud.
                 await self._edge.limits.count_failed_authentication(exchange, error.reason)
             raise
-
-    async def _call(self, caller: callers.Caller, operation: Operation, message: Message) -> Message:
-        seconds = DEADLINE_SECONDS[operation.endpoint.policy.message.rate]
-        with callers.acting(caller), deadline.within(seconds):
-            return await operation.call(message, seconds)
 
     async def _problem(self, exchange: Exchange, error: GatefoldError) -> Answer:
         self._refused(error.reason).inc()
