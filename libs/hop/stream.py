@@ -151,7 +151,7 @@ class Stream:
         for answer in response.answers:
             self._answer(answer)
         if response.draining and not self._draining:
-            self._drain()
+            self.drain()
 
     def _widen(self, window: Window) -> None:
         self._calls, self._bytes = window.calls, window.bytes
@@ -207,8 +207,8 @@ class Stream:
         self._under.clear()
         self._outbox.clear()
 
-    def _drain(self) -> None:
-        """Makes no new calls here; what was not sent goes elsewhere."""
+    def drain(self) -> None:
+        """Makes no new calls here; what was not sent goes elsewhere. Ends once all are answered."""
         self._draining = True
         self._hop.left(self)
         unsent, self._outbox = self._outbox, {}
