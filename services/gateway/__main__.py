@@ -169,7 +169,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     )
     firewall = Firewall(
         compile_bundle(Bundle(rules=default_rules()), Patterns()),
-        Sources(places, crawlers, verdicts, routes.template_of, network_of),
+        Sources(places, crawlers, verdicts, network_of),
         challenges,
         HitCounter(),
         Lookback(process.clock.wall, random.random),

@@ -62,7 +62,7 @@ class Activities:
             activity.http_route = exchange.endpoint.template
         elif exchange.page:
             activity.http_route = exchange.path
-        agent = exchange.header("User-Agent")
+        agent = exchange.agent
         if agent:
             activity.user_agent_hash = self._of("user_agent", agent[:USER_AGENT_LENGTH])
         caller = exchange.caller

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 from gatefold.edge.v1 import policy_pb2
@@ -26,11 +26,10 @@ from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.challenge import PATH as CHALLENGE_PATH
 from services.gateway.http.challenge import Challenges
-from services.gateway.http.connections import Connection
 from services.gateway.http.contracts import Contracts, Endpoint
 from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
-from services.gateway.http.exchange import Exchange, RequestIds, origin_of, request_id_of
+from services.gateway.http.exchange import Exchange, RequestIds, origin_of, request_id_of, text_of
 from services.gateway.http.firewall import Firewall
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
@@ -148,18 +147,20 @@ class App:
         self._draining = True
 
     def _exchange(self, request: web.BaseRequest) -> Exchange:
+        edge = self._edge
         path, _, query = request.raw_path.partition("?")
+        connection: Any = request.protocol
         return Exchange(
-            request=request,
-            request_id=request_id_of(request) or self._edge.request_ids.new(),
-            began=time.monotonic(),
-            at=self._edge.clock.wall().timestamp(),
-            path=path,
-            query=query,
-            address=self._edge.address.of(
-                cast("Connection", request.protocol).peer, request.headers.getall("X-Forwarded-For", ())
-            ),
-            origin=origin_of(request),
+            request,
+            request_id_of(request) or edge.request_ids.new(),
+            time.monotonic(),
+            edge.clock.wall().timestamp(),
+            path,
+            query,
+            edge.address.of(connection.peer, request.headers.getall("X-Forwarded-For", ())),
+            origin_of(request),
+            text_of(request.headers.get("User-Agent", "")),
+            edge.routes.find(path),
         )
 
     async def _answer(self, exchange: Exchange) -> Answer:
@@ -181,7 +182,9 @@ class App:
             return reposted(exchange.path, form)
         if page is not None:
             return page.response(request)
-        match = edge.routes.find(exchange.path)
+        match = exchange.match
+        if match is None:
+            raise errors.not_found("route_unknown", "There is nothing at this path.")
         if request.method == "OPTIONS":
             await edge.limits.count_preflight(exchange)
             return await edge.cors.preflight(exchange, match)

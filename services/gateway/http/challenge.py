@@ -100,7 +100,7 @@ class Challenges:
     def cleared(self, exchange: Exchange) -> bool:
         """Tells whether a request carries a clearance, as a header or a cookie."""
         token = exchange.header(HEADER) or exchange.request.cookies.get(COOKIE, "")
-        return bool(token) and self.clears(token, exchange.address, exchange.header("User-Agent"))
+        return bool(token) and self.clears(token, exchange.address, exchange.agent)
 
     def wants_page(self, exchange: Exchange) -> bool:
         """Tells whether somebody looks at what is answered."""
@@ -116,7 +116,7 @@ class Challenges:
 
         Raises `method_not_allowed`, `malformed("json_malformed")` and `invalid("challenge_refused")`.
         """
-        verb, agent = exchange.request.method, exchange.header("User-Agent")
+        verb, agent = exchange.request.method, exchange.agent
         if verb == "OPTIONS":
             return Answer(204, dict(_ANYWHERE))
         if verb == "GET" and self.wants_page(exchange):

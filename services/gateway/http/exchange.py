@@ -9,6 +9,7 @@ from libs.caller import Caller
 from libs.ids import Randomness
 from services.gateway.http.contracts import Endpoint
 from services.gateway.http.facts import RequestFacts
+from services.gateway.http.routes import Match
 
 
 @dataclass(slots=True)
@@ -27,6 +28,10 @@ class Exchange:
     address: str
     """Of the client; empty when it cannot be known."""
     origin: str | None
+    agent: str = ""
+    """Its User-Agent header, as `header` returns it."""
+    match: Match | None = None
+    """What the path leads to."""
     endpoint: Endpoint | None = None
     values: tuple[str, ...] = ()
     """Texts of the path's variables."""
@@ -58,8 +63,7 @@ class Exchange:
 
     def header(self, name: str) -> str:
         """Returns a request header, empty when it is absent; never with bytes that are no UTF-8."""
-        text: str = self.request.headers.get(name, "")
-        return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8", "replace")
+        return text_of(self.request.headers.get(name, ""))
 
     @property
     def route(self) -> str:
@@ -83,6 +87,11 @@ class RequestIds:
             drawn = self._randomness(16 * _MADE_AT_ONCE).hex()
             self._made = [drawn[start : start + 32] for start in range(0, len(drawn), 32)]
         return self._made.pop()
+
+
+def text_of(header: str) -> str:
+    """Returns the text of a header, with a mark in place of bytes that are no UTF-8."""
+    return header if header.isascii() else header.encode("utf-8", "replace").decode("utf-8", "replace")
 
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

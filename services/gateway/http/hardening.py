@@ -29,12 +29,13 @@ def check(exchange: Exchange) -> None:
     version = headers.get("Gatefold-Version")
     if version and version != VERSION:
         raise errors.malformed("version_unknown", f"The one version of this API is {VERSION}.")
-    if not (_plain(exchange, "Content-Encoding", "identity") and _plain(exchange, "Transfer-Encoding", "chunked")):
+    encoded = "Content-Encoding" in headers and not _plain(exchange, "Content-Encoding", "identity")
+    if encoded or ("Transfer-Encoding" in headers and not _plain(exchange, "Transfer-Encoding", "chunked")):
         raise errors.unsupported_media("content_encoding_unsupported", "Send the body without Content-Encoding.")
 
 
 def _plain(exchange: Exchange, name: str, value: str) -> bool:
-    return name not in exchange.request.headers or exchange.header(name).strip().lower() in ("", value)
+    return exchange.header(name).strip().lower() in ("", value)
 
 
 class Bodies:

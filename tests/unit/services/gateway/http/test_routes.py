@@ -51,6 +51,7 @@ ROUTES = Routes(cast("list[Any]", PLACES))
 )
 def test_a_path_leads_to_its_endpoint(verb: str, path: str, template: str, values: tuple[str, ...]) -> None:
     match = ROUTES.find(path)
+    assert match is not None
     assert match.endpoint(verb).template == template
     assert match.values == values
 
