@@ -141,6 +141,8 @@ class Limits:
         # A request that costs more than a whole quota takes the whole quota.
         decision = await self._store.decide(held.limits, cost)
         exchange.headers.update(decision.headers())
+        if decision.clear:
+            return
         if decision.unavailable:
             raise errors.unavailable(
                 "rate_limits_away", "This cannot be counted for a moment, and is refused uncounted."
