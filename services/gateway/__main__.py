@@ -65,6 +65,7 @@ from services.gateway.http.overload import Overload
 from services.gateway.http.pages import Pages
 from services.gateway.http.places import Places
 from services.gateway.http.problems import Problems
+from services.gateway.http.refusals import Refusals
 from services.gateway.http.routes import Routes
 from services.gateway.http.server import HttpServer
 from services.gateway.http.session_ends import SessionEnds
@@ -109,6 +110,19 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     ends = SessionEnds(blocking, backends.session_ends, monotonic=time.monotonic, telemetry=process.telemetry)
     process.ready(ends.loaded, "session_ends")
     process.background("session ends", ends.follow, in_closed_mode=True)
+    telling = redis_client.connect(settings.redis, most_connections=1)
+    process.on_drain(telling.aclose)
+    stream = ActivityStream(telling, process.telemetry)
+    process.on_drain(stream.close)
+    process.background("activities", stream.run, in_closed_mode=True)
+    pseudonyms = Pseudonyms(settings.key_pepper.reveal())
+    places = Places(settings.places_database, settings.networks_database, process.telemetry)
+    process.on_drain(places.close)
+    process.background("places", places.watch, in_closed_mode=True)
+    request_ids = RequestIds(os.urandom)
+    activities = Activities(stream, pseudonyms, places.of, clock=process.clock)
+    refusals = Refusals(request_ids, activities, clock=process.clock)
+    process.background("refusals", refusals.run, in_closed_mode=True)
     counters = store
     if settings.rate_redis_url is not None:
         counters = redis_client.connect(RedisConfig(settings.rate_redis_url))
@@ -129,18 +143,13 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         clock=process.clock,
         monotonic=time.monotonic,
         telemetry=process.telemetry,
+        changed=refusals.forget,
     )
     api_keys = ApiKeys(backends.resolve_api_key, settings.key_pepper, monotonic=time.monotonic)
     leaks = Leaks(api_keys, backends.report_leaked_api_key, process.telemetry)
     process.on_drain(leaks.close)
     tokens = Tokens(keys, ends, issuer=settings.issuer, clock=process.clock)
     cookies = Cookies(backends.open_cookie, backends.use_cookie, tokens, clock=process.clock, monotonic=time.monotonic)
-    telling = redis_client.connect(settings.redis, most_connections=1)
-    process.on_drain(telling.aclose)
-    stream = ActivityStream(telling, process.telemetry)
-    process.on_drain(stream.close)
-    process.background("activities", stream.run, in_closed_mode=True)
-    pseudonyms = Pseudonyms(settings.key_pepper.reveal())
     overload = Overload(settings.load, monotonic=time.monotonic, telemetry=process.telemetry)
     process.background("loop lag", overload.watch, in_closed_mode=True)
     address = ClientAddress(settings.trusted_proxies)
@@ -152,11 +161,9 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         clock=process.clock,
         monotonic=time.monotonic,
         telemetry=process.telemetry,
+        changed=refusals.forget,
     )
     process.background("verdicts", verdicts.follow, in_closed_mode=True)
-    places = Places(settings.places_database, settings.networks_database, process.telemetry)
-    process.on_drain(places.close)
-    process.background("places", places.watch, in_closed_mode=True)
     crawlers = Crawlers(SystemResolver(), monotonic=time.monotonic, telemetry=process.telemetry)
     process.on_drain(crawlers.close)
     routes = Routes(contracts.endpoints)
@@ -175,12 +182,13 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         Lookback(process.clock.wall, random.random),
         clock=process.clock,
         telemetry=process.telemetry,
+        changed=refusals.forget,
     )
     await _enforce(process, settings, store, keys_of_pairs, firewall, limits)
     edge = Edge(
         telemetry=process.telemetry,
         clock=process.clock,
-        request_ids=RequestIds(os.urandom),
+        request_ids=request_ids,
         problems=Problems(settings.problem_base),
         headers=StandardHeaders(settings.hsts()),
         address=address,
@@ -197,7 +205,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         cors=Cors(backends.accounts_of_origin, monotonic=time.monotonic),
         bodies=Bodies(settings.bodies),
         overload=overload,
-        activities=Activities(stream, pseudonyms, places.of, clock=process.clock),
+        activities=activities,
+        refusals=refusals,
     )
     server = HttpServer(
         App(edge),

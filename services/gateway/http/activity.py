@@ -52,7 +52,7 @@ class Activities:
         self._client = lru_cache(_MOST_REMEMBERED)(self._hashed_client)
         self._owner = lru_cache(_MOST_REMEMBERED)(self._hashed_owner)
 
-    def record(self, exchange: Exchange, status: int, *, seconds: float, body_bytes: int) -> None:
+    def record(self, exchange: Exchange, status: int, *, seconds: float, body_bytes: int) -> activity_pb2.Activity:
         """Takes a request that was answered after `seconds` with a body of so many bytes."""
         method = exchange.request.method
         activity = self._begun(exchange.address, exchange.request_id, exchange.at, status)
@@ -85,6 +85,16 @@ class Activities:
             activity.http_request_body_size = exchange.body_bytes
         activity.http_response_body_size = body_bytes
         self._stream.record(activity)
+        return activity
+
+    def repeat(self, former: activity_pb2.Activity, request_id: str, at: float, seconds: float) -> None:
+        """Takes a request that was all the same as a former one, at a time in seconds of the epoch."""
+        activity = activity_pb2.Activity()
+        activity.CopyFrom(former)
+        _timed(activity, at)
+        activity.request_id = request_id
+        activity.duration_micros = int(seconds * 1_000_000)
+        self._stream.record(activity)
 
     def record_unreadable(self, address: str, request_id: str, status: int, reason: str) -> None:
         """Takes what was no HTTP request, or one that never arrived whole, and was answered with a problem."""
@@ -96,9 +106,7 @@ class Activities:
     def _begun(self, address: str, request_id: str, began: float, status: int) -> activity_pb2.Activity:
         # Fields are set one by one: that costs half of handing them to the constructor.
         activity = activity_pb2.Activity()
-        time = activity.time
-        time.seconds = whole = int(began)
-        time.nanos = int((began - whole) * 1_000_000_000)
+        _timed(activity, began)
         activity.http_response_status_code = status
         activity.request_id = request_id
         if address:
@@ -116,6 +124,12 @@ class Activities:
 
     def _hashed_client(self, address: str) -> tuple[bytes, bytes]:
         return self._of("address", address), self._of("network", network_of(address))
+
+
+def _timed(activity: activity_pb2.Activity, at: float) -> None:
+    time = activity.time
+    time.seconds = whole = int(at)
+    time.nanos = int((at - whole) * 1_000_000_000)
 
 
 def _locate(activity: activity_pb2.Activity, place: Place) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from aiohttp import web
@@ -38,6 +38,7 @@ from services.gateway.http.limits import Limits
 from services.gateway.http.overload import Overload
 from services.gateway.http.pages import READY_PATH, Pages, reposted
 from services.gateway.http.problems import Problems
+from services.gateway.http.refusals import REASONS, Refusals
 from services.gateway.http.routes import Routes
 from services.gateway.http.transcoding import Transcoder
 
@@ -85,6 +86,7 @@ class Edge:
     bodies: Bodies
     overload: Overload
     activities: Activities
+    refusals: Refusals
 
 
 def operations(contracts: Contracts, connect: Callable[[str, MethodDescriptor], Call]) -> dict[str, Operation]:
@@ -120,6 +122,9 @@ class App:
 
     async def handle(self, request: web.BaseRequest) -> Answer:
         """Returns the answer to a request."""
+        answer = self._edge.refusals.again(request)
+        if answer is not None:
+            return answer
         exchange = self._exchange(request)
         try:
             response = await self._answer(exchange)
@@ -251,7 +256,9 @@ class App:
             raise
 
     async def _problem(self, exchange: Exchange, error: GatefoldError) -> Answer:
-        self._refused(error.reason).inc()
+        count = self._refused(error.reason).inc
+        count()
+        exchange.counts.append(count)
         exchange.problem = error.reason
         exchange.refused = exchange.refused or refused_by_edge(exchange, error)
         if error.kind is Kind.INTERNAL:
@@ -276,9 +283,14 @@ class App:
         response.cookies += exchange.cookies
         elapsed = time.monotonic() - exchange.began
         verb = exchange.request.method if exchange.endpoint else "-"
-        self._seconds(exchange.route, verb, response.status).observe(elapsed)
-        self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=len(response.body))
+        seconds = self._seconds(exchange.route, verb, response.status)
+        seconds.observe(elapsed)
+        size = len(response.body)
+        activity = self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=size)
         self._edge.firewall.remember(exchange)
+        if exchange.problem in REASONS:
+            remember = partial(self._edge.firewall.remember, exchange)
+            self._edge.refusals.keep(exchange, response, activity, seconds, remember)
         if response.status >= 500:
             self._log.warning("answered", extra=_line(exchange, response.status, elapsed))
         elif self._debugging:

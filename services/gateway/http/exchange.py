@@ -1,7 +1,9 @@
 """Owns what is known of one request while it is on its way through the edge."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aiohttp.web import BaseRequest
 
@@ -10,6 +12,9 @@ from libs.ids import Randomness
 from services.gateway.http.contracts import Endpoint
 from services.gateway.http.facts import RequestFacts
 from services.gateway.http.routes import Match
+
+if TYPE_CHECKING:
+    from services.gateway.http.limits.refusal import Refusal
 
 
 @dataclass(slots=True)
@@ -58,6 +63,10 @@ class Exchange:
     """The answer is the edge's own refusal, and says nothing of the client."""
     facts: RequestFacts | None = None
     """What rules know of it, once the firewall has seen it."""
+    counts: list[Callable[[], object]] = field(default_factory=list)
+    """What is to be counted again for the same request, where it is answered without being looked at."""
+    refusal: "Refusal | None" = None
+    """The refusal that it was told again."""
     cost_factor: int = 1
     """How many times its cost it counts against its limits."""
 

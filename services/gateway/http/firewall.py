@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from uuid import UUID
 
 from libs import activity, errors, ids
@@ -39,7 +39,10 @@ class Firewall:
         *,
         clock: WallClock,
         telemetry: Telemetry,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`changed` is called when other rules hold."""
+        self._changed = changed
         self._rules = rules
         self._sources = sources
         self._challenges = challenges
@@ -63,6 +66,7 @@ class Firewall:
         self.count()
         self.hits.begin()
         self._rules = rules
+        self._changed()
 
     def count(self) -> None:
         """Takes note of how often rules matched until now."""
@@ -108,6 +112,7 @@ class Firewall:
         outcome = PASSED if facts.ends else self._rules.judge(facts, phase, exchange.at)
         if outcome is not PASSED:
             self._note(outcome)
+            exchange.counts.append(partial(self._recount, outcome))
             exchange.rates = (*exchange.rates, *outcome.rates)
             facts.ends = facts.ends or outcome.ends
             facts.allowed = outcome.allowed
@@ -130,7 +135,9 @@ class Firewall:
         if verdict.shadow:
             self._acted("verdict", verdict.action, "shadow").inc()
             return ""
-        self._acted("verdict", verdict.action, "enforce").inc()
+        count = self._acted("verdict", verdict.action, "enforce").inc
+        count()
+        exchange.counts.append(count)
         facts.verdict_id = verdict.id
         match verdict.action:
             case "block":
@@ -150,6 +157,10 @@ class Firewall:
         if exchange.path == PATH or exchange.path.startswith(f"{PATH}/") or exchange.request.method == "OPTIONS":
             return False
         return not self._challenges.cleared(exchange)
+
+    def _recount(self, outcome: Outcome) -> None:
+        self._note(outcome)
+        self._rules.recount(outcome)
 
     def _note(self, outcome: Outcome) -> None:
         if outcome.allowed:
