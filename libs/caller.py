@@ -9,6 +9,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -40,6 +41,9 @@ class CallerKind(Enum):
     ANONYMOUS = 8
     SERVICE = 9
 
+    # Each is there once, and is looked for in a set many times a request: by its name that takes ten times as long.
+    __hash__ = object.__hash__
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -67,6 +71,11 @@ class Caller:
     user_agent: str | None = None
     origin: str | None = None
 
+    @cached_property
+    def lasting_claims(self) -> bytes:
+        """The claims that are the same in all requests of this caller, as a JSON object."""
+        return orjson.dumps(_lasting(self))
+
     def require_account(self) -> UUID:
         """Returns the account; raises `unauthenticated("account_required")` without one."""
         if self.account is None:
@@ -90,8 +99,10 @@ class Caller:
     ) -> "Caller":
         """Returns this caller with one request's particulars.
 
-        Done once a request: dataclasses.replace sets each of the fields anew, at five times the cost.
+        Done once a request: dataclasses.replace sets each of the fields anew, at five times the cost. What signing
+        them has worked out of the rest goes along.
         """
+        _ = self.lasting_claims
         made = object.__new__(Caller)
         made.__dict__.update(self.__dict__)
         made.__dict__.update(
@@ -142,8 +153,12 @@ class CallerSigner:
             "aud": audience,
             "exp": int(self._clock.wall().timestamp()) + LIFETIME_SECONDS,
         }
-        claims.update(_claims(caller))
-        body = base64.urlsafe_b64encode(orjson.dumps(claims)).rstrip(b"=")
+        for name in _PARTICULARS:
+            if (value := getattr(caller, name)) is not None:
+                claims[name] = value
+        # Neither object is empty: two are made one by putting a comma where they meet.
+        document = caller.lasting_claims[:-1] + b"," + orjson.dumps(claims)[1:]
+        body = base64.urlsafe_b64encode(document).rstrip(b"=")
         return f"{body.decode()}.{_mac(keys[0], body).decode()}"
 
 
@@ -301,16 +316,18 @@ def _decode(body: bytes) -> dict[str, Any] | None:
     return claims if isinstance(claims, dict) else None
 
 
-_TEXTS = ("role", "acr", "on_behalf_of", "request_id", "idempotency_key", "address", "user_agent", "origin")
+_PARTICULARS = ("request_id", "idempotency_key", "address", "user_agent", "origin")
+_LASTING_TEXTS = ("role", "acr", "on_behalf_of")
+_TEXTS = _LASTING_TEXTS + _PARTICULARS
 _UUIDS = ("account", "subject", "person", "session")
 
 
-def _claims(caller: Caller) -> dict[str, Any]:
+def _lasting(caller: Caller) -> dict[str, Any]:
     claims: dict[str, Any] = {"kind": caller.kind.value, "actor": caller.actor, "live": caller.live}
     for name in _UUIDS:
         if (value := getattr(caller, name)) is not None:
             claims[name] = value.hex
-    for name in _TEXTS:
+    for name in _LASTING_TEXTS:
         if (value := getattr(caller, name)) is not None:
             claims[name] = value
     if caller.federated:

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -178,8 +178,12 @@ class PeerChannel(grpc.aio.Channel):
         way = _Way(self._peer, self._line, self._hop, policies.of(method), label)
         serialised, deserialised = request_serializer, response_deserializer
 
-        async def call(request: Message, timeout: float | None = None, metadata: Metadata = ()) -> Message:
-            answer: Message = deserialised(await self._outgoing.unary(way, serialised(request), timeout, metadata))
+        async def call(
+            request: Message, timeout: float | None = None, metadata: Metadata = (), who: caller.Caller | None = None
+        ) -> Message:
+            # `who` is who `caller.acting` says, for whoever has it at hand.
+            payload = serialised(request)
+            answer: Message = deserialised(await self._outgoing.unary(way, payload, timeout, metadata, who))
             return answer
 
         return call
@@ -263,11 +267,20 @@ class _Outgoing:
         self._telemetry = telemetry
         self._kill_points = kill_points
         self._log = telemetry.logger("grpc_client")
-        self._seconds = telemetry.histogram(
+        seconds = telemetry.histogram(
             "grpc_client_seconds", "Time for a call to a peer by method and outcome", ("method", "outcome")
         )
+        # As many as there are methods and kinds of errors.
+        self._seconds = lru_cache(None)(seconds.labels)
 
-    async def unary(self, way: _Way, request: bytes, timeout: float | None, metadata: Metadata) -> bytes:
+    async def unary(
+        self,
+        way: _Way,
+        request: bytes,
+        timeout: float | None,
+        metadata: Metadata,
+        who: caller.Caller | None = None,
+    ) -> bytes:
         """Calls once, and again where the policy allows it, until there is an answer or the deadline.
 
         What the peer did not begin is called again, whatever the policy: it had no effect.
@@ -275,7 +288,7 @@ class _Outgoing:
         began = time.monotonic()
         ends = began + _allowed(timeout)
         policy = way.policy
-        who = caller.outgoing(self._service)
+        who = who or caller.outgoing(self._service)
         repeatable = policy.repeatable or (policy.keyed and who.idempotency_key is not None)
         broken_off = not_sent = 0
         with self._telemetry.calling(policy.method[1:]):
@@ -399,7 +412,7 @@ class _Outgoing:
         return failure
 
     def _observe(self, policy: Policy, outcome: str, began: float) -> None:
-        self._seconds.labels(policy.method, outcome).observe(time.monotonic() - began)
+        self._seconds(policy.method, outcome).observe(time.monotonic() - began)
 
 
 def _allowed(timeout: float | None) -> float:

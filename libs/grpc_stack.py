@@ -4,6 +4,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
@@ -35,9 +36,11 @@ class Stack:
         self._tls = tls
         self._telemetry = telemetry
         self._log = telemetry.logger("grpc_server")
-        self._seconds = telemetry.histogram(
+        seconds = telemetry.histogram(
             "grpc_server_seconds", "Time to answer a call by method and outcome", ("method", "outcome")
         )
+        # As many as there are methods and kinds of errors.
+        self._seconds = lru_cache(None)(seconds.labels)
 
     def around(self, policy: Policy, handler: Handler) -> Handler:
         """Returns the handler with the stack around it; raises TypeError for a method that is not asynchronous."""
@@ -81,11 +84,11 @@ class Stack:
             except Exception as error:  # noqa: BLE001 — the one place where errors become statuses
                 failure = self._failure(policy, error)
             else:
-                self._seconds.labels(policy.method, "ok").observe(call.end())
+                self._seconds(policy.method, "ok").observe(call.end())
                 return response
             finally:
                 call.span.end()
-            self._seconds.labels(policy.method, failure.kind.name.lower()).observe(call.end())
+            self._seconds(policy.method, failure.kind.name.lower()).observe(call.end())
             return await _abort(context, failure)
 
         return answer
@@ -103,11 +106,11 @@ class Stack:
             except Exception as error:  # noqa: BLE001 — as above
                 failure = self._failure(policy, error)
             else:
-                self._seconds.labels(policy.method, "ok").observe(call.end())
+                self._seconds(policy.method, "ok").observe(call.end())
                 return
             finally:
                 call.span.end()
-            self._seconds.labels(policy.method, failure.kind.name.lower()).observe(call.end())
+            self._seconds(policy.method, failure.kind.name.lower()).observe(call.end())
             await _abort(context, failure)
 
         return answer
@@ -144,7 +147,8 @@ class _Call:
         self._began = time.monotonic()
         self.metadata = _metadata(context)
         self.span = telemetry.serving(policy.method[1:], self.metadata)
-        otel_context.attach(trace.set_span_in_context(self.span))
+        if self.span is not trace.INVALID_SPAN:
+            otel_context.attach(trace.set_span_in_context(self.span))
 
     def end(self) -> float:
         """Returns the seconds since the call began."""

@@ -136,16 +136,21 @@ class Telemetry:
     def calling(self, name: str) -> AbstractContextManager[object]:
         """Returns the span of a call to another service, to be entered.
 
-        Within a trace that is not recorded there is none: the ids of whoever calls go along, and the time is saved.
+        Where nobody collects traces, and within one that is not recorded, there is none: the ids of whoever calls go
+        along, and the time is saved.
         """
+        if not self.tracing:
+            return _NO_SPAN
         outer = trace.get_current_span().get_span_context()
         if outer.is_valid and not outer.trace_flags.sampled:
             return _NO_SPAN
         return self.tracer.start_as_current_span(name, kind=trace.SpanKind.CLIENT, attributes=_rpc(name))
 
     def headers(self) -> dict[str, str]:
-        """Returns the W3C trace headers of the present span, to be sent along."""
+        """Returns the W3C trace headers of the present span, to be sent along; none outside of a trace."""
         carrier: dict[str, str] = {}
+        if not trace.get_current_span().get_span_context().is_valid:
+            return carrier
         self._propagator.inject(carrier)
         return carrier
 
@@ -156,8 +161,11 @@ class Telemetry:
     def serving(self, name: str, headers: Mapping[str, str]) -> trace.Span:
         """Returns the span of a served call, under whatever span its W3C trace headers name.
 
-        Of a trace that is not recorded it is that span itself, as if the work were done there.
+        Of a trace that is not recorded it is that span itself, as if the work were done there; without a trace and
+        anybody who collects them it is none.
         """
+        if not self.tracing and "traceparent" not in headers:
+            return trace.INVALID_SPAN
         unrecorded = _UNRECORDED.fullmatch(headers.get("traceparent", ""))
         if unrecorded is not None and "tracestate" not in headers:
             there = trace.SpanContext(int(unrecorded[1], 16), int(unrecorded[2], 16), is_remote=True)

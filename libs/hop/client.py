@@ -143,6 +143,10 @@ class Hop:
             await stream.run()
         except (grpc.aio.AioRpcError, GatefoldError, DecodeError) as error:
             away = isinstance(error, grpc.aio.AioRpcError) and error.code() in _AWAY
+            if away:
+                # All streams share one connection: the others may only not have heard of its end yet.
+                for other in tuple(self._streams):
+                    other.drain()
             if not away and (stream is None or not stream.stood):
                 self._plain_until = time.monotonic() + PLAIN_SECONDS
                 self._log.info("a peer takes no calls in frames", extra={"peer": self._peer, "why": str(error)})

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import grpc
-from gatefold.mux.v1.mux_pb2 import Answer, Call, CarryRequest, CarryResponse, Window
+from gatefold.mux.v1.mux_pb2 import Answer, CarryRequest, CarryResponse, Window
 from google.protobuf.message import DecodeError
 
 from libs.hop.config import FRAME_BYTES, FRAME_CALLS
-from libs.hop.metadata import entries_of, pairs_of
+from libs.hop.metadata import pairs_of
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -57,6 +57,15 @@ class _Waiting:
             self.parts.append(part)
 
 
+class _Call(NamedTuple):
+    """A call that was not sent yet."""
+
+    method: str
+    payload: bytes
+    metadata: Metadata
+    timeout_micros: int
+
+
 class Stream:
     """One stream and the calls under way on it.
 
@@ -79,7 +88,7 @@ class Stream:
         self._last = 0
         self._under: dict[int, _Waiting] = {}
         self._under_bytes = 0
-        self._outbox: dict[int, Call] = {}
+        self._outbox: dict[int, _Call] = {}
         self._cancelled: list[int] = []
         self._draining = False
         self._idle: asyncio.Future[None] | None = None
@@ -104,13 +113,7 @@ class Stream:
         number = self._last
         self._under[number] = waiting
         self._under_bytes += waiting.size
-        self._outbox[number] = Call(
-            id=number,
-            method=method,
-            timeout_micros=max(1, int(seconds * 1e6)),
-            metadata=entries_of(metadata),
-            payload=payload,
-        )
+        self._outbox[number] = _Call(method, payload, metadata, max(1, int(seconds * 1e6)))
         self._wake()
         timer = self._loop.call_later(seconds, _expire, waiting.future)
         try:
@@ -148,7 +151,7 @@ class Stream:
         for answer in response.answers:
             self._answer(answer)
         if response.draining and not self._draining:
-            self._drain()
+            self.drain()
 
     def _widen(self, window: Window) -> None:
         self._calls, self._bytes = window.calls, window.bytes
@@ -204,8 +207,8 @@ class Stream:
         self._under.clear()
         self._outbox.clear()
 
-    def _drain(self) -> None:
-        """Makes no new calls here; what was not sent goes elsewhere."""
+    def drain(self) -> None:
+        """Makes no new calls here; what was not sent goes elsewhere. Ends once all are answered."""
         self._draining = True
         self._hop.left(self)
         unsent, self._outbox = self._outbox, {}
@@ -229,28 +232,34 @@ class Stream:
                 self._idle = self._loop.create_future()
                 await self._idle
             cancelled, self._cancelled = self._cancelled, []
-            request = CarryRequest(calls=self._batch(), cancelled=cancelled)
+            request = CarryRequest(cancelled=cancelled)
+            self._gather(request)
             try:
                 await self._call.write(request.SerializeToString())
             except asyncio.InvalidStateError:
                 # The stream has ended, which the reader is told of.
                 return
 
-    def _batch(self) -> list[Call]:
-        """Takes what one frame gathers."""
-        calls: list[Call] = []
-        size = 0
-        for call in self._outbox.values():
-            calls.append(call)
+    def _gather(self, request: CarryRequest) -> None:
+        """Puts into a frame what it takes."""
+        size = gathered = 0
+        for number, call in self._outbox.items():
+            # Fields are set one by one where they will be: handing them to constructors costs more than all the rest.
+            written = request.calls.add()
+            written.id, written.method, written.timeout_micros = number, call.method, call.timeout_micros
+            written.payload = call.payload
+            for key, value in call.metadata:
+                entry = written.metadata.add()
+                entry.key, entry.value = key, value if isinstance(value, bytes) else value.encode()
+            gathered += 1
             size += len(call.payload)
-            if size >= FRAME_BYTES or len(calls) == FRAME_CALLS:
+            if size >= FRAME_BYTES or gathered == FRAME_CALLS:
                 break
-        if len(calls) == len(self._outbox):
+        if gathered == len(self._outbox):
             self._outbox = {}
         else:
-            for call in calls:
-                del self._outbox[call.id]
-        return calls
+            for written in request.calls:
+                del self._outbox[written.id]
 
 
 def _expire(future: "asyncio.Future[bytes]") -> None:

@@ -1,25 +1,21 @@
 """Owns the gateway's composition: configuration in, a served edge out."""
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 
 from libs import config, process
-from libs.activity import ActivityStream, Pseudonyms
 from libs.config import ConfigError
 from libs.errors import GatefoldError
 from libs.process import Process
 from services.gateway.config import GatewayConfig
-from services.gateway.http.activity import Activities
 from services.gateway.http.address import ClientAddress
 from services.gateway.http.app import App, Edge, operations
 from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.certificates import certificates
 from services.gateway.http.contracts import Contracts
 from services.gateway.http.cors import Cors
-from services.gateway.http.exchange import RequestIds
 from services.gateway.http.grpc_logs import GrpcLogs
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
@@ -30,6 +26,7 @@ from services.gateway.http.problems import Problems
 from services.gateway.http.routes import Routes
 from services.gateway.http.server import HttpServer
 from services.gateway.wiring import commands
+from services.gateway.wiring.activity import told
 from services.gateway.wiring.credentials import credentials
 from services.gateway.wiring.guard import guard
 from services.gateway.wiring.limits import rate_limits
@@ -42,23 +39,20 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     """Builds the edge and starts listening."""
     settings = config.load(GatewayConfig, environ)
     contracts = Contracts.load(settings.descriptors)
-    routes = Routes(contracts.endpoints)
     stores = Stores(process, settings)
     services = backends(process, settings)
     known = credentials(process, settings, stores, services)
-    limits = await rate_limits(process, settings, stores)
-    pseudonyms = Pseudonyms(settings.key_pepper.reveal())
-    guarding = guard(process, settings, stores, services, routes, pseudonyms)
+    telling = told(process, settings, stores)
+    limits = await rate_limits(process, settings, stores, telling.changed)
+    guarding = guard(process, settings, stores, services, telling)
     await enforce(process, settings, stores, guarding.firewall, limits)
-    stream = ActivityStream(stores.apart(), process.telemetry)
-    process.on_drain(stream.close)
-    process.background("activities", stream.run, in_closed_mode=True)
     overload = Overload(settings.load, monotonic=time.monotonic, telemetry=process.telemetry)
     process.background("loop lag", overload.watch, in_closed_mode=True)
     address = ClientAddress(settings.trusted_proxies)
     edge = Edge(
         telemetry=process.telemetry,
-        request_ids=RequestIds(os.urandom),
+        clock=process.clock,
+        request_ids=telling.request_ids,
         problems=Problems(settings.problem_base),
         headers=StandardHeaders(settings.hsts()),
         address=address,
@@ -66,7 +60,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         firewall=guarding.firewall,
         challenges=guarding.challenges,
         pages=Pages(document(contracts), settings.problem_page),
-        routes=routes,
+        routes=Routes(contracts.endpoints),
         operations=operations(contracts, services.call),
         authentication=known.authentication,
         cookies=known.cookies,
@@ -75,7 +69,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         cors=Cors(services.accounts_of_origin, monotonic=time.monotonic),
         bodies=Bodies(settings.bodies),
         overload=overload,
-        activities=Activities(stream, pseudonyms, guarding.places.of, clock=process.clock),
+        activities=telling.activities,
+        refusals=telling.refusals,
     )
     app = App(edge)
     server = HttpServer(

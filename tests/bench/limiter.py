@@ -118,7 +118,7 @@ async def _refusal(bench: Bench, client: Any) -> None:
     problems = Problems("/problems/")
 
     async def ask() -> int:
-        exchange = Exchange(cast("Any", None), "r", 0.0, "/", "", "203.0.113.7", None)
+        exchange = Exchange(cast("Any", None), "r", 0.0, 0.0, "/", "", "203.0.113.7", None)
         try:
             (await limits.admit(exchange, caller, endpoint)).leave()
         except GatefoldError as error:

@@ -15,13 +15,14 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from libs import caller, ids
+from libs.caller import Caller
 from libs.errors import GatefoldError, Kind
 from libs.grpc_client import Channels
 
 LOOKUP_SECONDS = 2.0
 
-Call = Callable[[Message, float], Awaitable[Message]]
-"""Calls an RPC with a message and a deadline in seconds, as whoever `libs.caller.acting` says."""
+Call = Callable[[Message, float, Caller], Awaitable[Message]]
+"""Calls an RPC with a message and a deadline in seconds, as a caller."""
 
 
 class Backends:
@@ -45,8 +46,8 @@ class Backends:
             _registered_method=True,
         )
 
-        async def call(message: Message, seconds: float) -> Message:
-            answer: Message = await invoke(message, timeout=seconds)
+        async def call(message: Message, seconds: float, who: Caller) -> Message:
+            answer: Message = await invoke(message, timeout=seconds, who=who)
             return answer
 
         return call

@@ -124,6 +124,7 @@ class Ruleset:
         self._lists = lists
         self._allow = 1 << len(rules)
         self._nothing = self._allow << 1
+        self._numbers = {rule.id: number for number, rule in enumerate(rules)}
         self._hits = [0] * len(rules)
         self._failures = [0] * len(rules)
         self._on = 0
@@ -188,6 +189,13 @@ class Ruleset:
                 case Action.BLOCK:
                     action, by, ends = Action.BLOCK, rule.id, True
         return Outcome(action, by, tuple(rates), ends, matched=tuple(matched), shadow=tuple(shadow))
+
+    def recount(self, outcome: Outcome) -> None:
+        """Counts once more what matched a request: the same has come again."""
+        for rule in (*outcome.matched, *outcome.shadow):
+            number = self._numbers.get(rule)
+            if number is not None:
+                self._hits[number] += 1
 
     def counters(self) -> dict[UUID, tuple[int, int]]:
         """Returns how often each rule matched, and how often evaluating it failed, since it was compiled."""

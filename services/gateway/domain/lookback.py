@@ -55,6 +55,7 @@ class Lookback(Generic[Fields]):
         self._wall = wall
         self._chance = chance
         self._minutes: deque[_Minute[Fields]] = deque(maxlen=MINUTES)
+        self._over_at = wall()
 
     def note(self, capture: Callable[[], Fields]) -> None:
         """Takes a request into the sample, or not; what rules read of it is copied only then.
@@ -62,9 +63,10 @@ class Lookback(Generic[Fields]):
         The copy holds on to nothing of the request, and to no credential: it is there for an hour.
         """
         now = self._wall()
-        self.forget()
-        if not self._minutes or now - self._minutes[-1].began >= _MINUTE:
+        if not self._minutes or now >= self._over_at:
+            self._forget(now)
             self._minutes.append(_Minute(now))
+            self._over_at = now + _MINUTE
         minute = self._minutes[-1]
         minute.seen += 1
         if len(minute.kept) < KEPT_A_MINUTE:
@@ -76,7 +78,10 @@ class Lookback(Generic[Fields]):
 
     def forget(self) -> None:
         """Drops what is older than an hour; called now and then also while nobody comes."""
-        oldest = self._wall() - MINUTES * _MINUTE
+        self._forget(self._wall())
+
+    def _forget(self, now: datetime) -> None:
+        oldest = now - MINUTES * _MINUTE
         while self._minutes and self._minutes[0].began < oldest:
             self._minutes.popleft()
 

@@ -52,16 +52,17 @@ class Activities:
         self._client = lru_cache(_MOST_REMEMBERED)(self._hashed_client)
         self._owner = lru_cache(_MOST_REMEMBERED)(self._hashed_owner)
 
-    def record(self, exchange: Exchange, status: int, *, seconds: float, body_bytes: int) -> None:
+    def record(self, exchange: Exchange, status: int, *, seconds: float, body_bytes: int) -> activity_pb2.Activity:
         """Takes a request that was answered after `seconds` with a body of so many bytes."""
         method = exchange.request.method
-        activity = self._begun(exchange.address, exchange.request_id, status, seconds)
+        activity = self._begun(exchange.address, exchange.request_id, exchange.at, status)
+        activity.duration_micros = int(seconds * 1_000_000)
         activity.http_request_method = method if method in _METHODS else _OTHER_METHOD
         if exchange.endpoint is not None:
             activity.http_route = exchange.endpoint.template
         elif exchange.page:
             activity.http_route = exchange.path
-        agent = exchange.header("User-Agent")
+        agent = exchange.agent
         if agent:
             activity.user_agent_hash = self._of("user_agent", agent[:USER_AGENT_LENGTH])
         caller = exchange.caller
@@ -86,21 +87,28 @@ class Activities:
             activity.http_request_body_size = exchange.body_bytes
         activity.http_response_body_size = body_bytes
         self._stream.record(activity)
+        return activity
+
+    def repeat(self, former: activity_pb2.Activity, request_id: str, at: float, seconds: float) -> None:
+        """Takes a request that was all the same as a former one, at a time in seconds of the epoch."""
+        activity = activity_pb2.Activity()
+        activity.CopyFrom(former)
+        _timed(activity, at)
+        activity.request_id = request_id
+        activity.duration_micros = int(seconds * 1_000_000)
+        self._stream.record(activity)
 
     def record_unreadable(self, address: str, request_id: str, status: int, reason: str) -> None:
         """Takes what was no HTTP request, or one that never arrived whole, and was answered with a problem."""
-        activity = self._begun(address, request_id, status, 0)
+        activity = self._begun(address, request_id, self._clock.wall().timestamp(), status)
         activity.http_request_method = _OTHER_METHOD
         activity.problem_reason = reason
         self._stream.record(activity)
 
-    def _begun(self, address: str, request_id: str, status: int, seconds: float) -> activity_pb2.Activity:
+    def _begun(self, address: str, request_id: str, began: float, status: int) -> activity_pb2.Activity:
         # Fields are set one by one: that costs half of handing them to the constructor.
         activity = activity_pb2.Activity()
-        began, time = self._clock.wall().timestamp() - seconds, activity.time
-        time.seconds = whole = int(began)
-        time.nanos = int((began - whole) * 1_000_000_000)
-        activity.duration_micros = int(seconds * 1_000_000)
+        _timed(activity, began)
         activity.http_response_status_code = status
         activity.request_id = request_id
         if address:
@@ -118,6 +126,12 @@ class Activities:
 
     def _hashed_client(self, address: str) -> tuple[bytes, bytes]:
         return self._of("address", address), self._of("network", network_of(address))
+
+
+def _timed(activity: activity_pb2.Activity, at: float) -> None:
+    time = activity.time
+    time.seconds = whole = int(at)
+    time.nanos = int((at - whole) * 1_000_000_000)
 
 
 def _locate(activity: activity_pb2.Activity, place: Place) -> None:

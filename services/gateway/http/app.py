@@ -3,17 +3,17 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import lru_cache, partial
+from typing import Any
 
 from aiohttp import web
 from gatefold.edge.v1 import policy_pb2
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import Message
 from opentelemetry.trace import SpanKind
-from prometheus_client import Histogram
 
-from libs import caller as callers
-from libs import deadline, errors
+from libs import errors
+from libs.caller import Caller
+from libs.clock import WallClock
 from libs.codecs import RequestCodecs, ResponseCodecs
 from libs.errors import GatefoldError, Kind
 from libs.telemetry import Telemetry
@@ -21,15 +21,15 @@ from services.gateway.clients import Call
 from services.gateway.http import hardening, idempotency
 from services.gateway.http.activity import Activities, refused_by_edge
 from services.gateway.http.address import ClientAddress, Peer
+from services.gateway.http.answer import Answer
 from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.challenge import PATH as CHALLENGE_PATH
 from services.gateway.http.challenge import Challenges
-from services.gateway.http.connections import Connection
 from services.gateway.http.contracts import Contracts, Endpoint
 from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
-from services.gateway.http.exchange import Exchange, RequestIds, origin_of, request_id_of
+from services.gateway.http.exchange import Exchange, RequestIds, origin_of, request_id_of, text_of
 from services.gateway.http.firewall import Firewall
 from services.gateway.http.hardening import Bodies
 from services.gateway.http.headers import StandardHeaders
@@ -38,6 +38,7 @@ from services.gateway.http.limits import Limits
 from services.gateway.http.overload import Overload
 from services.gateway.http.pages import READY_PATH, Pages, reposted
 from services.gateway.http.problems import Problems
+from services.gateway.http.refusals import REASONS, Refusals
 from services.gateway.http.routes import Routes
 from services.gateway.http.transcoding import Transcoder
 
@@ -65,6 +66,7 @@ class Edge:
     """Everything a request meets, in the order of DESIGN section 5."""
 
     telemetry: Telemetry
+    clock: WallClock
     request_ids: RequestIds
     problems: Problems
     headers: StandardHeaders
@@ -84,6 +86,7 @@ class Edge:
     bodies: Bodies
     overload: Overload
     activities: Activities
+    refusals: Refusals
 
 
 def operations(contracts: Contracts, connect: Callable[[str, MethodDescriptor], Call]) -> dict[str, Operation]:
@@ -105,18 +108,25 @@ class App:
         self._draining = False
         self._log = edge.telemetry.logger("http")
         self._debugging = self._log.isEnabledFor(_DEBUG)
-        self._observed: dict[tuple[str, str, int], Histogram] = {}
-        self._seconds = edge.telemetry.histogram(
+        seconds = edge.telemetry.histogram(
             "gateway_http_seconds",
             "Time to answer a request by route, method and status",
             ("route", "method", "status"),
         )
-        self._refused = edge.telemetry.counter(
+        self._seconds = lru_cache(_MOST_LABELS)(seconds.labels)
+        refused = edge.telemetry.counter(
             "gateway_problems", "Requests answered with a problem, by its reason", ("reason",)
         )
+        # Looking a metric up by its labels costs more than moving it.
+        self._refused = lru_cache(_MOST_LABELS)(refused.labels)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> Answer:
         """Returns the answer to a request."""
+        connection: Any = request.protocol
+        answer = self._edge.refusals.again(request)
+        if answer is not None:
+            await connection.refused()
+            return answer
         exchange = self._exchange(request)
         try:
             response = await self._answer(exchange)
@@ -128,16 +138,16 @@ class App:
             response = await self._problem(exchange, failure)
         response = self._finish(exchange, response)
         if exchange.problem and not exchange.called:
-            await cast("Connection", request.protocol).refused()
+            await connection.refused()
         return response
 
-    def unreadable(self, peer: Peer, error: GatefoldError) -> web.Response:
+    def unreadable(self, peer: Peer, error: GatefoldError) -> Answer:
         """Returns the answer to what a peer sent that is no whole HTTP request, or one beyond its limits."""
         request_id = self._edge.request_ids.new()
-        self._refused.labels(error.reason).inc()
+        self._refused(error.reason).inc()
         response = self._edge.problems.response(error, request_id)
-        response.force_close()
-        self._edge.headers.add(response.headers, request_id)
+        response.ends = True
+        self._edge.headers.add(response, request_id)
         address = self._edge.address.of_peer(peer)
         self._edge.activities.record_unreadable(address, request_id, response.status, error.reason)
         return response
@@ -147,20 +157,23 @@ class App:
         self._draining = True
 
     def _exchange(self, request: web.BaseRequest) -> Exchange:
+        edge = self._edge
         path, _, query = request.raw_path.partition("?")
+        connection: Any = request.protocol
         return Exchange(
-            request=request,
-            request_id=request_id_of(request) or self._edge.request_ids.new(),
-            began=time.monotonic(),
-            path=path,
-            query=query,
-            address=self._edge.address.of(
-                cast("Connection", request.protocol).peer, request.headers.getall("X-Forwarded-For", ())
-            ),
-            origin=origin_of(request),
+            request,
+            request_id_of(request) or edge.request_ids.new(),
+            time.monotonic(),
+            edge.clock.wall().timestamp(),
+            path,
+            query,
+            edge.address.of(connection.peer, request.headers.getall("X-Forwarded-For", ())),
+            origin_of(request),
+            text_of(request.headers.get("User-Agent", "")),
+            edge.routes.find(path),
         )
 
-    async def _answer(self, exchange: Exchange) -> web.Response:
+    async def _answer(self, exchange: Exchange) -> Answer:
         edge, request = self._edge, exchange.request
         hardening.check(exchange)
         edge.leaks.check(exchange)
@@ -179,7 +192,9 @@ class App:
             return reposted(exchange.path, form)
         if page is not None:
             return page.response(request)
-        match = edge.routes.find(exchange.path)
+        match = exchange.match
+        if match is None:
+            raise errors.not_found("route_unknown", "There is nothing at this path.")
         if request.method == "OPTIONS":
             await edge.limits.count_preflight(exchange)
             return await edge.cors.preflight(exchange, match)
@@ -196,7 +211,7 @@ class App:
         ):
             return await self._serve(exchange, edge.operations[endpoint.rpc])
 
-    async def _serve(self, exchange: Exchange, operation: Operation) -> web.Response:
+    async def _serve(self, exchange: Exchange, operation: Operation) -> Answer:
         edge, endpoint = self._edge, operation.endpoint
         edge.overload.check(endpoint.policy.message.criticality)
         edge.bodies.check(exchange.request, endpoint)
@@ -207,7 +222,7 @@ class App:
         with await edge.limits.admit(exchange, caller, endpoint):
             return await self._perform(exchange, caller, operation)
 
-    async def _perform(self, exchange: Exchange, caller: callers.Caller, operation: Operation) -> web.Response:
+    async def _perform(self, exchange: Exchange, caller: Caller, operation: Operation) -> Answer:
         edge, endpoint = self._edge, operation.endpoint
         edge.authorisation.authorise(caller, endpoint)
         # A form of another site leads its browser on: there is no answer that a script could read.
@@ -219,23 +234,24 @@ class App:
         message = operation.transcoder.request(
             exchange.values, exchange.query, exchange.request.headers, exchange.header("Content-Type"), body
         )
+        seconds = DEADLINE_SECONDS[endpoint.policy.message.rate]
         edge.overload.begin(endpoint.policy.message.criticality)
         try:
             exchange.called = True
-            answer: Any = await edge.cookies.answer(exchange, await self._call(caller, operation, message))
+            answer: Any = await edge.cookies.answer(exchange, await operation.call(message, seconds, caller))
         finally:
             edge.overload.end()
         if endpoint.redirects:
-            return web.Response(status=endpoint.success_status, headers={"Location": answer.location})
+            return Answer(endpoint.success_status, {"Location": answer.location})
         written, media_type = operation.transcoder.response(answer)
         headers = {**_caching(endpoint), **operation.transcoder.headers(answer)}
         if endpoint.policy.safe and headers.get("ETag", "-") == exchange.header("If-None-Match"):
-            return web.Response(status=304, headers=headers)
+            return Answer(304, headers)
         if written:
             headers["Content-Type"] = media_type
-        return web.Response(body=written, status=endpoint.success_status, headers=headers)
+        return Answer(endpoint.success_status, headers, written)
 
-    async def _authenticate(self, exchange: Exchange, endpoint: Endpoint) -> callers.Caller:
+    async def _authenticate(self, exchange: Exchange, endpoint: Endpoint) -> Caller:
         try:
             return await self._edge.authentication.caller(exchange, endpoint)
         except GatefoldError as error:
@@ -244,13 +260,10 @@ class App:
                 await self._edge.limits.count_failed_authentication(exchange, error.reason)
             raise
 
-    async def _call(self, caller: callers.Caller, operation: Operation, message: Message) -> Message:
-        seconds = DEADLINE_SECONDS[operation.endpoint.policy.message.rate]
-        with callers.acting(caller), deadline.within(seconds):
-            return await operation.call(message, seconds)
-
-    async def _problem(self, exchange: Exchange, error: GatefoldError) -> web.Response:
-        self._refused.labels(error.reason).inc()
+    async def _problem(self, exchange: Exchange, error: GatefoldError) -> Answer:
+        count = self._refused(error.reason).inc
+        count()
+        exchange.counts.append(count)
         exchange.problem = error.reason
         exchange.refused = exchange.refused or refused_by_edge(exchange, error)
         if error.kind is Kind.INTERNAL:
@@ -263,39 +276,35 @@ class App:
             response = self._edge.problems.response(error, exchange.request_id, wire)
         if exchange.request.body_exists and not exchange.request.content.is_eof():
             # What is left of the body is not read, so nothing more can be asked on this connection.
-            response.force_close()
+            response.ends = True
         return response
 
-    def _finish(self, exchange: Exchange, response: web.Response) -> web.Response:
+    def _finish(self, exchange: Exchange, response: Answer) -> Answer:
         headers = response.headers
         for name, value in exchange.headers.items():
             headers.setdefault(name, value)
         headers.setdefault("Vary", "Origin")
-        self._edge.headers.add(headers, exchange.request_id)
-        for cookie in exchange.cookies:
-            headers.add("Set-Cookie", cookie)
+        self._edge.headers.add(response, exchange.request_id)
+        response.cookies += exchange.cookies
         elapsed = time.monotonic() - exchange.began
-        self._observe(exchange, response.status, elapsed)
-        size = len(response.body) if isinstance(response.body, bytes) else 0
-        self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=size)
+        verb = exchange.request.method if exchange.endpoint else "-"
+        seconds = self._seconds(exchange.route, verb, response.status)
+        seconds.observe(elapsed)
+        size = len(response.body)
+        activity = self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=size)
         self._edge.firewall.remember(exchange)
+        if exchange.problem in REASONS:
+            remember = partial(self._edge.firewall.remember, exchange)
+            self._edge.refusals.keep(exchange, response, activity, seconds, remember)
         if response.status >= 500:
             self._log.warning("answered", extra=_line(exchange, response.status, elapsed))
         elif self._debugging:
             self._log.debug("answered", extra=_line(exchange, response.status, elapsed))
         return response
 
-    def _observe(self, exchange: Exchange, status: int, elapsed: float) -> None:
-        # Looking a metric up by its labels costs more than moving it.
-        key = (exchange.route, exchange.request.method if exchange.endpoint else "-", status)
-        observed = self._observed.get(key)
-        if observed is None:
-            route, verb, _ = key
-            observed = self._observed[key] = self._seconds.labels(route, verb, str(status))
-        observed.observe(elapsed)
-
 
 _DEBUG = 10
+_MOST_LABELS = 4096
 
 
 def _line(exchange: Exchange, status: int, elapsed: float) -> dict[str, object]:

@@ -45,7 +45,7 @@ class Authentication:
             request_id=exchange.request_id,
             idempotency_key=exchange.idempotency_key,
             address=exchange.address or None,
-            user_agent=exchange.header("User-Agent")[:USER_AGENT_LENGTH] or None,
+            user_agent=exchange.agent[:USER_AGENT_LENGTH] or None,
             origin=exchange.origin,
         )
 

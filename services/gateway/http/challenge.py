@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
-from aiohttp import web
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from libs import errors
 from libs.activity import network_of
 from libs.clock import WallClock
+from services.gateway.http.answer import Answer
 from services.gateway.http.exchange import Exchange
 from services.gateway.http.headers import PAGE_CSP
 
@@ -100,32 +100,30 @@ class Challenges:
     def cleared(self, exchange: Exchange) -> bool:
         """Tells whether a request carries a clearance, as a header or a cookie."""
         token = exchange.header(HEADER) or exchange.request.cookies.get(COOKIE, "")
-        return bool(token) and self.clears(token, exchange.address, exchange.header("User-Agent"))
+        return bool(token) and self.clears(token, exchange.address, exchange.agent)
 
     def wants_page(self, exchange: Exchange) -> bool:
         """Tells whether somebody looks at what is answered."""
         return exchange.request.method == "GET" and "text/html" in exchange.header("Accept")
 
-    def page(self, exchange: Exchange, status: int) -> web.Response:
+    def page(self, exchange: Exchange, status: int) -> Answer:
         """Returns the page that solves a task and then loads what was asked for."""
         headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": PAGE_CSP, "Vary": "Accept"}
-        return web.Response(
-            text=self._page.replace("{request_id}", exchange.request_id), status=status, headers=headers
-        )
+        return Answer(status, headers, self._page.replace("{request_id}", exchange.request_id).encode())
 
-    def answer(self, exchange: Exchange, body: bytes) -> web.Response:
+    def answer(self, exchange: Exchange, body: bytes) -> Answer:
         """Returns the answer to a request for PATH.
 
         Raises `method_not_allowed`, `malformed("json_malformed")` and `invalid("challenge_refused")`.
         """
-        verb, agent = exchange.request.method, exchange.header("User-Agent")
+        verb, agent = exchange.request.method, exchange.agent
         if verb == "OPTIONS":
-            return web.Response(status=204, headers=_ANYWHERE)
+            return Answer(204, dict(_ANYWHERE))
         if verb == "GET" and self.wants_page(exchange):
             return self.page(exchange, 200)
         if verb == "GET":
             task = self.set_task(exchange.address, agent)
-            return _json({"challenge": task.challenge, "bits": task.bits, "expires_in": task.seconds}, {})
+            return _json({"challenge": task.challenge, "bits": task.bits, "expires_in": task.seconds})
         if verb != "POST":
             raise errors.method_not_allowed(
                 "method_not_allowed", "This path allows GET, POST, OPTIONS.", metadata={"allow": "GET, POST, OPTIONS"}
@@ -134,7 +132,7 @@ class Challenges:
         token = self.clearance(challenge, number, exchange.address, agent)
         lasts = self._clearance_seconds
         cookie = f"{COOKIE}={token}; Path=/; Max-Age={lasts}; Secure; HttpOnly; SameSite=Lax"
-        return _json({"clearance": token, "expires_in": lasts}, {"Set-Cookie": cookie})
+        return _json({"clearance": token, "expires_in": lasts}, cookie)
 
     def _now(self) -> int:
         return int(self._clock.wall().timestamp())
@@ -148,10 +146,8 @@ def _text(value: bytes) -> str:
     return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
-def _json(document: dict[str, object], headers: dict[str, str]) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(document), headers={"Content-Type": "application/json", **_ANYWHERE, **headers}
-    )
+def _json(document: dict[str, object], *cookies: str) -> Answer:
+    return Answer(200, {"Content-Type": "application/json", **_ANYWHERE}, orjson.dumps(document), list(cookies))
 
 
 def _read(body: bytes) -> tuple[str, int]:

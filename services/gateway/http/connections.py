@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Sized
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
-from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import ClientError, StreamReader, web
+from aiohttp.http import StreamWriter
+from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
 from aiohttp.web_server import Server
 
 from libs.errors import GatefoldError, malformed
 from libs.telemetry import Telemetry
 from services.gateway.domain.bounds import ConnectionBounds
 from services.gateway.http.address import Peer
+from services.gateway.http.answer import Answer
 from services.gateway.http.caches import Monotonic
 from services.gateway.http.restraint import Restraint
 
@@ -21,9 +24,9 @@ _IDLE, _HEADER, _BUSY = range(3)
 class Answers(Protocol):
     """What answers requests; http/app.py."""
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse: ...
+    async def handle(self, request: web.BaseRequest) -> Answer: ...
 
-    def unreadable(self, peer: Peer, error: GatefoldError) -> web.Response: ...
+    def unreadable(self, peer: Peer, error: GatefoldError) -> Answer: ...
 
 
 class Connections:
@@ -279,32 +282,97 @@ class Connection(RequestHandler):
         super().resume_writing()
         self._connections.written(self)
 
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        """Sends an answer; the last one of a connection says that it is."""
+    async def start(self) -> None:
+        """Answers requests, one after the other and all in one task: nothing that one of them sets outlives it.
+
+        aiohttp's own loop, without a task for each request and a timer for each pause (`Connections.sweep`).
+        """
+        manager, loop = self._manager, self._loop
+        task: Any = self._task_handler or asyncio.current_task()
+        while not self._force_close and manager is not None:
+            if not self._messages:
+                self._waiter = loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            message, payload = self._messages.popleft()
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
+            manager.requests_count += 1
+            handler: Any = manager.request_handler
+            if isinstance(message, _ErrInfo):
+                handler, message = self._make_error_handler(message), ERROR
+            request = manager.request_factory(message, payload, self, StreamWriter(self, loop), task)
+            try:
+                answer, lost = await self._handle_request(request, None, handler)
+                if not (lost or payload.is_eof()):
+                    await self._linger(payload)
+            except ConnectionError:
+                break
+            except asyncio.CancelledError:
+                self.force_close()
+                raise
+            except Exception as error:  # noqa: BLE001 — whatever it is, it ends this connection and no other
+                self.log_exception("an answer could not be sent", exc_info=error)
+                self.force_close()
+                break
+            finally:
+                request._task = None  # type: ignore[assignment]  # a task that holds itself is never collected
+            if lost or cast("Answer", answer).ends or not payload.is_eof():
+                break
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    async def finish_response(  # type: ignore[override]  # answers are ours, and whole
+        self, request: web.BaseRequest, resp: Answer, start_time: float | None
+    ) -> tuple[Answer, bool]:
+        """Sends an answer in one write; the last one of a connection says that it is. Answers whether nobody is there.
+
+        Returns when the client has taken so much of it that there is room for another.
+        """
         connections = self._connections
         if (
             connections.draining
+            or not request.keep_alive
             or self._request_count >= connections.bounds.connection_requests
             or connections.monotonic() >= self.until
         ):
-            resp.force_close()
-        sent = await super().finish_response(request, resp, start_time)
-        if not resp.keep_alive:
+            resp.ends = True
+        written = resp.written(version=request.version, head=request.method == "HEAD")
+        if self._upgraded:
+            # What came behind an upgrade that was declined is read as requests.
+            await super().finish_response(request, cast("Any", _Sent()), None)
+        if self.transport is None:
+            return resp, True
+        self.transport.write(written)
+        if self._paused:
+            await self._drain_helper()
+        if resp.ends:
             connections.ends(self)
         elif not self._messages:
             self._phase = _IDLE
             connections.rests(self)
-        return sent
+        return resp, False
 
-    def handle_error(
+    async def _linger(self, payload: StreamReader) -> None:
+        """Throws away what is left of a body for a while, so that its sender gets to see the answer."""
+        with suppress(TimeoutError, ClientError, ConnectionError):
+            async with asyncio.timeout(self._lingering_time):
+                while not payload.is_eof():
+                    await payload.readany()
+
+    def handle_error(  # type: ignore[override]  # answers are ours
         self,
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
-    ) -> web.StreamResponse:
+    ) -> Answer:
         """Returns the answer where the request could not be read; nothing of what was sent is shown or logged."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
@@ -320,7 +388,7 @@ class Connection(RequestHandler):
             else malformed("request_malformed", "This is no HTTP request that can be read here.")
         )
         if self.transport is not None:
-            self.transport.write(_written(self._answers.unreadable(self.peer, error)))
+            self.transport.write(self._answers.unreadable(self.peer, error).written())
         self._connections.drop(self, why)
 
     def abort(self) -> None:
@@ -329,11 +397,14 @@ class Connection(RequestHandler):
             self._real.abort()
 
 
-def _written(response: web.Response) -> bytes:
-    body = response.body if isinstance(response.body, bytes) else b""
-    headers = {**response.headers, "Content-Length": str(len(body)), "Connection": "close"}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}\r\n".encode() + body
+class _Sent:
+    """An answer that is sent already."""
+
+    async def prepare(self, _: web.BaseRequest) -> None:
+        """There is nothing to prepare."""
+
+    async def write_eof(self) -> None:
+        """There is nothing to write."""
 
 
 NewConnection = Callable[[Peer, str], Connection]

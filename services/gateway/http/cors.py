@@ -4,10 +4,9 @@ import re
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from aiohttp import web
-
 from libs import errors
 from libs.caller import Caller, CallerKind
+from services.gateway.http.answer import Answer
 from services.gateway.http.caches import Cache, Monotonic
 from services.gateway.http.exchange import Exchange
 from services.gateway.http.routes import Match
@@ -31,14 +30,14 @@ class Cors:
         self._resolve = resolve
         self._known: Cache[str, frozenset[UUID]] = Cache(seconds=CACHE_SECONDS, most=_MOST_ORIGINS, monotonic=monotonic)
 
-    async def preflight(self, exchange: Exchange, match: Match) -> web.Response:
+    async def preflight(self, exchange: Exchange, match: Match) -> Answer:
         """Returns the answer to an OPTIONS request; raises `forbidden("origin_not_allowed")`.
 
         Which account is asking is not known yet, so that any account's site will do; `admit` looks closer.
         """
         exchange.headers["Allow"] = match.allow
         if exchange.origin is None:
-            return web.Response(status=204)
+            return Answer(204)
         if not (_open(match, exchange) or await self._accounts(exchange)):
             raise _not_allowed()
         self._readable(exchange)
@@ -46,7 +45,7 @@ class Cors:
         exchange.headers["Access-Control-Allow-Headers"] = _SENT
         exchange.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
         exchange.headers["Vary"] = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
-        return web.Response(status=204)
+        return Answer(204)
 
     async def admit(self, exchange: Exchange, caller: Caller) -> None:
         """Lets a request of a browser through when its origin is a site of the caller's account.

@@ -1,7 +1,9 @@
 """Owns what is known of one request while it is on its way through the edge."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aiohttp.web import BaseRequest
 
@@ -9,6 +11,10 @@ from libs.caller import Caller
 from libs.ids import Randomness
 from services.gateway.http.contracts import Endpoint
 from services.gateway.http.facts import RequestFacts
+from services.gateway.http.routes import Match
+
+if TYPE_CHECKING:
+    from services.gateway.http.limits.refusal import Refusal
 
 
 @dataclass(slots=True)
@@ -18,13 +24,19 @@ class Exchange:
     request: BaseRequest
     request_id: str
     began: float
-    """By the monotonic clock."""
+    """By the monotonic clock, in seconds."""
+    at: float
+    """The same moment by the wall's, in seconds of the epoch."""
     path: str
     """As it was sent, without the query."""
     query: str
     address: str
     """Of the client; empty when it cannot be known."""
     origin: str | None
+    agent: str = ""
+    """Its User-Agent header, as `header` returns it."""
+    match: Match | None = None
+    """What the path leads to."""
     endpoint: Endpoint | None = None
     values: tuple[str, ...] = ()
     """Texts of the path's variables."""
@@ -51,13 +63,16 @@ class Exchange:
     """The answer is the edge's own refusal, and says nothing of the client."""
     facts: RequestFacts | None = None
     """What rules know of it, once the firewall has seen it."""
+    counts: list[Callable[[], object]] = field(default_factory=list)
+    """What is to be counted again for the same request, where it is answered without being looked at."""
+    refusal: "Refusal | None" = None
+    """The refusal that it was told again."""
     cost_factor: int = 1
     """How many times its cost it counts against its limits."""
 
     def header(self, name: str) -> str:
         """Returns a request header, empty when it is absent; never with bytes that are no UTF-8."""
-        text: str = self.request.headers.get(name, "")
-        return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8", "replace")
+        return text_of(self.request.headers.get(name, ""))
 
     @property
     def route(self) -> str:
@@ -81,6 +96,11 @@ class RequestIds:
             drawn = self._randomness(16 * _MADE_AT_ONCE).hex()
             self._made = [drawn[start : start + 32] for start in range(0, len(drawn), 32)]
         return self._made.pop()
+
+
+def text_of(header: str) -> str:
+    """Returns the text of a header, with a mark in place of bytes that are no UTF-8."""
+    return header if header.isascii() else header.encode("utf-8", "replace").decode("utf-8", "replace")
 
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -29,8 +29,6 @@ class Sources:
     places: Places
     crawlers: Crawlers
     verdicts: Verdicts
-    route_of: Callable[[str], str]
-    """Template of the endpoint at a path; empty where there is none."""
     network_of: Callable[[str], str]
 
 
@@ -47,6 +45,8 @@ class RequestFacts:
         # As the routes read it, so that no way of writing a path goes round a rule.
         self.request_path = unquote(exchange.path) if "%" in exchange.path else exchange.path
         self.request_query = exchange.query
+        self.request_user_agent = exchange.agent
+        self.request_route = exchange.match.template if exchange.match is not None else ""
         self.tags: tuple[str, ...] = ()
         self.ends = False
         """No rule is to be looked at any more."""
@@ -60,8 +60,7 @@ class RequestFacts:
         find = _FINDERS.get(name)
         if find is None:
             raise AttributeError(name)
-        value = find(self)
-        setattr(self, name, value)
+        value = self.__dict__[name] = find(self)
         return value
 
     def know(self, caller: Caller) -> None:
@@ -95,11 +94,11 @@ class RequestFacts:
     @property
     def verified_crawler(self) -> bool:
         """Whether it is a crawler whose claim was found true."""
-        return self.crawler() == VERIFIED
+        return self.client_crawler == VERIFIED
 
     def crawler(self) -> str:
         """Returns how a claim to be a crawler stands."""
-        return self._sources.crawlers.standing(self.client_address, str(self.request_user_agent), self._on_list)
+        return self._sources.crawlers.standing(self.client_address, self.request_user_agent, self._on_list)
 
 
 class Headers(Mapping[str, str]):
@@ -142,7 +141,7 @@ def _verdict(facts: RequestFacts) -> Held | None:
     known = [
         ("address", address),
         ("network", facts.sources.network_of(address)),
-        ("user_agent", str(facts.request_user_agent)[:USER_AGENT_LENGTH]),
+        ("user_agent", facts.request_user_agent[:USER_AGENT_LENGTH]),
     ]
     if caller is None:
         return facts.sources.verdicts.of(known)
@@ -171,10 +170,8 @@ _FINDERS: Mapping[str, Callable[[RequestFacts], object]] = {
     "client_crawler": RequestFacts.crawler,
     "client_verified_crawler": lambda facts: facts.verified_crawler,
     "request_headers": lambda facts: Headers(facts.exchange),
-    "request_user_agent": lambda facts: facts.exchange.header("User-Agent"),
     "request_content_type": lambda facts: facts.exchange.header("Content-Type").partition(";")[0].strip().lower(),
     "request_size": _size,
-    "request_route": lambda facts: facts.sources.route_of(facts.exchange.path),
     "verdict": _verdict,
     "verdict_action": lambda facts: found.action if (found := _counting(facts)) else "",
     "verdict_reasons": lambda facts: found.reasons if (found := _counting(facts)) else (),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from uuid import UUID
 
 from libs import activity, errors, ids
@@ -39,7 +39,10 @@ class Firewall:
         *,
         clock: WallClock,
         telemetry: Telemetry,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`changed` is called when other rules hold."""
+        self._changed = changed
         self._rules = rules
         self._sources = sources
         self._challenges = challenges
@@ -48,9 +51,10 @@ class Firewall:
         self.lookback = lookback
         """A sample of what rules knew of recent requests."""
         self._clock = clock
-        self._acted = telemetry.counter(
+        acted = telemetry.counter(
             "gateway_firewall", "Requests that a rule or a verdict acted on", ("by", "action", "mode")
         )
+        self._acted = lru_cache(64)(acted.labels)
 
     @property
     def version(self) -> int:
@@ -62,6 +66,7 @@ class Firewall:
         self.count()
         self.hits.begin()
         self._rules = rules
+        self._changed()
 
     def count(self) -> None:
         """Takes note of how often rules matched until now."""
@@ -104,18 +109,20 @@ class Firewall:
             self._check(exchange, facts, Phase.AFTER)
 
     def _check(self, exchange: Exchange, facts: RequestFacts, phase: Phase) -> None:
-        outcome = PASSED if facts.ends else self._rules.judge(facts, phase, self._clock.wall().timestamp())
-        self._note(outcome)
-        exchange.rates = (*exchange.rates, *outcome.rates)
-        facts.ends = facts.ends or outcome.ends
-        facts.allowed = outcome.allowed
-        if outcome.allowed:
-            return
-        if outcome.action is Action.BLOCK and outcome.rule is not None:
-            raise _blocked(ids.encode("rule", outcome.rule))
+        outcome = PASSED if facts.ends else self._rules.judge(facts, phase, exchange.at)
+        if outcome is not PASSED:
+            self._note(outcome)
+            exchange.counts.append(partial(self._recount, outcome))
+            exchange.rates = (*exchange.rates, *outcome.rates)
+            facts.ends = facts.ends or outcome.ends
+            facts.allowed = outcome.allowed
+            if outcome.allowed:
+                return
+            if outcome.action is Action.BLOCK and outcome.rule is not None:
+                raise _blocked(ids.encode("rule", outcome.rule))
         if exchange.path == _APPEALS:
             return
-        verdict = facts.verdict
+        verdict = facts.verdict if self._sources.verdicts else None
         new = isinstance(verdict, Held) and verdict.id not in facts.verdicts
         action = self._verdict(exchange, facts, verdict) if new and isinstance(verdict, Held) else ""
         if (outcome.action is Action.CHALLENGE or action == "challenge") and self._asks(exchange):
@@ -126,9 +133,11 @@ class Firewall:
     def _verdict(self, exchange: Exchange, facts: RequestFacts, verdict: Held) -> str:
         facts.verdicts = (*facts.verdicts, verdict.id)
         if verdict.shadow:
-            self._acted.labels("verdict", verdict.action, "shadow").inc()
+            self._acted("verdict", verdict.action, "shadow").inc()
             return ""
-        self._acted.labels("verdict", verdict.action, "enforce").inc()
+        count = self._acted("verdict", verdict.action, "enforce").inc
+        count()
+        exchange.counts.append(count)
         facts.verdict_id = verdict.id
         match verdict.action:
             case "block":
@@ -149,13 +158,17 @@ class Firewall:
             return False
         return not self._challenges.cleared(exchange)
 
+    def _recount(self, outcome: Outcome) -> None:
+        self._note(outcome)
+        self._rules.recount(outcome)
+
     def _note(self, outcome: Outcome) -> None:
         if outcome.allowed:
-            self._acted.labels("list", "allow", "enforce").inc()
+            self._acted("list", "allow", "enforce").inc()
         if outcome.action is not None:
-            self._acted.labels("rule", outcome.action.value, "enforce").inc()
+            self._acted("rule", outcome.action.value, "enforce").inc()
         if outcome.shadow:
-            self._acted.labels("rule", "any", "shadow").inc()
+            self._acted("rule", "any", "shadow").inc()
 
 
 def _blocked(by: str) -> errors.GatefoldError:

@@ -20,6 +20,7 @@ from yarl import URL
 
 from libs.grpc_errors import DETAILS_KEY, DOMAIN
 from services.gateway.http.address import Peer
+from services.gateway.http.answer import Answer
 
 SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
 METHOD = "Export"
@@ -54,7 +55,7 @@ _CODES = {
 Context = grpc.aio.ServicerContext[Any, Any]
 Pem = tuple[Path, Path]
 """Files of a certificate's chain and of its key."""
-Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handle = Callable[[web.BaseRequest], Awaitable[Answer]]
 
 
 class GrpcLogs:
@@ -102,11 +103,10 @@ class GrpcLogs:
             self._server = None
 
     async def _export(self, payload: bytes, context: Context) -> bytes:
-        response = cast("web.Response", await self._handle(_request(payload, context)))
-        body = bytes(cast("bytes", response.body) or b"")
-        if response.status != 200:
-            await _refuse(context, response, body)
-        return body
+        answer = await self._handle(_request(payload, context))
+        if answer.status != 200:
+            await _refuse(context, answer)
+        return answer.body
 
 
 def _request(payload: bytes, context: Context) -> web.BaseRequest:
@@ -145,15 +145,16 @@ def peer_of(text: str) -> Peer:
     return host.strip("[]"), int(port)
 
 
-async def _refuse(context: Context, response: web.Response, body: bytes) -> NoReturn:
-    problem = orjson.loads(body) if response.content_type == "application/problem+json" else {}
-    code = _CODES.get(response.status, grpc.StatusCode.INTERNAL)
+async def _refuse(context: Context, answer: Answer) -> NoReturn:
+    is_problem = answer.headers.get("Content-Type") == "application/problem+json"
+    problem = orjson.loads(answer.body) if is_problem else {}
+    code = _CODES.get(answer.status, grpc.StatusCode.INTERNAL)
     said = str(problem.get("detail") or problem.get("title") or "")
     status = status_pb2.Status(code=code.value[0], message=said)
     about = error_details_pb2.ErrorInfo(reason=str(problem.get("reason", "")), domain=DOMAIN)
     about.metadata["instance"] = str(problem.get("instance", ""))
     status.details.add().Pack(about)
-    wait = response.headers.get("Retry-After", "")
+    wait = answer.headers.get("Retry-After", "")
     if wait.isdecimal():
         delay = duration_pb2.Duration(seconds=int(wait))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from multidict import CIMultiDict
-
+from services.gateway.http.answer import Answer
 from services.gateway.http.hardening import VERSION
 
 API_CSP = "default-src 'none'; frame-ancestors 'none'"
@@ -28,24 +27,25 @@ class StandardHeaders:
     """Adds what browsers and clients are told with every answer."""
 
     def __init__(self, hsts_seconds: int) -> None:
-        self._fixed: list[tuple[str, str]] = [
-            ("X-Content-Type-Options", "nosniff"),
-            ("Referrer-Policy", "no-referrer"),
-            ("Gatefold-Version", VERSION),
+        fixed = {
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Gatefold-Version": VERSION,
             # In place of the server software's name and version.
-            ("Server", "gatefold"),
-        ]
+            "Server": "gatefold",
+        }
         if hsts_seconds > 0:
-            self._fixed.append(("Strict-Transport-Security", f"max-age={hsts_seconds}; includeSubDomains"))
+            fixed["Strict-Transport-Security"] = f"max-age={hsts_seconds}; includeSubDomains"
+        self._fixed = "".join(f"\r\n{name}: {value}" for name, value in fixed.items())
 
-    def add(self, headers: CIMultiDict[str], request_id: str) -> None:
+    def add(self, answer: Answer, request_id: str) -> None:
         """Adds to the headers of an answer; what the answer says itself goes before the standard.
 
         Answers are never stored and pages load nothing unless they say otherwise.
         """
+        headers, answer.standard = answer.headers, self._fixed
         headers.setdefault("Cache-Control", "no-store")
         headers.setdefault("Content-Security-Policy", API_CSP)
         # Says nothing of what scripts ask by CORS; other sites' pages cannot embed an answer.
         headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         headers["X-Request-Id"] = request_id
-        headers.extend(self._fixed)

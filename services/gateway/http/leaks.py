@@ -62,12 +62,10 @@ class Leaks:
 
 def _found(exchange: Exchange) -> tuple[str, str]:
     """Returns where a secret key is and the text that holds it; the URL as it is and as it is read."""
-    target = f"{exchange.path}?{exchange.query}"
-    for place, text in (("url", target), ("referer", exchange.header("Referer"))):
+    for place, text in (("url", exchange.request.raw_path), ("referer", exchange.header("Referer"))):
         plain = unquote(text, errors="replace") if "%" in text else text
-        if _MARK.search(plain):
+        if "gfs" in plain and _MARK.search(plain):
             return place, plain
-    authorization = exchange.header("Authorization")
-    if _MARK.search(authorization) and exchange.request.headers.get("Origin") is not None:
+    if exchange.origin is not None and _MARK.search(authorization := exchange.header("Authorization")):
         return "browser", authorization
     return "", ""

@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from libs import errors
+from services.gateway.http.answer import Answer
 from services.gateway.http.headers import HOSTED_PAGE_HEADERS, PAGE_HEADERS
 
 _ROW = re.compile(r"\| `([a-z0-9_]+)` \| ([0-9]{3}) \| ([^|]+) \|")
@@ -33,7 +34,7 @@ class Page:
     forms: bool = False
     """Whether a form may be posted to it, whose fields then become its query."""
 
-    def response(self, request: web.BaseRequest) -> web.Response:
+    def response(self, request: web.BaseRequest) -> Answer:
         """Returns the answer; raises `method_not_allowed("method_not_allowed")`."""
         if request.method not in ("GET", "HEAD"):
             raise errors.method_not_allowed(
@@ -43,10 +44,10 @@ class Page:
         if self.tag:
             headers["ETag"] = self.tag
             if request.headers.get("If-None-Match") == self.tag:
-                return web.Response(status=304, headers=headers)
+                return Answer(304, headers)
         if self.media_type.startswith("text/html"):
             headers.update(HOSTED_PAGE_HEADERS if self.forms else PAGE_HEADERS)
-        return web.Response(body=self.body, headers=headers)
+        return Answer(200, headers, self.body)
 
 
 class Pages:
@@ -123,14 +124,14 @@ def _hosted(body: bytes) -> Page:
     return replace(_page(body, "text/html; charset=utf-8", "no-store"), forms=True)
 
 
-def reposted(path: str, body: bytes) -> web.Response:
+def reposted(path: str, body: bytes) -> Answer:
     """Sends a browser that posted a form to a page on to it with the form's fields as query (RFC 9110, 15.4.4).
 
     Raises `malformed("form_malformed")` for what is no form, or too long for an address.
     """
     if _FORM.fullmatch(body) is None:
         raise errors.malformed("form_malformed", "The form cannot be read.")
-    return web.Response(status=303, headers={"Location": f"{path}?{body.decode()}"})
+    return Answer(303, {"Location": f"{path}?{body.decode()}"})
 
 
 def _page(body: bytes, media_type: str, caching: str) -> Page:

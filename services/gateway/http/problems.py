@@ -5,11 +5,11 @@ import re
 from collections.abc import Mapping
 
 import orjson
-from aiohttp import web
 from gatefold.edge.v1 import policy_pb2
 
 from libs import errors
 from libs.errors import GatefoldError, Kind
+from services.gateway.http.answer import Answer
 
 PROBLEM_TYPE = "application/problem+json"
 SCIM_TYPE = "application/scim+json"
@@ -40,7 +40,7 @@ class Problems:
     def __init__(self, base: str) -> None:
         self._base = base
 
-    def response(self, error: GatefoldError, request_id: str, wire: int = policy_pb2.WIRE_UNSPECIFIED) -> web.Response:
+    def response(self, error: GatefoldError, request_id: str, wire: int = policy_pb2.WIRE_UNSPECIFIED) -> Answer:
         """Returns the answer for an error, as the route's clients read it.
 
         Its detail and violations are shown; of its metadata only what a protocol has a place for.
@@ -68,14 +68,10 @@ class Problems:
                 {"field": violation.field, "rule": violation.rule, "detail": violation.detail}
                 for violation in error.violations
             ]
-        return web.Response(
-            body=orjson.dumps(problem),
-            status=status,
-            headers={"Content-Type": PROBLEM_TYPE, **_headers(error)},
-        )
+        return Answer(status, {"Content-Type": PROBLEM_TYPE, **_headers(error)}, orjson.dumps(problem))
 
 
-def _as_others_do(error: GatefoldError, status: int, wire: int) -> web.Response:
+def _as_others_do(error: GatefoldError, status: int, wire: int) -> Answer:
     fields = "; ".join(f"{violation.field}: {violation.detail}" for violation in error.violations)
     if wire == policy_pb2.WIRE_OAUTH:
         code = error.metadata.get("error") or _OAUTH_ERRORS.get(error.kind, "invalid_request")
@@ -88,7 +84,7 @@ def _as_others_do(error: GatefoldError, status: int, wire: int) -> web.Response:
         if "scim_type" in error.metadata:
             body["scimType"] = error.metadata["scim_type"]
         media_type = SCIM_TYPE
-    return web.Response(body=orjson.dumps(body), status=status, headers={"Content-Type": media_type, **_headers(error)})
+    return Answer(status, {"Content-Type": media_type, **_headers(error)}, orjson.dumps(body))
 
 
 def _headers(error: GatefoldError) -> Mapping[str, str]:

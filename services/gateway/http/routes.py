@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote
 
 from libs import errors
-from libs.errors import GatefoldError
 from services.gateway.http.contracts import Endpoint
 
 _LONGEST_PATH = 2000
+_MOST_KNOWN = 1024
 
 
 @dataclass
@@ -24,6 +25,8 @@ class Match:
 
     endpoints: Mapping[str, Endpoint]
     values: tuple[str, ...]
+    template: str
+    """Of the path."""
 
     @property
     def allow(self) -> str:
@@ -47,32 +50,26 @@ class Routes:
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         self._fixed: dict[str, Match] = {}
         self._root = _Node()
+        # Many ask for the same.
+        self._known = lru_cache(_MOST_KNOWN)(self._walked)
         for endpoint in endpoints:
             self._add(endpoint)
 
-    def find(self, path: str) -> Match:
-        """Returns what a path, as it was sent, leads to; raises `not_found("route_unknown")`.
+    def find(self, path: str) -> Match | None:
+        """Returns what a path, as it was sent, leads to; None where that is nothing.
 
         A literal segment is preferred to a variable. Segments are percent-decoded after the path was split, so that
         an encoded slash stays within its segment. A trailing slash makes another path.
         """
-        match = self._fixed.get(path)
-        if match is not None:
-            return match
+        return self._fixed.get(path) or (self._known(path) if len(path) <= _LONGEST_PATH else None)
+
+    def _walked(self, path: str) -> Match | None:
         values: list[str] = []
-        if len(path) <= _LONGEST_PATH and path.startswith("/"):
+        if path.startswith("/"):
             node = _walk(self._root, path[1:].split("/"), 0, values)
             if node is not None and values:
-                return Match(node.endpoints, tuple(values))
-        raise errors.not_found("route_unknown", "There is nothing at this path.")
-
-    def template_of(self, path: str) -> str:
-        """Returns the template of the endpoint at a path; empty where there is none."""
-        try:
-            endpoints = self.find(path).endpoints
-        except GatefoldError:
-            return ""
-        return next((endpoint.template for endpoint in endpoints.values()), "")
+                return _match(node, values)
+        return None
 
     def _add(self, endpoint: Endpoint) -> None:
         node = self._root
@@ -84,7 +81,12 @@ class Routes:
                 node = node.literals.setdefault(part, _Node())
         node.endpoints[endpoint.verb] = endpoint
         if not endpoint.variables:
-            self._fixed[endpoint.template] = Match(node.endpoints, ())
+            self._fixed[endpoint.template] = _match(node, ())
+
+
+def _match(node: _Node, values: Iterable[str]) -> Match:
+    template = next(endpoint.template for endpoint in node.endpoints.values())
+    return Match(node.endpoints, tuple(values), template)
 
 
 def _walk(node: _Node, parts: list[str], at: int, values: list[str]) -> _Node | None:

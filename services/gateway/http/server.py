@@ -1,6 +1,7 @@
 """Owns the public HTTP server: its sockets, what aiohttp is told about bounds, and its drain."""
 
 import asyncio
+from typing import Any, cast
 
 from aiohttp.web_server import Server
 
@@ -65,7 +66,10 @@ class HttpServer:
 
     async def start(self) -> None:
         """Listens; raises OSError for an address that is taken."""
-        self._server = Server(self._app.handle, loop=asyncio.get_running_loop(), handler_cancellation=False)
+        # Its answers are whole, and sent by the connection itself.
+        self._server = Server(
+            cast("Any", self._app.handle), loop=asyncio.get_running_loop(), handler_cancellation=False
+        )
         self._acceptor = Acceptor(
             self.connections,
             self._connection,

@@ -83,8 +83,10 @@ class Verdicts:
         monotonic: Monotonic,
         telemetry: Telemetry,
         most: int = MOST_HELD,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`fetch` is None where there is no abuse service to ask."""
+        """`fetch` is None where there is no abuse service to ask; `changed` is called when other verdicts hold."""
+        self._changed = changed
         self._store = store
         self._fetch = fetch
         self._pseudonyms = pseudonyms
@@ -159,6 +161,7 @@ class Verdicts:
                 )
             )
         self._forget(now)
+        self._changed()
 
     async def catch_up(self) -> None:
         """Asks the abuse service for all that has changed since it was asked last."""

@@ -5,7 +5,6 @@ import random
 import time
 from dataclasses import dataclass
 
-from libs.activity import Pseudonyms
 from libs.patterns import Patterns
 from libs.process import Process
 from services.gateway.clients import Backends
@@ -19,9 +18,8 @@ from services.gateway.http.challenge import Challenges
 from services.gateway.http.crawlers import Crawlers, SystemResolver
 from services.gateway.http.facts import Sources
 from services.gateway.http.firewall import Firewall, network_of
-from services.gateway.http.places import Places
-from services.gateway.http.routes import Routes
 from services.gateway.http.verdicts import Verdicts
+from services.gateway.wiring.activity import Told
 from services.gateway.wiring.stores import Stores
 
 
@@ -31,31 +29,21 @@ class Guard:
 
     firewall: Firewall
     challenges: Challenges
-    places: Places
 
 
-def guard(
-    process: Process,
-    settings: GatewayConfig,
-    stores: Stores,
-    backends: Backends,
-    routes: Routes,
-    pseudonyms: Pseudonyms,
-) -> Guard:
+def guard(process: Process, settings: GatewayConfig, stores: Stores, backends: Backends, told: Told) -> Guard:
     """Builds it with the default rules in shadow, until a version replaces them."""
     verdicts = Verdicts(
         stores.blocking(),
         # Without an abuse service there is nobody to ask; the stream is read all the same.
         backends.verdicts if "abuse" in settings.grpc.addresses() else None,
-        pseudonyms,
+        told.pseudonyms,
         clock=process.clock,
         monotonic=time.monotonic,
         telemetry=process.telemetry,
+        changed=told.changed,
     )
     process.background("verdicts", verdicts.follow, in_closed_mode=True)
-    places = Places(settings.places_database, settings.networks_database, process.telemetry)
-    process.on_drain(places.close)
-    process.background("places", places.watch, in_closed_mode=True)
     crawlers = Crawlers(SystemResolver(), monotonic=time.monotonic, telemetry=process.telemetry)
     process.on_drain(crawlers.close)
     challenges = Challenges(
@@ -67,11 +55,12 @@ def guard(
     )
     firewall = Firewall(
         compile_bundle(Bundle(rules=default_rules()), Patterns()),
-        Sources(places, crawlers, verdicts, routes.template_of, network_of),
+        Sources(told.places, crawlers, verdicts, network_of),
         challenges,
         HitCounter(),
         Lookback(process.clock.wall, random.random),
         clock=process.clock,
         telemetry=process.telemetry,
+        changed=told.changed,
     )
-    return Guard(firewall, challenges, places)
+    return Guard(firewall, challenges)

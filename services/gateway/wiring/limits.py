@@ -1,6 +1,7 @@
 """Owns building rate limits: quotas, counters in their store, and counting without it."""
 
 import time
+from collections.abc import Callable
 
 from libs.process import Process
 from services.gateway.config import GatewayConfig
@@ -8,7 +9,7 @@ from services.gateway.http.limits import Away, Limits, LocalLimiter, Quotas, Rat
 from services.gateway.wiring.stores import Stores
 
 
-async def rate_limits(process: Process, settings: GatewayConfig, stores: Stores) -> Limits:
+async def rate_limits(process: Process, settings: GatewayConfig, stores: Stores, changed: Callable[[], None]) -> Limits:
     """Builds them, with the quotas that the settings replace; a version may replace them again."""
     store = RateStore(
         stores.counters(),
@@ -26,4 +27,5 @@ async def rate_limits(process: Process, settings: GatewayConfig, stores: Stores)
         clock=process.clock,
         monotonic=time.monotonic,
         telemetry=process.telemetry,
+        changed=changed,
     )

@@ -158,13 +158,23 @@ def test_a_call_within_a_trace_that_is_not_recorded_has_no_span_of_its_own() -> 
     assert inner is outer
 
 
-def test_a_call_outside_of_any_trace_begins_one() -> None:
-    telemetry = Telemetry("a")
+def test_a_call_outside_of_any_trace_begins_one_where_traces_are_collected() -> None:
+    telemetry = Telemetry("a", TelemetryConfig(otlp_endpoint="http://127.0.0.1:9", trace_share=0.0))
 
     with telemetry.calling("x.Y/Z"):
         headers = telemetry.headers()
 
     assert list(headers) == ["traceparent"]
+
+
+def test_where_nobody_collects_traces_a_call_begins_none_and_hands_on_that_of_others() -> None:
+    telemetry = Telemetry("a")
+
+    with telemetry.calling("x.Y/Z"):
+        assert telemetry.headers() == {}
+    there = telemetry.serving("x.Y/Z", {"traceparent": f"00-{TRACE}-{SPAN}-00"})
+    with trace.use_span(there), telemetry.calling("x.Y/Z"):
+        assert telemetry.headers() == {"traceparent": f"00-{TRACE}-{SPAN}-00"}
 
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -181,7 +191,6 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
         ({"traceparent": f"00-{TRACE}-{SPAN}-00-"}, False, False),
         ({"traceparent": f"00-{TRACE.upper()}-{SPAN}-00"}, False, False),
         ({"traceparent": "nonsense"}, False, False),
-        ({}, False, False),
     ],
 )
 def test_a_served_call_belongs_to_the_trace_of_its_headers(
@@ -192,6 +201,13 @@ def test_a_served_call_belongs_to_the_trace_of_its_headers(
     assert span.is_valid
     assert (trace.format_trace_id(span.trace_id) == TRACE) is same_trace
     assert (trace.format_span_id(span.span_id) == SPAN) is same_span
+
+
+def test_a_call_that_comes_without_a_trace_begins_one_where_traces_are_collected() -> None:
+    collecting = TelemetryConfig(otlp_endpoint="http://127.0.0.1:9", trace_share=0.0)
+
+    assert Telemetry("b", collecting).serving("x.Y/Z", {}).get_span_context().is_valid
+    assert not Telemetry("b").serving("x.Y/Z", {}).get_span_context().is_valid
 
 
 def test_a_trace_that_is_recorded_is_recorded_on_both_sides() -> None:

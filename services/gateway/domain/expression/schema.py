@@ -78,8 +78,8 @@ FIELDS: tuple[Field, ...] = (
         description='Whether it is one; the same as `client.crawler == "verified"`.',
     ),
     Field("request.method", Kind.STRING, 7, description="`GET`."),
-    Field("request.path", Kind.STRING, 2, recurs=False, description="As it was sent, without the query."),
-    Field("request.query", Kind.STRING, 5, recurs=False, description="As it was sent, without the question mark."),
+    Field("request.path", Kind.STRING, 2, description="As it was sent, without the query."),
+    Field("request.query", Kind.STRING, 5, description="As it was sent, without the question mark."),
     Field(
         "request.headers",
         Kind.ENTRIES,

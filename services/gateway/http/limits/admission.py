@@ -1,6 +1,6 @@
 """Owns holding a request against its limits."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from prometheus_client import Counter
@@ -40,8 +40,17 @@ class Limits:
     """Lets a request through or refuses it, and says so in its headers."""
 
     def __init__(
-        self, quotas: Quotas, store: Decider, *, clock: WallClock, monotonic: Monotonic, telemetry: Telemetry
+        self,
+        quotas: Quotas,
+        store: Decider,
+        *,
+        clock: WallClock,
+        monotonic: Monotonic,
+        telemetry: Telemetry,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`changed` is called when other quotas hold."""
+        self._changed = changed
         self._quotas = quotas
         self._store = store
         self._in_flight = InFlight()
@@ -70,6 +79,7 @@ class Limits:
         self._quotas = self._quotas.replaced(given[0], [(one, until) for one, until in ending if until > now])
         self._store.forget()
         self._replaced = given
+        self._changed()
 
     async def admit(self, exchange: Exchange, caller: Caller, endpoint: Endpoint) -> Slot:
         """Counts a request of a known caller, which is under way until it leaves the slot.
@@ -129,8 +139,11 @@ class Limits:
             held.refusal = None
             return
         exchange.headers.update(refusal.headers(now))
+        exchange.refusal = refusal
         for name in refusal.names:
-            self._counter(name, "enforce").inc()
+            count = self._counter(name, "enforce").inc
+            count()
+            exchange.counts.append(count)
         raise errors.too_many(
             "rate_limited", "This was asked too often.", refusal.retry_after_seconds(now), metadata=refusal.violations
         )
@@ -141,6 +154,8 @@ class Limits:
         # A request that costs more than a whole quota takes the whole quota.
         decision = await self._store.decide(held.limits, cost)
         exchange.headers.update(decision.headers())
+        if decision.clear:
+            return
         if decision.unavailable:
             raise errors.unavailable(
                 "rate_limits_away", "This cannot be counted for a moment, and is refused uncounted."

@@ -125,6 +125,28 @@ class Holdings:
 
     def decide(self, limits: Sequence[Limit], cost: int, now: int) -> Decision | Asking:
         """Decides without the store, or says what it has to be asked; what is leased is reserved meanwhile."""
+        return self._leased(limits, cost, now) or self._looked_at(limits, cost, now)
+
+    def _leased(self, limits: Sequence[Limit], cost: int, now: int) -> Decision | None:
+        """Decides what leases suffice for, as is so with nearly all that is let through."""
+        spent: list[tuple[_Holding, Lease, int]] = []
+        for limit in limits:
+            holding = self._held.get(limit.key)
+            lease = holding.lease if holding is not None and holding.emission == limit.emission else None
+            units = cost if cost < limit.amount else limit.amount
+            if holding is None or lease is None or lease.expires_at <= now or lease.units < units:
+                return None
+            spent.append((holding, lease, units))
+        states: list[State] = []
+        for limit, (holding, lease, units) in zip(limits, spent, strict=True):
+            self._held.move_to_end(limit.key)
+            lease.units -= units
+            holding.spent += units
+            backlog = holding.most - now - lease.units * limit.emission
+            states.append(State(backlog if backlog > 0 else 0, 0))
+        return Decision(limits, states, clear=True)
+
+    def _looked_at(self, limits: Sequence[Limit], cost: int, now: int) -> Decision | Asking:
         refused_until = 0
         states: list[State | None] = []
         found: list[_Holding] = []

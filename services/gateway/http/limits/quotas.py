@@ -80,7 +80,8 @@ class Quotas:
         """
         route = f"route:{rpc}" if f"route:{rpc}" in self._special else ""
         network = network_of(address)
-        found = (rate, route, rates, caller.kind.value, caller.actor, caller.account, network)
+        # One object for all requests of a caller, so that its hash is worked out once.
+        found = (rate, route, rates, caller.lasting_claims, network)
         held = self._made.get(found)
         if held is None:
             limits = self._limits(rate, caller, network, route, rates)

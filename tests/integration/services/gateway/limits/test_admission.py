@@ -61,7 +61,7 @@ class Edge:
         leave: bool = True,
     ) -> str:
         """Returns `ok`, or which limits refused."""
-        exchange = Exchange(cast("Any", None), "r", 0.0, "/", "", address, None, rates=rates)
+        exchange = Exchange(cast("Any", None), "r", 0.0, 0.0, "/", "", address, None, rates=rates)
         try:
             slot = await self.limits.admit(exchange, caller, self._endpoints[rpc])
         except GatefoldError as error:

@@ -21,7 +21,8 @@ from services.gateway.http.verdicts import Verdicts
 
 def exchange(*headers: tuple[str, str], path: str = "/", body: bool = False) -> Exchange:
     sent: Any = SimpleNamespace(headers=CIMultiDictProxy(CIMultiDict(headers)), method="GET", body_exists=body)
-    return Exchange(request=sent, request_id="r", began=0.0, path=path, query="", address="192.0.2.1", origin=None)
+    agent = dict(headers).get("User-Agent", "")
+    return Exchange(sent, "r", 0.0, 0.0, path, "", "192.0.2.1", None, agent)
 
 
 def facts(*headers: tuple[str, str], **rest: Any) -> RequestFacts:
@@ -30,7 +31,7 @@ def facts(*headers: tuple[str, str], **rest: Any) -> RequestFacts:
     unused: Any = None
     verdicts = Verdicts(unused, None, Pseudonyms("p"), clock=clock, monotonic=time.monotonic, telemetry=telemetry)
     crawlers = Crawlers(unused, monotonic=time.monotonic, telemetry=telemetry)
-    sources = Sources(Places(None, None, telemetry), crawlers, verdicts, lambda path: f"{path}!", network_of)
+    sources = Sources(Places(None, None, telemetry), crawlers, verdicts, network_of)
     return RequestFacts(exchange(*headers, **rest), sources, lambda name, address: None)
 
 
@@ -46,9 +47,9 @@ def test_every_field_is_there_with_its_type() -> None:
 def test_what_costs_something_waits_until_it_is_asked_for() -> None:
     found = facts(path="/a")
 
-    assert "request_route" not in vars(found)
-    assert found.request_route == "/a!"
-    assert "request_route" in vars(found)
+    assert "client_country" not in vars(found)
+    assert found.client_country == ""
+    assert "client_country" in vars(found)
 
 
 @pytest.mark.parametrize(

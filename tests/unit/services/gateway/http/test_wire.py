@@ -62,7 +62,7 @@ def read(endpoint: Endpoint, body: bytes, content_type: str = FORM_TYPE) -> Any:
 def answer(error: GatefoldError, wire: int) -> tuple[int, str, dict[str, Any], dict[str, str]]:
     response = Problems("/problems/").response(error, "r", wire)
     assert isinstance(response.body, bytes)
-    return response.status, response.content_type, orjson.loads(response.body), dict(response.headers)
+    return response.status, response.headers["Content-Type"], orjson.loads(response.body), dict(response.headers)
 
 
 def test_a_form_becomes_the_message_and_unknown_parameters_are_passed_over(endpoints: dict[str, Endpoint]) -> None:
