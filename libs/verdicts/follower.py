@@ -4,18 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from gatefold.activity.v1 import activity_pb2
-from redis.exceptions import RedisError
 
 from libs.clock import WallClock
-from libs.errors import GatefoldError, Kind
-from libs.events.pause import pause
+from libs.events.listening import Listening
 from libs.telemetry import Telemetry
 from libs.verdicts.source import VerdictSource
-
-ASK_SECONDS = 5.0
-"""How often the abuse service is asked for verdicts that its stream may have lost."""
-LOOK_SECONDS = 0.2
-"""How often it is asked while the stream is away."""
 
 Obey = Callable[[Sequence[activity_pb2.Verdict]], Awaitable[None]]
 """Acts on verdicts, or keeps them; must bear hearing one twice, and an older state of one after a later."""
@@ -43,29 +36,19 @@ class Follower:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set. Without the stream verdicts are asked for; without both they come late."""
-        asked = float("-inf")
         # A process that never hears anything is stale from its start on, and not from 1970.
-        self._followed.set(self._clock.wall().timestamp())
-        while not stop.is_set():
-            heard = await self._steady(self._hear)
-            now = asyncio.get_running_loop().time()
-            if now - asked >= (ASK_SECONDS if heard else LOOK_SECONDS):
-                asked = now
-                await self._steady(self._catch_up)
-            if not heard:
-                await pause(stop, LOOK_SECONDS)
+        self._answered()
+        monotonic = asyncio.get_running_loop().time
+        listening = Listening(
+            self._hear, self._catch_up, failed=self._failed, heard=self._answered, monotonic=monotonic
+        )
+        await listening.run(stop)
 
-    async def _steady(self, work: Callable[[], Awaitable[None]]) -> bool:
-        try:
-            await work()
-        except (GatefoldError, RedisError, TimeoutError) as error:
-            passing = (Kind.UNAVAILABLE, Kind.TIMEOUT, Kind.CONFLICT)
-            if isinstance(error, GatefoldError) and error.kind not in passing:
-                raise
-            self._log.warning("verdicts cannot be followed", extra={"why": type(error).__name__})
-            return False
+    def _answered(self) -> None:
         self._followed.set(self._clock.wall().timestamp())
-        return True
+
+    def _failed(self, error: Exception, part: str) -> None:
+        self._log.warning("verdicts cannot be followed", extra={"part": part, "why": type(error).__name__})
 
     async def _hear(self) -> None:
         told, last = await self._source.read(self._last)

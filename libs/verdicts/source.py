@@ -1,6 +1,5 @@
 """Owns hearing of the abuse service's verdicts: by its stream, and by asking for what the stream may have lost."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,14 +8,13 @@ from gatefold.activity.v1 import activity_pb2
 from google.protobuf.message import DecodeError
 
 from libs import caller
+from libs.events import listening
 from libs.grpc_client import Channels
 from libs.redis_client import Store
 
 STREAM = "gatefold:verdicts"
 """The abuse service writes it (services/abuse/clients/verdict_feed.py)."""
 FIELD = b"batch"
-_BLOCK_MILLISECONDS = 400
-_PATIENCE_SECONDS = 2.0
 
 
 class VerdictSource:
@@ -28,19 +26,16 @@ class VerdictSource:
         self._store = store
         self._stub: Any = verdict_pb2_grpc.VerdictServiceStub(channels.channel("abuse"))
 
-    async def read(self, last: str | bytes) -> tuple[list[activity_pb2.Verdict], str | bytes]:
+    async def read(self, last: listening.Last) -> tuple[list[activity_pb2.Verdict], listening.Last]:
         """Returns what the stream tells after an entry, and the last one; raises `unavailable` and TimeoutError."""
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            answer: Any = await self._store.xread({STREAM: last}, count=64, block=_BLOCK_MILLISECONDS)
+        told, last = await listening.read(self._store, STREAM, last)
         found: list[activity_pb2.Verdict] = []
-        for _, entries in answer or ():
-            for entry, fields in entries:
-                last = entry
-                try:
-                    found += activity_pb2.VerdictBatch.FromString(fields.get(FIELD, b"")).verdicts
-                except DecodeError:
-                    # What it should have told is asked for anyway.
-                    continue
+        for fields in told:
+            try:
+                found += activity_pb2.VerdictBatch.FromString(fields.get(FIELD, b"")).verdicts
+            except DecodeError:
+                # What it should have told is asked for anyway.
+                continue
         return found, last
 
     async def ask(self, cursor: str) -> tuple[Sequence[activity_pb2.Verdict], str]:

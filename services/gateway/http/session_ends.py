@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
 from uuid import UUID
 
-from redis.exceptions import RedisError
-
 from libs import errors
-from libs.errors import GatefoldError, Kind
-from libs.events.pause import pause
+from libs.errors import GatefoldError
+from libs.events import listening
+from libs.events.listening import Listening, Streams
 from libs.telemetry import Telemetry
 from services.gateway.http.caches import Monotonic
 
@@ -18,22 +16,10 @@ STREAM = "gatefold:session_ends"
 FIELD = b"sessions"
 KEEP_SECONDS = 900.0
 """Longer than an access token lives."""
-ASK_SECONDS = 0.5
-"""How often auth is asked while the stream is away, and for a while after."""
-SWEEP_SECONDS = 5.0
-"""How often auth is asked in any case, for what the stream may have lost."""
-_BLOCK_MILLISECONDS = 400
-_PATIENCE_SECONDS = 1.0
 _MOST_PAGES = 2_000
 
 Fetch = Callable[[str, str], Awaitable[tuple[list[UUID], str]]]
 """Asks auth for the ends after a cursor; the second argument is a request id."""
-
-
-class Streams(Protocol):
-    """A store with streams; what libs.redis_client connects to."""
-
-    def xread(self, streams: dict[Any, Any], *, count: int, block: int) -> Awaitable[Any]: ...
 
 
 class SessionEnds:
@@ -47,6 +33,9 @@ class SessionEnds:
         self._cursor = ""
         self._loaded = False
         self._loading = asyncio.Lock()
+        # From the beginning: what is read twice does no harm, and what is over lies there for a while only.
+        self._last: listening.Last = "0"
+        self._listening = Listening(self._hear, self.catch_up, failed=self._failed, monotonic=monotonic)
         self._log = telemetry.logger("session_ends")
         self._away = telemetry.counter("gateway_session_end_failures", "Times that ends of sessions could not be read")
 
@@ -92,38 +81,15 @@ class SessionEnds:
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Reads the stream until `stop` is set, and asks auth now and then; often while the stream is away."""
-        # From the beginning: what is read twice does no harm, and what is over lies there for a while only.
-        last: Any = "0"
-        asked = trouble = float("-inf")
-        while not stop.is_set():
-            try:
-                last = await self._read(last)
-            except (GatefoldError, RedisError, TimeoutError) as error:
-                trouble = self._monotonic()
-                self._failed(error, "stream")
-            now = self._monotonic()
-            often = now - trouble < SWEEP_SECONDS
-            if now - asked >= (ASK_SECONDS if often else SWEEP_SECONDS):
-                asked = now
-                try:
-                    await self.catch_up()
-                except GatefoldError as error:
-                    if error.kind not in (Kind.UNAVAILABLE, Kind.TIMEOUT):
-                        raise
-                    self._failed(error, "auth")
-            if often:
-                await pause(stop, ASK_SECONDS / 2)
+        await self._listening.run(stop)
 
-    async def _read(self, last: Any) -> Any:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            answer = await self._store.xread({STREAM: last}, count=64, block=_BLOCK_MILLISECONDS)
-        for _, entries in answer or ():
-            for entry, fields in entries:
-                packed = fields.get(FIELD, b"")
-                for start in range(0, len(packed) - 15, 16):
-                    self.add(UUID(bytes=packed[start : start + 16]))
-                last = entry
-        return last
+    async def _hear(self) -> None:
+        found, last = await listening.read(self._store, STREAM, self._last)
+        for fields in found:
+            packed = fields.get(FIELD, b"")
+            for start in range(0, len(packed) - 15, 16):
+                self.add(UUID(bytes=packed[start : start + 16]))
+        self._last = last
 
     def _failed(self, error: Exception, part: str) -> None:
         self._away.inc()

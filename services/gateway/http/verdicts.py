@@ -5,16 +5,15 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from typing import Any, Protocol
 
 from gatefold.activity.v1 import activity_pb2
 from google.protobuf.message import DecodeError
-from redis.exceptions import RedisError
 
 from libs.activity import Pseudonyms
 from libs.clock import WallClock
-from libs.errors import GatefoldError, Kind
-from libs.events.pause import pause
+from libs.errors import GatefoldError
+from libs.events import listening
+from libs.events.listening import Listening, Streams
 from libs.telemetry import Telemetry
 from services.gateway.http.caches import Monotonic
 
@@ -22,15 +21,9 @@ STREAM = "gatefold:verdicts"
 """The abuse service writes it."""
 FIELD = b"batch"
 SCOPES = ("address", "network", "user_agent", "actor", "session", "device", "target")
-ASK_SECONDS = 0.5
-"""How often the abuse service is asked while the stream is away, and for a while after."""
-SWEEP_SECONDS = 5.0
-"""How often it is asked in any case, for what the stream may have lost."""
 MOST_HELD = 500_000
 """Verdicts; beyond them those that end soonest are given up."""
 _MOST_PSEUDONYMS = 10_000
-_BLOCK_MILLISECONDS = 400
-_PATIENCE_SECONDS = 1.0
 _MOST_PAGES = 2_000
 
 # Of several that hold for a request the strictest counts.
@@ -44,12 +37,6 @@ _STRICTNESS = {name: number for number, name in enumerate(_ACTIONS.values())}
 
 Fetch = Callable[[str, str], Awaitable[tuple[Sequence[activity_pb2.Verdict], str]]]
 """Asks the abuse service for verdicts after a cursor; the second argument is a request id."""
-
-
-class Streams(Protocol):
-    """A store with streams; what libs.redis_client connects to."""
-
-    def xread(self, streams: dict[Any, Any], *, count: int, block: int) -> Awaitable[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +78,15 @@ class Verdicts:
         self._fetch = fetch
         self._pseudonyms = pseudonyms
         self._clock = clock
-        self._monotonic = monotonic
         self._most = most
         self._by_id: dict[str, Held] = {}
         self._by_entity: dict[str, dict[bytes, tuple[Held, ...]]] = defaultdict(dict)
         self._ends: list[tuple[float, str]] = []
         self._hashes: dict[tuple[str, str], bytes] = {}
         self._cursor = ""
+        # From the beginning: what is read twice does no harm.
+        self._last: listening.Last = "0"
+        self._listening = Listening(self._hear, self.catch_up, failed=self._failed, monotonic=monotonic)
         self._log = telemetry.logger("verdicts")
         self._away = telemetry.counter("gateway_verdict_failures", "Times that verdicts could not be read")
         # As whoever follows them inside says it (libs/verdicts).
@@ -180,40 +169,18 @@ class Verdicts:
 
         Nothing waits for verdicts: a gateway that knows none serves everybody, as rules and limits allow.
         """
-        last: Any = "0"
         self._followed.set(self._clock.wall().timestamp())
-        asked = trouble = float("-inf")
-        while not stop.is_set():
-            try:
-                last = await self._read(last)
-            except (GatefoldError, RedisError, TimeoutError) as error:
-                trouble = self._monotonic()
-                self._failed(error, "stream")
-            now = self._monotonic()
-            often = now - trouble < SWEEP_SECONDS
-            if now - asked >= (ASK_SECONDS if often else SWEEP_SECONDS):
-                asked = now
-                try:
-                    await self.catch_up()
-                except GatefoldError as error:
-                    if error.kind not in (Kind.UNAVAILABLE, Kind.TIMEOUT):
-                        raise
-                    self._failed(error, "abuse")
-            if often:
-                await pause(stop, ASK_SECONDS / 2)
+        await self._listening.run(stop)
 
-    async def _read(self, last: Any) -> Any:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            answer = await self._store.xread({STREAM: last}, count=64, block=_BLOCK_MILLISECONDS)
+    async def _hear(self) -> None:
+        found, last = await listening.read(self._store, STREAM, self._last)
         self._followed.set(self._clock.wall().timestamp())
-        for _, entries in answer or ():
-            for entry, fields in entries:
-                try:
-                    self.apply(activity_pb2.VerdictBatch.FromString(fields.get(FIELD, b"")).verdicts)
-                except DecodeError as error:
-                    self._failed(error, "stream")
-                last = entry
-        return last
+        for fields in found:
+            try:
+                self.apply(activity_pb2.VerdictBatch.FromString(fields.get(FIELD, b"")).verdicts)
+            except DecodeError as error:
+                self._failed(error, "stream")
+        self._last = last
 
     def _keep(self, verdict: Held) -> None:
         # One that was taken back is kept by its name alone, so that an older state of it finds it.
