@@ -121,7 +121,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     process.background("places", places.watch, in_closed_mode=True)
     request_ids = RequestIds(os.urandom)
     activities = Activities(stream, pseudonyms, places.of, clock=process.clock)
-    refusals = Refusals(request_ids, activities, clock=process.clock)
+    refusals = Refusals(request_ids, activities, clock=process.clock, monotonic=time.monotonic)
     process.background("refusals", refusals.run, in_closed_mode=True)
     counters = store
     if settings.rate_redis_url is not None:
