@@ -111,7 +111,7 @@ def test_what_is_left_of_a_quota_is_said_as_of_now_and_no_longer_than_it_holds()
         assert answer is not None
         said.append((answer.headers["RateLimit"], answer.headers["Retry-After"]))
         world.now += 0.2
-    assert said == [(f'"read-server";r=0;t={left}', "1") for left in (10, 10, 9)]
+    assert said == [(f'"read-server";r={units};t={left}', "1") for units, left in ((0, 10), (0, 10), (1, 9))]
     world.now = 100.69
     later = world.refusals.again(request())
     assert later is not None
