@@ -149,9 +149,9 @@ class Telemetry:
     def headers(self) -> dict[str, str]:
         """Returns the W3C trace headers of the present span, to be sent along; none outside of a trace."""
         carrier: dict[str, str] = {}
-        if not trace.get_current_span().get_span_context().is_valid:
-            return carrier
-        self._propagator.inject(carrier)
+        # Where nothing was ever begun there is not even an empty span, and nothing to be looked for in it.
+        if otel_context.get_current() and trace.get_current_span().get_span_context().is_valid:
+            self._propagator.inject(carrier)
         return carrier
 
     def remote(self, headers: Mapping[str, str]) -> otel_context.Context:

@@ -90,11 +90,11 @@ class Hop:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _roomy(self, size: int) -> "Stream | None":
-        best: Stream | None = None
+        # The first that has room: calls that go together cost less, and the others are there for when it is full.
         for stream in self._streams:
-            if stream.has_room(size) and (best is None or stream.load < best.load):
-                best = stream
-        return best
+            if stream.has_room(size):
+                return stream
+        return None
 
     async def _changed(self, ends: float) -> None:
         """Waits until a stream stands, has room or could not be opened."""

@@ -1,11 +1,13 @@
 """What the gateway adds to bare aiohttp: the whole way to a service and back, and what it answers by itself.
 
+All of it with 200 rules and a list of 100,000 networks in force, and with limits, telemetry and activities at work.
 Each server has one core, the load (wrk), the store and the service behind have the others. What is compared is
 requests for each second of CPU time that the server took, which is its rate on a core of its own; what was seen on the
 wire is printed beside it, and says as much of the load as of the server.
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -15,12 +17,21 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
+from uuid import UUID
 
 import psutil
+from gatefold.gateway.v1 import bundle_pb2
 
 from infra.local.settings import free_port
+from services.gateway.clients.bundle_file import BundleFile
+from services.gateway.domain.bundle import EntryList, ListKind
+from services.gateway.domain.register import Contents, HeldList, HeldRule
+from services.gateway.usecases import packing
+from tests.bench.firewall import NETWORKS, RULES, rule
 from tests.bench.harness import Bench
 from tests.support.auth_process import ServiceProcess
 from tests.support.bare_server import bare_process
@@ -32,6 +43,8 @@ RUNS = 5
 SECONDS = 1.0
 CONNECTIONS = 32
 OPEN = {f"read.{whom}": [1_000_000_000, 60] for whom in ("person", "account", "address")}
+UNWANTED = "unwanted/1.0"
+"""The agent that a rule refuses."""
 QUOTAS = json.dumps({**OPEN, "read.server": [1, 3600]})
 
 
@@ -44,6 +57,7 @@ class Case:
     credential: str
     status: int
     goal: float
+    agent: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,8 @@ async def _run(server: tuple[str, psutil.Process], case: Case) -> Measured:
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS:g}s", f"{url}{case.path}"]
     if case.credential:
         command += ["-H", f"Authorization: Bearer {case.credential}"]
+    if case.agent:
+        command += ["-H", f"User-Agent: {case.agent}"]
     made = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     out = (await made.communicate())[0].decode()
     spent = _cpu(process) - before
@@ -135,7 +151,9 @@ async def _gateway(core: int) -> AsyncIterator[tuple[str, psutil.Process, list[C
                 "GATEFOLD_LISTEN": f"unix:{directory.path}/bench.sock",
                 "GATEFOLD_HTTP_LISTEN": f"127.0.0.1:{port}",
                 "GATEFOLD_RATE_STORE_SECONDS": "0.02",
+                "GATEFOLD_BUNDLE_FILE": str(directory.path / "bundle" / "version"),
             }
+            _keep_version(directory.path / "bundle" / "version")
             gateway = ServiceProcess("gateway", dict(environ), directory.path, "bench")
             await gateway.start()
             process = psutil.Process(gateway.pid)
@@ -149,7 +167,8 @@ async def _gateway(core: int) -> AsyncIterator[tuple[str, psutil.Process, list[C
                     process,
                     [
                         Case("gateway-full-chain", "/v1/access?feature=premium", reader, 200, 0.40),
-                        Case("gateway-local-403", "/v1/products", reader, 403, 0.70),
+                        Case("gateway-local-403", "/v1/products", reader, 403, 0.70, agent=UNWANTED),
+                        Case("gateway-local-403-scope", "/v1/products", reader, 403, 0.70),
                         Case("gateway-local-429", "/v1/products", SECRET_KEY, 429, 0.70),
                         Case("gateway-local-404", "/v1/nothing", other, 404, 0.70),
                     ],
@@ -159,6 +178,28 @@ async def _gateway(core: int) -> AsyncIterator[tuple[str, psutil.Process, list[C
     finally:
         valkey.stop()
         directory.remove()
+
+
+def _keep_version(path: Path) -> None:
+    """Writes the file of the last good version, which a gateway without a database starts with."""
+    now = datetime.now(UTC)
+    refused = "client.address", f'request.user_agent == "{UNWANTED}" || in_list(client.address, "unwanted")'
+    made = [rule(number) for number in range(1, RULES)]
+    made.append(replace(made[0], id=UUID(int=RULES), name=refused[0], expression=refused[1]))
+    networks = sorted(f"{10 + number // 65536}.{number // 256 % 256}.{number % 256}.0/24" for number in range(NETWORKS))
+    entries = tuple((network, None) for network in networks)
+    entry_list = EntryList(UUID(int=1), "unwanted", ListKind.NETWORKS)
+    held = packing.packed(entries)
+    contents = Contents(
+        tuple(HeldRule(one, "ops", now, 1) for one in made),
+        (HeldList(entry_list, "", len(entries), held.digest, now, 1),),
+    )
+    content = packing.serialised(contents)
+    snapshot = bundle_pb2.Snapshot(
+        lineage=bytes(16), version=1, digest=hashlib.sha256(content).digest(), content=content, sets=[held]
+    )
+    snapshot.made_at.FromDatetime(now)
+    BundleFile(path).save(snapshot.SerializeToString())
 
 
 def _tomorrow() -> int:

@@ -280,10 +280,7 @@ class App:
         return response
 
     def _finish(self, exchange: Exchange, response: Answer) -> Answer:
-        headers = response.headers
-        for name, value in exchange.headers.items():
-            headers.setdefault(name, value)
-        headers.setdefault("Vary", "Origin")
+        response.headers = {**exchange.headers, **response.headers}
         self._edge.headers.add(response, exchange.request_id)
         response.cookies += exchange.cookies
         elapsed = time.monotonic() - exchange.began

@@ -23,6 +23,15 @@ HOSTED_PAGE_HEADERS: Mapping[str, str] = {
 }
 
 
+_USUAL: Mapping[str, str] = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": API_CSP,
+    # Says nothing of what scripts ask by CORS; other sites' pages cannot embed an answer.
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Vary": "Origin",
+}
+
+
 class StandardHeaders:
     """Adds what browsers and clients are told with every answer."""
 
@@ -37,15 +46,18 @@ class StandardHeaders:
         if hsts_seconds > 0:
             fixed["Strict-Transport-Security"] = f"max-age={hsts_seconds}; includeSubDomains"
         self._fixed = "".join(f"\r\n{name}: {value}" for name, value in fixed.items())
+        usual = "".join(f"\r\n{name}: {value}" for name, value in _USUAL.items())
+        self._usual = self._fixed + usual
 
     def add(self, answer: Answer, request_id: str) -> None:
         """Adds to the headers of an answer; what the answer says itself goes before the standard.
 
         Answers are never stored and pages load nothing unless they say otherwise.
         """
-        headers, answer.standard = answer.headers, self._fixed
-        headers.setdefault("Cache-Control", "no-store")
-        headers.setdefault("Content-Security-Policy", API_CSP)
-        # Says nothing of what scripts ask by CORS; other sites' pages cannot embed an answer.
-        headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        headers = answer.headers
         headers["X-Request-Id"] = request_id
+        if _USUAL.keys().isdisjoint(headers):
+            answer.standard = self._usual
+        else:
+            answer.standard = self._fixed
+            answer.headers = {**_USUAL, **headers}

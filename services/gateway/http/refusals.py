@@ -1,9 +1,8 @@
 """Owns refusals that hold for a moment: who sends the same again meanwhile is told the same, and not looked at anew."""
 
 import asyncio
-import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp.web import BaseRequest
 from gatefold.activity.v1.activity_pb2 import Activity
@@ -11,8 +10,8 @@ from prometheus_client import Histogram
 
 from libs.clock import WallClock
 from libs.events.pause import pause
-from services.gateway.http.activity import Activities
 from services.gateway.http.answer import Answer
+from services.gateway.http.caches import Monotonic
 from services.gateway.http.exchange import Exchange, RequestIds, request_id_of
 from services.gateway.http.limits.refusal import Refusal
 
@@ -32,7 +31,13 @@ class _Said:
     __slots__ = ("activity", "answer", "counts", "limit", "observe", "parts", "remember", "until")
 
     def __init__(
-        self, exchange: Exchange, answer: Answer, activity: Activity, seconds: Histogram, remember: Callable[[], None]
+        self,
+        exchange: Exchange,
+        answer: Answer,
+        activity: Activity,
+        seconds: Histogram,
+        remember: Callable[[], None],
+        until: float,
     ) -> None:
         self.answer = answer
         self.activity = activity
@@ -41,10 +46,13 @@ class _Said:
         self.observe: Callable[[float], None] = seconds.observe
         self.parts = answer.body.split(exchange.request_id.encode())
         self.remember = remember
-        now = time.monotonic()
-        self.until = now + KEPT_SECONDS
-        if self.limit is not None:
-            self.until = min(self.until, self.limit.until / 1_000_000)
+        self.until = until if self.limit is None else min(until, self.limit.until / 1_000_000)
+
+
+class Repeats(Protocol):
+    """What takes activities again; http/activity.Activities."""
+
+    def repeat(self, former: Activity, request_id: str, at: float, seconds: float) -> None: ...
 
 
 class Refusals:
@@ -54,10 +62,11 @@ class Refusals:
     since credentials are in them.
     """
 
-    def __init__(self, ids: RequestIds, activities: Activities, *, clock: WallClock) -> None:
+    def __init__(self, ids: RequestIds, activities: Repeats, *, clock: WallClock, monotonic: Monotonic) -> None:
         self._ids = ids
         self._activities = activities
         self._clock = clock
+        self._monotonic = monotonic
         self._said: dict[Hashable, _Said] = {}
 
     def __len__(self) -> int:
@@ -68,7 +77,7 @@ class Refusals:
         if not self._said:
             return None
         said = self._said.get(_key(request))
-        began = time.monotonic()
+        began = self._monotonic()
         if said is None or began >= said.until:
             return None
         request_id = request_id_of(request) or self._ids.new()
@@ -82,7 +91,7 @@ class Refusals:
         for count in said.counts:
             count()
         said.remember()
-        elapsed = time.monotonic() - began
+        elapsed = self._monotonic() - began
         said.observe(elapsed)
         self._activities.repeat(said.activity, request_id, self._clock.wall().timestamp(), elapsed)
         return answer
@@ -102,7 +111,9 @@ class Refusals:
             return
         if len(self._said) >= MOST_KEPT:
             del self._said[next(iter(self._said))]
-        self._said[_key(request)] = _Said(exchange, answer, activity, seconds, remember)
+        self._said[_key(request)] = _Said(
+            exchange, answer, activity, seconds, remember, self._monotonic() + KEPT_SECONDS
+        )
 
     def forget(self) -> None:
         """Forgets all: what they were by has changed."""

@@ -1,6 +1,7 @@
 """Owns building what is told and remembered of requests: their activities, and the refusals that are told again."""
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,6 +42,6 @@ def told(process: Process, settings: GatewayConfig, stores: Stores) -> Told:
     process.background("places", places.watch, in_closed_mode=True)
     request_ids = RequestIds(os.urandom)
     activities = Activities(stream, pseudonyms, places.of, clock=process.clock)
-    refusals = Refusals(request_ids, activities, clock=process.clock)
+    refusals = Refusals(request_ids, activities, clock=process.clock, monotonic=time.monotonic)
     process.background("refusals", refusals.run, in_closed_mode=True)
     return Told(activities, refusals, request_ids, pseudonyms, places)
