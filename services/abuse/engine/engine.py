@@ -11,7 +11,7 @@ from services.abuse.domain.detector import Condition, Mode, confidence_of
 from services.abuse.domain.finding import Entity, Finding, Scope
 from services.abuse.engine.acquaintance import Acquaintance
 from services.abuse.engine.catalogue import Catalogue
-from services.abuse.engine.columns import LONGEST_TEXT, MOST_EVENTS, Ints, Reader, text_key
+from services.abuse.engine.columns import LONGEST_TEXT, MOST_EVENTS, SITE, Ints, Reader, text_key
 from services.abuse.engine.groups import Group
 from services.abuse.engine.sights import Suspicions, sights_of
 from services.abuse.engine.snapshot import pack, unpack
@@ -123,7 +123,8 @@ class Engine:
         suspicions: Suspicions,
     ) -> Finding | None:
         detector = suspicions.detector
-        account = activity.account_id if detector.per_account and len(activity.account_id) <= LONGEST_TEXT else ""
+        own = detector.per_account or activity.caller_kind == SITE
+        account = activity.account_id if own and len(activity.account_id) <= LONGEST_TEXT else ""
         entity_hash = hash_of(activity, detector.scope)
         score = suspicions.score(number)
         confidence = confidence_of(score)
