@@ -90,6 +90,7 @@ _NUMBERS: dict[str, Callable[[Activity], int]] = {
     "placed": lambda a: a.HasField("geo_location_lat") and a.HasField("geo_location_lon"),
     "crawler": attrgetter("verified_crawler"),
     "refused": attrgetter("refused_by_edge"),
+    "reach": attrgetter("reach"),
 }
 TEXTS, HASHES, NUMBERS = frozenset(_TEXTS), frozenset(_HASHES), frozenset(_NUMBERS)
 KEYS = TEXTS | HASHES | {"asn"}
