@@ -5,7 +5,7 @@ import hmac
 import ipaddress
 import re
 import zlib
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -34,6 +34,10 @@ USER_AGENT_LENGTH = 300
 _MOST_HASHES = 32_768
 _VERSION = re.compile(r"[0-9][0-9._]*")
 _LONGEST_REMEMBERED = 300
+_PEOPLE = ("SUBSCRIBER", "STAFF")
+_MET_SECONDS = 8 * 3600
+"""Somebody is known where they were met on two days (services/abuse/engine/acquaintance.py)."""
+_MOST_MET = 65_536
 
 
 def stream_of(shard: int) -> str:
@@ -44,6 +48,47 @@ def stream_of(shard: int) -> str:
 def shard_of(activity: activity_pb2.Activity) -> int:
     """Returns the shard that an activity belongs to: its account's, and its network's where no account is known."""
     return zlib.crc32(activity.account_id.encode() or activity.client_network_hash) % SHARDS
+
+
+class Routing:
+    """Says which shards are told of an activity.
+
+    An account's shard sees all of an account, and nothing of what the same address does elsewhere. So what happened
+    inside (a password that was tried, a payment) is told to the shard of its network as well, for the platform alone.
+    Requests are too many for that; of them it is told who is met where, which keeps a block from hitting them.
+    """
+
+    def __init__(self) -> None:
+        self._met: OrderedDict[tuple[bytes, bytes], int] = OrderedDict()
+
+    def places(self, activity: activity_pb2.Activity) -> list[tuple[int, activity_pb2.Activity]]:
+        """Returns shards with what each is told; the activity itself is marked."""
+        home, network = shard_of(activity), activity.client_network_hash
+        if not ((activity.event_name or self._is_news(activity)) and network and activity.account_id):
+            return [(home, activity)]
+        around = zlib.crc32(network) % SHARDS
+        if around == home:
+            return [(home, activity)]
+        told = activity_pb2.Activity()
+        told.CopyFrom(activity)
+        told.reach = activity_pb2.Activity.REACH_PLATFORM
+        if activity.event_name:
+            activity.reach = activity_pb2.Activity.REACH_ACCOUNT
+        return [(home, activity), (around, told)]
+
+    def _is_news(self, activity: activity_pb2.Activity) -> bool:
+        """Tells whether somebody was let in where they were not met for a while."""
+        if activity.caller_kind not in _PEOPLE or not 200 <= activity.http_response_status_code < 300:
+            return False
+        key, now = (activity.actor_hash, activity.client_address_hash), activity.time.seconds
+        met = self._met.get(key)
+        if met is not None and now - met < _MET_SECONDS:
+            return False
+        self._met[key] = now
+        self._met.move_to_end(key)
+        if len(self._met) > _MOST_MET:
+            self._met.popitem(last=False)
+        return True
 
 
 def network_of(address: str) -> str:
@@ -91,6 +136,7 @@ class ActivityStream:
 
     def __init__(self, store: Store, telemetry: Telemetry) -> None:
         self._store = store
+        self._routing = Routing()
         self._held: deque[activity_pb2.Activity] = deque()
         self._lost: dict[int, int] = defaultdict(int)
         self._lost_total = telemetry.counter("activities_lost", "Activities that the abuse service never sees.")
@@ -103,13 +149,13 @@ class ActivityStream:
             self._held.append(activity)
 
     async def flush(self) -> bool:
-        """Sends one batch to each shard that has news; one that the store does not take is lost, and the shard's next
-        says how many were. Returns whether the store took all.
+        """Sends one batch to each shard that is told something; one that the store does not take is lost, and the
+        shard's next says how many were. Returns whether the store took all.
         """
         sharded: dict[int, list[activity_pb2.Activity]] = defaultdict(list)
         for _ in range(min(len(self._held), MOST_IN_BATCH)):
-            activity = self._held.popleft()
-            sharded[shard_of(activity)].append(activity)
+            for shard, told in self._routing.places(self._held.popleft()):
+                sharded[shard].append(told)
         batches = {
             shard: activity_pb2.ActivityBatch(activities=packed, lost=self._lost.pop(shard, 0))
             for shard, packed in sharded.items()

@@ -2,13 +2,15 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 import pytest
 from gatefold.activity.v1 import activity_pb2
 
+from services.abuse.domain.finding import Entity, Scope
 from services.abuse.engine.catalogue import Catalogue
-from services.abuse.engine.columns import LONGEST_TEXT
+from services.abuse.engine.columns import LONGEST_TEXT, SITE
 from services.abuse.engine.engine import Engine
 from tests.support.activities import BEGIN, Story, activity, hashed
 
@@ -40,6 +42,41 @@ def stuffing(account: str = "acct_victim", begin: float = 0.0) -> list[activity_
 
 def accused(engine: Engine, events: list[activity_pb2.Activity], arrived: list[int] | None = None) -> set[bytes]:
     return {one.entity_hash for one in engine.feed(events, arrived) if one.confidence > 0.97}
+
+
+def told_by_a_site(events: list[activity_pb2.Activity]) -> list[activity_pb2.Activity]:
+    """Returns events as a publisher's own site sends them."""
+    for one in events:
+        one.caller_kind = SITE
+    return events
+
+
+def test_what_a_publisher_says_of_an_address_accuses_it_there_and_nowhere_else() -> None:
+    engine = Engine(catalogue())
+    found = engine.feed(told_by_a_site(stuffing("acct_hostile")))
+    about = [one for one in found if one.entity_hash == hashed("address", "attacker")]
+    assert {one.detector for one in about} >= {"stuffing-address"}
+    assert {one.account for one in about} == {"acct_hostile"}
+    # Nor does it tip what others have seen of the address themselves.
+    honest = stuffing("acct_victim", begin=30)[:3]
+    alone = [(one.detector, one.confidence) for one in Engine(catalogue()).feed(honest)]
+    assert [(one.detector, one.confidence) for one in engine.feed(honest)] == alone
+    assert not [one for one in alone if one[1] > 0.5]
+
+
+def test_what_a_publisher_says_of_an_address_clears_it_for_nobody_else() -> None:
+    engine = Engine(catalogue())
+    for day in range(3):
+        story = Story()
+        for index in range(30):
+            story.sign_in(day * 90_000 + index, f"friend {index}", ok=True, account="acct_hostile", address="attacker")
+        engine.feed(told_by_a_site(story.events))
+    everybody = Entity(Scope.ADDRESS, hashed("address", "attacker"))
+    own = replace(everybody, account="acct_hostile")
+    stranger = replace(everybody, account="acct_victim")
+    known = engine._acquaintance.count([everybody, own, stranger], engine._reader.latest_ms)
+    assert known[own] > 20
+    assert (known[everybody], known[stranger]) == (0, 0)
 
 
 def poison(seed: int) -> Iterator[activity_pb2.Activity]:

@@ -12,9 +12,10 @@ async def entries(store: Store) -> list[bytes]:
 
 
 async def activities(store: Store) -> list[activity_pb2.Activity]:
-    """Returns all activities, in the order of their shards."""
+    """Returns all activities, in the order of their shards; without what is told once more for the platform."""
     return [
         activity
         for entry in await entries(store)
         for activity in activity_pb2.ActivityBatch.FromString(entry).activities
+        if activity.reach != activity_pb2.Activity.REACH_PLATFORM
     ]

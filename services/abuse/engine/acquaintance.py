@@ -6,7 +6,7 @@ import numpy as np
 
 from services.abuse.domain.detector import Condition, Signal, SignalKind
 from services.abuse.domain.finding import Entity, Scope
-from services.abuse.engine.columns import entity_key
+from services.abuse.engine.columns import Keys, entity_key, text_key
 from services.abuse.engine.groups import Group
 from services.abuse.engine.signals.distinct import Distinct
 from services.abuse.engine.table import mixed
@@ -45,12 +45,19 @@ class _Path:
         group = self.places.get(entity.scope)
         if group is None:
             return 0
-        slots = group.table.find(mixed([np.array([entity_key(entity.hash)], np.uint64)]))
-        if slots[0] < 0:
-            return 0
-        seen = group.kernels["seen"]
-        assert isinstance(seen, Distinct)
-        return round(float(seen.read(slots, group.table.latest[slots], now_ms)[0]))
+        key = mixed([np.array([entity_key(entity.hash)], np.uint64)])
+        # As events of the account's own site are kept (View.key); nobody else's verdict asks for them.
+        own = [mixed([key, np.array([text_key(entity.account)], np.uint64)])] if entity.account else []
+        return max(_seen(group, one, now_ms) for one in (key, *own))
+
+
+def _seen(group: Group, key: Keys, now_ms: int) -> int:
+    slots = group.table.find(key)
+    if slots[0] < 0:
+        return 0
+    seen = group.kernels["seen"]
+    assert isinstance(seen, Distinct)
+    return round(float(seen.read(slots, group.table.latest[slots], now_ms)[0]))
 
 
 class Acquaintance:

@@ -56,6 +56,8 @@ def entity_key(entity_hash: bytes) -> int:
 
 
 Activity: TypeAlias = activity_pb2.Activity
+SITE = "SITE"
+"""What a publisher's own site says, and nobody here has seen: it counts for that account alone."""
 EVERYBODYS = frozenset({"PUBLISHABLE_KEY", "ANONYMOUS"})
 """Callers whose actor is nobody: all pages of a site share one key."""
 _TEXTS: dict[str, Callable[[Activity], str]] = {
@@ -88,6 +90,7 @@ _NUMBERS: dict[str, Callable[[Activity], int]] = {
     "placed": lambda a: a.HasField("geo_location_lat") and a.HasField("geo_location_lon"),
     "crawler": attrgetter("verified_crawler"),
     "refused": attrgetter("refused_by_edge"),
+    "reach": attrgetter("reach"),
 }
 TEXTS, HASHES, NUMBERS = frozenset(_TEXTS), frozenset(_HASHES), frozenset(_NUMBERS)
 KEYS = TEXTS | HASHES | {"asn"}

@@ -11,7 +11,7 @@ from services.abuse.domain.detector import Condition, Mode, confidence_of
 from services.abuse.domain.finding import Entity, Finding, Scope
 from services.abuse.engine.acquaintance import Acquaintance
 from services.abuse.engine.catalogue import Catalogue
-from services.abuse.engine.columns import LONGEST_TEXT, MOST_EVENTS, Ints, Reader, text_key
+from services.abuse.engine.columns import LONGEST_TEXT, MOST_EVENTS, SITE, Activity, Ints, Reader, text_key
 from services.abuse.engine.groups import Group
 from services.abuse.engine.sights import Suspicions, sights_of
 from services.abuse.engine.snapshot import pack, unpack
@@ -88,17 +88,17 @@ class Engine:
         everything = View(columns, np.arange(len(activities)), self._reader.times(activities, received_at))
         # What the platform itself refused says nothing about whoever asked.
         seen = where(everything, _SAID_BY_OTHERS)
-        names = seen.field("event")
-        flags = {name: names == np.uint64(text_key(name)) for name in self._names}
-        views = {name: seen.only(chosen) for name, chosen in flags.items()}
-
-        def merged(wanted: tuple[str, ...]) -> View:
-            return seen.only(np.logical_or.reduce([flags[name] for name in wanted]))
-
-        self._acquaintance.observe(views)
+        every = _ByEvent(seen, self._names)
+        self._acquaintance.observe(every.views)
+        of_account = of_platform = every
+        reach = seen.field("reach")
+        if reach.any():
+            of_account = _ByEvent(seen.only(reach != Activity.REACH_PLATFORM), self._names)
+            of_platform = _ByEvent(seen.only(reach != Activity.REACH_ACCOUNT), self._names)
         heard: list[tuple[int, int, int, Suspicions]] = []
         for sight in self._sights:
-            for suspicions in sight.look(views, merged):
+            reached = of_platform if sight.platform_wide else of_account
+            for suspicions in sight.look(reached.views, reached.merged):
                 heard += [(row, len(heard), number, suspicions) for number, row in enumerate(suspicions.rows)]
         return self._tell(activities, everything.times, sorted(heard, key=lambda item: item[:2]))
 
@@ -123,7 +123,8 @@ class Engine:
         suspicions: Suspicions,
     ) -> Finding | None:
         detector = suspicions.detector
-        account = activity.account_id if detector.per_account and len(activity.account_id) <= LONGEST_TEXT else ""
+        own = detector.per_account or activity.caller_kind == SITE
+        account = activity.account_id if own and len(activity.account_id) <= LONGEST_TEXT else ""
         entity_hash = hash_of(activity, detector.scope)
         score = suspicions.score(number)
         confidence = confidence_of(score)
@@ -152,6 +153,20 @@ class Engine:
             rule_version=detector.version,
             shadow=detector.mode is Mode.SHADOW,
         )
+
+
+class _ByEvent:
+    """Events by their names."""
+
+    def __init__(self, view: View, names: Iterable[str]) -> None:
+        self._view = view
+        happened = view.field("event")
+        self._flags = {name: happened == np.uint64(text_key(name)) for name in names}
+        self.views = {name: view.only(chosen) for name, chosen in self._flags.items()}
+
+    def merged(self, wanted: tuple[str, ...]) -> View:
+        """Returns events of several names, in their order."""
+        return self._view.only(np.logical_or.reduce([self._flags[name] for name in wanted]))
 
 
 def hash_of(activity: activity_pb2.Activity, scope: Scope) -> bytes:

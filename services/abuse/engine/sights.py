@@ -22,6 +22,7 @@ class Sight:
     def __init__(self, detectors: Iterable[Detector]) -> None:
         self.detectors = tuple(detectors)
         first = self.detectors[0]
+        self.platform_wide = platform_wide(first)
         self._events, self._where = first.events, first.where
         kept: dict[tuple[str, ...], dict[str, Signal]] = {}
         slots: dict[tuple[str, ...], tuple[bool, int]] = {}
@@ -40,7 +41,7 @@ class Sight:
     @property
     def identity(self) -> str:
         """What it looks at, as text; alike in every process."""
-        return f"{self._events} {self._where}"
+        return f"{self._events} {self._where}{' of the platform' if self.platform_wide else ''}"
 
     def look(self, views: Mapping[str, View], merge: Callable[[tuple[str, ...]], View]) -> list["Suspicions"]:
         """Counts the events of a batch and returns where detectors speak."""
@@ -121,10 +122,18 @@ def identity_of(signal: Signal) -> str:
     return repr(replace(signal, name="", steps=surprising))
 
 
+def platform_wide(detector: Detector) -> bool:
+    """Tells whether a detector counts over all accounts: of what happened inside, which the shard of a network is told
+    of whole (libs/activity.py). Of requests each shard has those of its own accounts.
+    """
+    return not detector.per_account and all(detector.events)
+
+
 def sights_of(detectors: Iterable[Detector]) -> tuple[Sight, ...]:
     """Returns all detectors that are not off, by what they look at."""
     together: dict[str, list[Detector]] = {}
     for detector in detectors:
         if detector.mode is not Mode.OFF:
-            together.setdefault(f"{detector.events} {detector.where}", []).append(detector)
+            key = f"{platform_wide(detector)} {detector.events} {detector.where}"
+            together.setdefault(key, []).append(detector)
     return tuple(Sight(some) for some in together.values())

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from services.abuse.domain.detector import Condition
-from services.abuse.engine.columns import TEXTS, Columns, Flags, Ints, Keys, text_key
+from services.abuse.engine.columns import SITE, TEXTS, Columns, Flags, Ints, Keys, text_key
 from services.abuse.engine.signals.distinct import ranked
 from services.abuse.engine.table import mixed
 
 _PLATFORM = np.uint64(text_key("platform"))
+_TOLD_BY_SITES = Condition("caller", values=(SITE,))
 
 
 class View:
@@ -53,11 +54,23 @@ class View:
         return flags
 
     def key(self, fields: tuple[str, ...]) -> Keys:
-        """Returns the key of each row; 0 where a field is missing. Events of no account belong to the platform."""
+        """Returns the key of each row; 0 where a field is missing. Events of no account belong to the platform, what an
+        account's own site says to that account, whatever it is about.
+        """
         key = self._keys.get(fields)
         if key is None:
-            key = self._keys[fields] = mixed([self._part(field) for field in fields])
+            key = mixed([self._part(field) for field in fields])
+            told = self._told_by_sites() if "account" not in fields else None
+            if told is not None:
+                # What a publisher says of an address is kept beside what the platform knows of it.
+                key = np.where(told, mixed([key, self._part("account")]), key)
+            self._keys[fields] = key
         return key
+
+    def _told_by_sites(self) -> Flags | None:
+        """Tells which rows publishers' own sites sent; None where none was."""
+        told = self.holds((_TOLD_BY_SITES,))
+        return told if told.any() else None
 
     def ranked(self, field: str, precision: int) -> Ints:
         """Returns each row's value of a field as HyperLogLog counts it."""

@@ -17,6 +17,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from libs import errors, ids
 from libs.activity import Pseudonyms, network_of
 from libs.clock import WallClock
+from services.abuse.engine.columns import SITE
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -25,7 +26,6 @@ LONGEST_TEXT = 1_000
 MOST_ATTRIBUTES = 64
 OLDEST = timedelta(hours=1)
 NEWEST = timedelta(minutes=1)
-CALLER_KIND = "SITE"
 _HASHED = {
     "client_address_hash": ("address", "client.address"),
     "user_agent_hash": ("user_agent", "user_agent.original"),
@@ -78,7 +78,7 @@ class LogRecords:
         at = self._time(record)
         if at is None:
             return None
-        activity = activity_pb2.Activity(account_id=account, caller_kind=CALLER_KIND)
+        activity = activity_pb2.Activity(account_id=account, caller_kind=SITE)
         activity.time.FromDatetime(at)
         for field, (kind, name) in _HASHED.items():
             setattr(activity, field, self._pseudonyms.of(kind, _text(said, name)))

@@ -111,7 +111,7 @@ class Watch:
         refused = [
             (activity.request_id, activity.verdict_id)
             for activity in seen.activities
-            if activity.verdict_id and activity.request_id
+            if activity.verdict_id and activity.request_id and activity.reach != activity_pb2.Activity.REACH_PLATFORM
         ]
         return Sighting(decided, refused[:MOST_REFUSED], self._samples(seen))
 
@@ -140,6 +140,8 @@ class Watch:
         found: list[Sample] = []
         for activity, at in zip(seen.activities, seen.received_ms, strict=True):
             account = activity.account_id
+            if activity.reach == activity_pb2.Activity.REACH_PLATFORM:
+                continue
             if not account or activity.verdict_id or activity.refused_by_edge or activity.event_name:
                 continue
             turn = at // _TURN_MS

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from gatefold.activity.v1 import activity_pb2
 
 from libs import activity
-from libs.activity import ActivityStream, Pseudonyms, device_of, network_of, shard_of
+from libs.activity import ActivityStream, Pseudonyms, Routing, device_of, network_of, shard_of
 from libs.telemetry import Telemetry
 
 
@@ -106,3 +106,89 @@ def test_an_update_makes_no_new_device_and_two_people_share_none() -> None:
     assert device_of("subj_1", old) == device_of("subj_1", new)
     assert len({device_of("subj_1", old), device_of("subj_2", old), device_of("subj_1", "Mozilla/5.0 Chrome/1.0")}) == 3
     assert (device_of("", old), device_of("subj_1", "")) == ("", "")
+
+
+WHOLE, ACCOUNT, PLATFORM = (
+    activity_pb2.Activity.REACH_UNSPECIFIED,
+    activity_pb2.Activity.REACH_ACCOUNT,
+    activity_pb2.Activity.REACH_PLATFORM,
+)
+
+
+def happened(event: str, account: str = "acct_1", network: bytes = b"n", **more: Any) -> activity_pb2.Activity:
+    made = activity_pb2.Activity(
+        event_name=event, account_id=account, client_network_hash=network, request_id="r", **more
+    )
+    made.time.seconds = 1_000_000
+    return made
+
+
+def apart(event: str = "sign_in.password", **more: Any) -> activity_pb2.Activity:
+    """Returns an activity whose network is watched elsewhere than its account."""
+    here = shard_of(happened(event))
+    networks = (bytes([number]) for number in range(256))
+    return next(
+        one
+        for one in (happened(event, network=network, **more) for network in networks)
+        if shard_of(happened(event, "", one.client_network_hash)) != here
+    )
+
+
+def test_what_happened_is_told_once_for_the_account_and_once_for_the_platform() -> None:
+    one = apart(target_hash=b"t" * 16)
+    home, around = shard_of(one), shard_of(happened("", "", one.client_network_hash))
+    [(first, own), (second, told)] = Routing().places(one)
+    assert (first, own.reach, second, told.reach) == (home, ACCOUNT, around, PLATFORM)
+    told.reach = own.reach
+    assert told == own
+
+
+def test_all_of_one_network_is_told_to_one_shard_whatever_the_account() -> None:
+    routing, network = Routing(), b"attacker"
+    told = [
+        shard
+        for number in range(100)
+        for shard, one in routing.places(happened("sign_in.password", f"acct_{number}", network))
+        if one.reach != ACCOUNT
+    ]
+    assert len(told) == 100
+    assert set(told) == {shard_of(happened("", "", network))}
+
+
+def test_where_one_shard_watches_both_it_is_told_once() -> None:
+    same = next(
+        one
+        for one in (happened("sign_in.password", network=bytes([number])) for number in range(256))
+        if shard_of(happened("", "", one.client_network_hash)) == shard_of(one)
+    )
+    for one in (same, happened("sign_in.password", ""), happened("sign_in.password", network=b"")):
+        [(shard, told)] = Routing().places(one)
+        assert (shard, told.reach) == (shard_of(one), WHOLE)
+
+
+def test_of_requests_is_told_who_is_met_where_now_and_then() -> None:
+    routing, known = Routing(), {"caller_kind": "SUBSCRIBER", "http_response_status_code": 200, "actor_hash": b"a"}
+
+    def reaches(**more: Any) -> list[int]:
+        seconds = more.pop("seconds", 1_000_000)
+        one = apart("", **{**known, **more})
+        one.time.seconds = seconds
+        return [told.reach for _, told in routing.places(one)]
+
+    # The account's shard goes on judging requests: they are told of elsewhere so that whoever is met there is spared.
+    assert reaches() == [WHOLE, PLATFORM]
+    assert reaches() == [WHOLE]
+    assert reaches(actor_hash=b"b") == [WHOLE, PLATFORM]
+    assert reaches(client_address_hash=b"c") == [WHOLE, PLATFORM]
+    assert reaches(seconds=1_000_000 + 8 * 3600) == [WHOLE, PLATFORM]
+    for nobody in ({"caller_kind": "SECRET_KEY"}, {"http_response_status_code": 403}, {"caller_kind": "ANONYMOUS"}):
+        assert reaches(actor_hash=b"d", **nobody) == [WHOLE]
+
+
+def test_whom_it_met_is_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "_MOST_MET", 10)
+    routing = Routing()
+    for number in range(100):
+        one = apart("", caller_kind="STAFF", http_response_status_code=200, actor_hash=bytes([number]))
+        assert len(routing.places(one)) == 2
+    assert len(routing._met) == 10
