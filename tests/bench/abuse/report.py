@@ -20,6 +20,16 @@ LEVELS = [level.name.lower() for level in Level]
 
 
 @dataclass(frozen=True)
+class Loss:
+    """What leaving something out costs."""
+
+    family: str
+    before: Share
+    """Recall of the family with everything."""
+    after: Share
+
+
+@dataclass(frozen=True)
 class Findings:
     """Everything that the page shows."""
 
@@ -28,8 +38,10 @@ class Findings:
     """By defence; `ours` among them."""
     tuned: Score
     """Ours on the seeds that detectors were tuned on."""
-    without: Mapping[str, tuple[Score, dict[str, Share]]]
-    """By detector that was left out: all figures, and recall by family."""
+    without: Mapping[str, Loss]
+    """By detector that was left out."""
+    by_others: Mapping[str, Loss]
+    """By family all of whose detectors were left out."""
     pace: Mapping[float, Score]
     """By how many times slower attackers are."""
     calibration: Sequence[tuple[float, float, int]]
@@ -115,9 +127,14 @@ def _page(found: Findings) -> str:
         "<h2>Honest actors that something was asked of</h2>",
         _table(("kind", "share"), [(kind, str(share)) for kind, share in sorted(ours.wrongly.items())]),
         "<h2>Each detector left out</h2>",
-        "<p>Recall over all; and of the family that loses most, which the others still find.</p>",
+        "<p>What is still found of its family, on two of the seeds. One detector of each family is left out at a time: "
+        "what others of the family find as well is there twice, at different levels or as a second line.</p>",
+        _table(("left out", "family", "found with it", "still found"), [_lost(n, w) for n, w in found.without.items()]),
+        "<h2>Each family left out</h2>",
+        "<p>What detectors of other families find of an attack that none was written for.</p>",
         _table(
-            ("left out", "recall", "loses most", "still found"), [_lost(ours, n, w) for n, w in found.without.items()]
+            ("left out", "family", "found with it", "found by others"),
+            [_lost(n, w) for n, w in found.by_others.items()],
         ),
         "<h2>What evading costs</h2>",
         "<p>Attackers who pause longer are found less, and gain less in the same hours.</p>",
@@ -137,11 +154,9 @@ def _page(found: Findings) -> str:
     )
 
 
-def _lost(ours: Score, name: str, without: tuple[Score, dict[str, Share]]) -> tuple[str, str, str, str]:
-    score, families = without
-    before = by_family(ours)
-    most = max(families, key=lambda family: before[family].value - families[family].value)
-    return name, f"{score.recall.value:.3f}", most, f"{families[most].value:.2f} (before: {before[most].value:.2f})"
+def _lost(name: str, loss: Loss) -> tuple[str, str, str, str]:
+    before, after = loss.before, loss.after
+    return name, loss.family, f"{before.part} of {before.whole}", f"{after.part} of {after.whole}"
 
 
 def by_family(score: Score) -> dict[str, Share]:
