@@ -127,8 +127,8 @@ def _page(found: Findings) -> str:
         "<h2>Honest actors that something was asked of</h2>",
         _table(("kind", "share"), [(kind, str(share)) for kind, share in sorted(ours.wrongly.items())]),
         "<h2>Each detector left out</h2>",
-        "<p>What is still found of its family, on two of the seeds. One detector of each family is left out at a time: "
-        "what others of the family find as well is there twice, at different levels or as a second line.</p>",
+        "<p>What is still found of its family, on the first of the seeds. One detector of each family is left out at a "
+        "time: what others of the family find as well is there twice, as a second line.</p>",
         _table(("left out", "family", "found with it", "still found"), [_lost(n, w) for n, w in found.without.items()]),
         "<h2>Each family left out</h2>",
         "<p>What detectors of other families find of an attack that none was written for.</p>",
