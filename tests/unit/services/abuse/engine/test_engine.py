@@ -251,3 +251,38 @@ def test_an_event_cannot_be_later_than_its_arrival_nor_much_earlier() -> None:
 
 def test_of_nothing_nothing_is_found() -> None:
     assert everything().feed([]) == []
+
+
+RARE = """
+title = "Rare"
+family = "rare"
+sees = "Somebody opens what nobody else does."
+scope = "address"
+events = ["meter.read"]
+prior = -1.0
+[signals.reads]
+kind = "count"
+key = ["target"]
+window_seconds = 3600
+[signals.rare]
+kind = "distinct"
+key = ["address"]
+given = { reads = { most = 1 } }
+of = "target"
+window_seconds = 3600
+steps = [[0.5, 2.0]]
+[[ladder]]
+action = "tag"
+confidence = 0.7
+seconds = 600
+"""
+
+
+def test_a_signal_counts_only_where_those_it_is_given_say_so() -> None:
+    story = Story()
+    for index in range(12):
+        story.add("meter.read", index, target=f"old {index}", address="digger")
+        story.add("meter.read", 100 + index, target=f"old {index}", address="follower")
+    found = Engine(Catalogue((read("rare", "rare.toml", RARE),))).feed(story.in_order())
+    assert {finding.entity_hash for finding in found} == {hashed("address", "digger")}
+    assert {finding.evidence["rare"].threshold for finding in found} == {0.5}
