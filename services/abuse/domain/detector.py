@@ -60,6 +60,15 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """What another signal's value must be at an event."""
+
+    signal: "Signal"
+    least: float | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """One number that is kept for every key."""
 
@@ -69,6 +78,8 @@ class Signal:
     """Fields that together are counted; an event that lacks one is not counted. Empty for ratios."""
     where: tuple[Condition, ...] = ()
     """Which of the detector's events are counted; all of them can read it."""
+    given: tuple[Given, ...] = ()
+    """What other signals must say of an event for it to be counted: pages that few read, readers of long standing."""
     window_seconds: int = 0
     of: str = ""
     """Field that is counted or summed; for ratios the signal above the line."""

@@ -27,7 +27,8 @@ class _Path:
         self.event = event
         self._who = who
         self._where = where
-        self.people = Group(("account", who), (Signal("age", SignalKind.AGE),), slots)
+        # By network: whoever has another's session or password comes from elsewhere, and makes no place good.
+        self.people = Group(("account", who, "network"), (Signal("age", SignalKind.AGE),), slots)
         seen = Signal("seen", SignalKind.DISTINCT, window_seconds=_WINDOW_SECONDS, of=who, precision=_PRECISION)
         self.places = {scope: Group((scope.value,), (seen,), size) for scope, size in _SLOTS.items()}
 
@@ -61,8 +62,8 @@ def _seen(group: Group, key: Keys, now_ms: int) -> int:
 
 
 class Acquaintance:
-    """Remembers for one to two weeks where people signed in, or asked for something signed in, who were known for at
-    least a day by then.
+    """Remembers for one to two weeks where people signed in, or asked for something signed in, whose network it
+    had been for at least a day by then.
     """
 
     def __init__(self) -> None:

@@ -5,11 +5,11 @@ import itertools
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from services.abuse.domain.detector import Action, Condition, Detector, Mode, Rung, Signal, SignalKind
+from services.abuse.domain.detector import Action, Condition, Detector, Given, Mode, Rung, Signal, SignalKind
 from services.abuse.domain.finding import Scope
 from services.abuse.engine.columns import FIELDS, HASHES, KEYS, NUMBERS, TEXTS
 
@@ -20,7 +20,7 @@ _LONGEST_WINDOW_SECONDS = 60 * 86_400
 _DETECTOR = {
     "title", "family", "sees", "scope", "per_account", "mode", "events", "where", "signals", "prior", "ladder", "slots",
 }  # fmt: skip
-_SIGNAL = {"kind", "key", "where", "window_seconds", "of", "over", "least", "precision", "steps"}
+_SIGNAL = {"kind", "key", "where", "given", "window_seconds", "of", "over", "least", "precision", "steps"}
 _NEEDS = {
     SignalKind.COUNT: {"key", "window_seconds"},
     SignalKind.SUM: {"key", "window_seconds", "of"},
@@ -31,12 +31,15 @@ _NEEDS = {
     SignalKind.SURPRISE: {"key", "window_seconds", "steps"},
 }
 _MAY = {
-    SignalKind.DISTINCT: {"precision"},
+    SignalKind.COUNT: {"given"},
+    SignalKind.SUM: {"given"},
+    SignalKind.DISTINCT: {"precision", "given"},
     SignalKind.RATIO: {"least"},
     SignalKind.SURPRISE: {"least"},
 }
 _RUNG = {"action", "confidence", "strikes", "seconds"}
 _RANGE = {"least", "most", "not"}
+_BOUNDS = {"least", "most"}
 _OVERRIDES = {"mode", "steps"}
 T = TypeVar("T")
 
@@ -131,7 +134,9 @@ class _Reading:
                 other = signals.get(getattr(signal, part))
                 if other is None or other.kind is SignalKind.RATIO:
                     self._refuse(f"signals.{name}.{part}", "names a signal above it that counts")
-            signals[name] = signal
+            signals[name] = replace(
+                signal, given=self._given(f"signals.{name}.given", fields.get("given", {}), signals)
+            )
         if not any(signal.steps for signal in signals.values()):
             self._refuse("signals", "none of them has steps, so nothing is ever said")
         return tuple(signals.values())
@@ -172,6 +177,22 @@ class _Reading:
             precision=self._between(f"{at}.precision", told.get("precision", 7), 4, 12),
             steps=self._steps(f"{at}.steps", told.get("steps", [])),
         )
+
+    def _given(self, at: str, told: Any, above: Mapping[str, Signal]) -> tuple[Given, ...]:
+        given = []
+        for name, bounds in self._a(at, told, dict).items():
+            other = above.get(name)
+            if other is None or other.kind is SignalKind.RATIO or other.given:
+                self._refuse(f"{at}.{name}", "names a signal above it that counts, and is itself given nothing")
+            self._known(f"{at}.{name}", self._a(f"{at}.{name}", bounds, dict), _BOUNDS, set())
+            least, most = (
+                None if bounds.get(bound) is None else self._number(f"{at}.{name}", bounds[bound])
+                for bound in ("least", "most")
+            )
+            if least is None and most is None:
+                self._refuse(f"{at}.{name}", "has least or most")
+            given.append(Given(other, least, most))
+        return tuple(given)
 
     def _steps(self, at: str, told: Any) -> tuple[tuple[float, float], ...]:
         steps = []

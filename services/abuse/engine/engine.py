@@ -54,8 +54,8 @@ class Engine:
         return found
 
     def known(self, findings: Iterable[Finding]) -> dict[Entity, int]:
-        """Returns how many good actors were lately seen where the findings point: people who were known for at least a
-        day when they signed in, or used a session, there.
+        """Returns how many good actors were lately seen where the findings point: people who signed in, or used a
+        session, there and in whose network it was for at least a day.
         """
         entities = {finding.entity for finding in findings}
         return self._acquaintance.count(entities, self._reader.latest_ms)

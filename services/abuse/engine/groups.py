@@ -1,7 +1,8 @@
 """Owns one table with all signals of one key, over the events that they look at."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from services.abuse.engine.columns import Flags, Floats
 from services.abuse.engine.signals.kernel import Kernel, kernel_of
 from services.abuse.engine.table import Table
 from services.abuse.engine.view import View
+
+NOTHING_GIVEN: Mapping[str, Flags] = MappingProxyType({})
 
 
 class Group:
@@ -27,14 +30,21 @@ class Group:
         text = f"{sight} {self.key} {self.table.size} {[signal.name for signal in self.signals]}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def observe(self, view: View) -> dict[str, Floats]:
-        """Counts events and returns each signal's value after each of them; 0 for events without the key."""
+    def observe(self, view: View, given: Mapping[str, Flags] = NOTHING_GIVEN) -> dict[str, Floats]:
+        """Counts events and returns each signal's value after each of them; 0 for events without the key. `given` says,
+        for signals that hang on others, which events are counted.
+        """
         values = {signal.name: np.zeros(view.rows.size) for signal in self.signals}
         keys = view.key(self.key)
         present = keys.nonzero()[0]
         if not present.size:
             return values
-        inputs = [(values[signal.name], self.kernels[signal.name], *_inputs(signal, view)) for signal in self.signals]
+        inputs = []
+        for signal in self.signals:
+            counted, of = _inputs(signal, view)
+            if signal.name in given:
+                counted = counted & given[signal.name]
+            inputs.append((values[signal.name], self.kernels[signal.name], counted, of))
         owners = view.field("account")
         waiting = [present]
         while waiting:

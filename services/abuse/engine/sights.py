@@ -8,7 +8,7 @@ import numpy as np
 
 from services.abuse.domain.detector import Detector, Mode, Signal, SignalKind
 from services.abuse.domain.finding import Measure
-from services.abuse.engine.columns import Floats
+from services.abuse.engine.columns import Flags, Floats
 from services.abuse.engine.groups import Group
 from services.abuse.engine.view import View, where
 
@@ -24,18 +24,20 @@ class Sight:
         first = self.detectors[0]
         self.platform_wide = platform_wide(first)
         self._events, self._where = first.events, first.where
-        kept: dict[tuple[str, ...], dict[str, Signal]] = {}
+        # What is given others' values waits for them, in a table of its own.
+        kept: dict[tuple[bool, tuple[str, ...]], dict[str, Signal]] = {}
         slots: dict[tuple[str, ...], tuple[bool, int]] = {}
         for detector in self.detectors:
             for signal in detector.signals:
                 if signal.kind is not SignalKind.RATIO:
-                    kept.setdefault(signal.key, {})[identity_of(signal)] = replace(signal, name=identity_of(signal))
+                    together = kept.setdefault((bool(signal.given), signal.key), {})
+                    together[identity_of(signal)] = replace(signal, name=identity_of(signal))
                     # Whoever judges by a key says how many are worth remembering, before those who only read it.
                     wanted = (detector.scope.value in signal.key, detector.slots)
                     slots[signal.key] = max(slots.get(signal.key, wanted), wanted)
         self.groups = tuple(
             Group(key, tuple(signals.values()), MOST_ACCOUNTS if key == ("account",) else slots[key][1])
-            for key, signals in kept.items()
+            for (_, key), signals in sorted(kept.items(), key=lambda item: item[0][0])
         )
 
     @property
@@ -50,7 +52,7 @@ class Sight:
             return []
         values: dict[str, Floats] = {}
         for group in self.groups:
-            values |= group.observe(view)
+            values |= group.observe(view, {one.name: _given(one, values) for one in group.signals if one.given})
         return [Suspicions(detector, view, values) for detector in self.detectors]
 
     @property
@@ -115,11 +117,23 @@ def _loudest(signal: Signal, least: float, most: float) -> float:
     return max(weights) if weights and least >= signal.steps[0][0] else max([0.0, *weights])
 
 
+def _given(signal: Signal, values: Mapping[str, Floats]) -> Flags:
+    """Tells of each event whether the signals that another hangs on are as they must be."""
+    held = []
+    for given in signal.given:
+        value = values[identity_of(given.signal)]
+        held += [value >= given.least] if given.least is not None else []
+        held += [value <= given.most] if given.most is not None else []
+    flags: Flags = np.logical_and.reduce(held)
+    return flags
+
+
 @cache
 def identity_of(signal: Signal) -> str:
     """Returns what a signal counts, whatever it is called and weighs."""
     surprising = signal.steps[:1] if signal.kind is SignalKind.SURPRISE else ()
-    return repr(replace(signal, name="", steps=surprising))
+    given = " ".join(f"{identity_of(one.signal)} {one.least} {one.most}" for one in signal.given)
+    return f"{replace(signal, name='', steps=surprising, given=())}{given}"
 
 
 def platform_wide(detector: Detector) -> bool:

@@ -11,6 +11,7 @@ from services.abuse.domain.finding import Entity
 from services.abuse.domain.judge import Decision, Judge
 from services.abuse.engine.catalogue import Catalogue
 from services.abuse.engine.engine import Engine
+from tests.support.traffic.simulation import BEGINS
 from tests.support.traffic.world import Answer
 
 _FIELDS = (
@@ -89,7 +90,8 @@ class Ours:
             if decision.shadow:
                 continue
             key = (decision.scope.value, decision.entity, decision.account or "")
-            self._held[key] = Held(decision.action, at + decision.seconds)
+            since = (decision.at - BEGINS).total_seconds()
+            self._held[key] = Held(decision.action, since + decision.seconds)
 
     @staticmethod
     def _answer(held: Held, at: float) -> Answer:

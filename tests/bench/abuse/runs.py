@@ -1,9 +1,12 @@
 """Owns which worlds are looked at with which defences: seeds that detectors were tuned on, and seeds they were not."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from multiprocessing import get_context
+from operator import attrgetter
 
 from services.abuse.domain.detector import Detector
 from services.abuse.engine.catalogue import Catalogue
@@ -30,8 +33,8 @@ class Job:
 
     seed: int
     defence: str = "ours"
-    without: str = ""
-    """A detector that is left out."""
+    without: tuple[str, ...] = ()
+    """Detectors that are left out."""
     pace: float = 1.0
     attacks: bool = True
 
@@ -76,7 +79,7 @@ def play_all(jobs: Sequence[Job], processes: int, say: Callable[[str], None]) ->
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for number, ran in enumerate(pool.map(play, jobs), 1):
             job = ran.job
-            against = job.defence + (f" without {job.without}" if job.without else "")
+            against = job.defence + (f" without {', '.join(job.without)}" if job.without else "")
             say(f"{number} of {len(jobs)}: seed {job.seed}, {against}, {ran.outcome.events:,} events")
             yield ran
 
@@ -86,5 +89,33 @@ def outcomes_of(ran: Iterable[Ran]) -> list[Outcome]:
     return [one.outcome for one in ran]
 
 
-def _detectors(without: str) -> tuple[Detector, ...]:
-    return tuple(one for one in Catalogue.load().detectors if one.name != without)
+def one_of_each(detectors: Iterable[Detector]) -> list[tuple[str, ...]]:
+    """Returns which detectors are left out together: one of each family, so that a few runs say what each is worth to
+    its own family.
+    """
+    columns = zip_longest(*(map(attrgetter("name"), some) for some in _families(detectors).values()))
+    return [tuple(name for name in column if name) for column in columns]
+
+
+def whole_families(detectors: Iterable[Detector], rounds: int = 4) -> list[tuple[str, ...]]:
+    """Returns which families are left out together: in each round some, so that what is found of them is found by the
+    detectors of others.
+    """
+    families = list(_families(detectors).values())
+    return [tuple(one.name for family in families[number::rounds] for one in family) for number in range(rounds)]
+
+
+def simulated(family: str) -> str:
+    """Returns what the simulator calls a detector's family."""
+    return family.replace("_", " ").removeprefix("api ")
+
+
+def _families(detectors: Iterable[Detector]) -> dict[str, list[Detector]]:
+    kept: dict[str, list[Detector]] = defaultdict(list)
+    for detector in detectors:
+        kept[detector.family].append(detector)
+    return kept
+
+
+def _detectors(without: tuple[str, ...]) -> tuple[Detector, ...]:
+    return tuple(one for one in Catalogue.load().detectors if one.name not in without)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.support.activities import Story
+from tests.support.activities import Story, hashed
 from tests.unit.services.abuse.detectors.detecting import DAY, HOUR, accused, families, found, surest
 
 pytestmark = pytest.mark.case("edge-15")
@@ -165,3 +165,35 @@ def test_pages_of_one_program_from_everywhere_are_seen_and_a_browsers_are_not() 
     findings = found(story)
     assert surest(findings, "scraping-agent", "user_agent", "tool") >= 0.95
     assert surest(findings, "scraping-agent", "user_agent", "browser") == 0
+
+
+def test_the_meter_is_evaded_by_one_program_from_everywhere() -> None:
+    story = Story()
+    for index in range(120):
+        for step in range(5):
+            fields = {"address": f"bot {index}", "device": f"fresh {index}", "user_agent": "tool"}
+            story.add("meter.read", index * 100 + step * 20, target=f"article {index * 7 + step}", **fields)
+    for reader in range(120):
+        for visit in range(2):
+            fields = {"address": f"home {reader}", "device": f"own {reader}", "user_agent": "browser"}
+            story.add("meter.read", reader * 100 + visit * 9 * HOUR, target=f"article {visit}", **fields)
+    findings = found(story)
+    assert surest(findings, "meter-evasion-agent", "user_agent", "tool") >= 0.9
+    assert surest(findings, "meter-evasion-agent", "user_agent", "browser") < 0.7
+
+
+def test_an_archive_that_is_read_by_many_addresses_together_is_scraped() -> None:
+    story = Story()
+    chance = random.Random(11)
+    for index in range(1200):
+        which = index % 60
+        fields = {"device": f"bot {which}", "address": f"bot {which}", "user_agent": f"browser {which % 30}"}
+        story.add("meter.read", index * 6, target=f"article {1000 + index}", **fields)
+    for reader in range(100):
+        for _ in range(12):
+            page = min(5000, int(chance.paretovariate(1.2)))
+            fields = {"device": f"own {reader}", "address": f"home {reader}", "user_agent": f"browser {reader % 30}"}
+            story.add("meter.read", chance.random() * 2 * HOUR, target=f"article {page}", **fields)
+    seen = accused(found(story), "content_scraping", least=0.9)
+    assert len(seen & {hashed("address", f"bot {which}") for which in range(60)}) > 50
+    assert not seen & {hashed("address", f"home {reader}") for reader in range(100)}

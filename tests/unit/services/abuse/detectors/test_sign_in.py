@@ -210,6 +210,8 @@ def test_impossible_travel_never_does_more_than_ask_for_a_factor() -> None:
 
 def test_a_copy_of_a_session_far_away_is_seen_and_a_private_network_is_only_noted() -> None:
     story = Story()
+    own = {"session": "copied", "actor": "reader", "device": "own", "user_agent": "browser"}
+    story.read(-DAY, "page", address="home", **own, **place(BERLIN))
     for turn in range(4):
         copied = {"session": "copied", "actor": "reader"}
         story.read(turn * 120, "page", address="home", device="own", user_agent="browser", **copied, **place(BERLIN))
@@ -220,5 +222,20 @@ def test_a_copy_of_a_session_far_away_is_seen_and_a_private_network_is_only_note
         story.read(turn * 1800, "page", address="home 2", **own, **place(BERLIN))
         story.read(turn * 1800 + 60, "page", address="exit", **own, **place(SYDNEY, "AU"))
     findings = found(story)
-    assert surest(findings, "impossible-travel-session", "session", "copied") >= 0.9
-    assert surest(findings, "impossible-travel-session", "session", "tunnel") < 0.9
+    assert surest(findings, "impossible-travel-device", "device", "thief's") >= 0.9
+    assert {hashed("device", "thief's")} | {hashed("address", f"far {turn}") for turn in range(4)} >= accused(
+        findings, "impossible_travel", least=0.9
+    )
+
+
+def test_a_copy_of_a_whole_browser_is_seen_by_its_going_to_and_fro() -> None:
+    story = Story()
+    own = {"session": "copied", "actor": "reader", "device": "own", "user_agent": "browser"}
+    for day in range(3):
+        story.read(-day * DAY, "page", address="home", **own, **place(BERLIN))
+    for turn in range(6):
+        story.read(turn * 240, "page", address="home", **own, **place(BERLIN))
+        story.read(turn * 240 + 40, "page", address="thief", **own, **place(SYDNEY, "AU"))
+    findings = found(story)
+    assert surest(findings, "impossible-travel-address", "address", "thief") >= 0.9
+    assert surest(findings, "impossible-travel-address", "address", "home") == 0

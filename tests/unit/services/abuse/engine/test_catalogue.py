@@ -26,6 +26,7 @@ steps = [[3, 2.0], [9, 4.0]]
 [signals.tries]
 kind = "count"
 key = ["address"]
+given = { failures = { least = 1, most = 9 } }
 window_seconds = 60
 
 [signals.share]
@@ -66,6 +67,19 @@ BAD = {
         "least = 3\n",
         "window_seconds = 60\n",
         r"signals\.share\.window_seconds: a signal of kind",
+    ),
+    "given an unknown signal": (
+        "given = { failures",
+        "given = { share",
+        r"signals\.tries\.given\.share: names a signal above",
+    ),
+    "given an unknown bound": ("{ least = 1, most = 9 }", "{ from = 1 }", r"tries\.given\.failures\.from: unknown key"),
+    "given a text": ("{ least = 1, most = 9 }", '{ least = "1" }', r"tries\.given\.failures: is a number"),
+    "given no bound": ("{ least = 1, most = 9 }", "{}", r"tries\.given\.failures: has least or most"),
+    "ratio of given": (
+        'over = "tries"\n',
+        'over = "tries"\ngiven = {}\n',
+        r"signals\.share\.given: a signal of kind ratio",
     ),
     "falling steps": ("[[3, 2.0], [9, 4.0]]", "[[9, 2.0], [3, 4.0]]", r"signals\.failures\.steps: thresholds rise"),
     "step of three": ("[[3, 2.0], [9, 4.0]]", "[[9, 2.0, 1]]", r"signals\.failures\.steps"),

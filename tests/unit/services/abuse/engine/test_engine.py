@@ -72,6 +72,14 @@ of = "asn"
 window_seconds = 10
 precision = 4
 steps = [[2, 0.07]]
+[signals.seldom]
+kind = "distinct"
+key = ["address"]
+given = {{ count = {{ most = 1.5 }}, age = {{ least = 0.001, most = 500 }} }}
+of = "target"
+window_seconds = 50
+precision = 4
+steps = [[1, 0.11]]
 [signals.share]
 kind = "ratio"
 of = "count"
@@ -207,25 +215,29 @@ def test_a_finding_says_what_about_whom_and_why() -> None:
     assert not found.shadow
 
 
-def test_good_actors_are_people_known_for_a_day_who_got_in() -> None:
+def test_good_actors_are_people_who_got_in_where_they_have_been_for_a_day() -> None:
     story = Story()
     for day in range(3):
         for person in range(6):
             story.sign_in(day * 86_400 + person, f"person {person}", ok=True, address="office")
         story.sign_in(day * 86_400 + 50, f"stranger {day}", ok=True, address="office")
         story.sign_in(day * 86_400 + 60, "person 0", ok=False, address="elsewhere")
+    for person in range(6):
+        # Whoever has everybody's passwords is no good company.
+        story.sign_in(2 * 86_400 + 70, f"person {person}", ok=True, address="thief")
     for index in range(10):
         story.sign_in(2 * 86_400 + 100 + index, f"somebody {index}", address="office")
     engine = Engine(Catalogue.load())
     engine.feed(story.events)
-    places = {name: Entity(Scope.ADDRESS, hashed("address", name), None) for name in ("office", "elsewhere", "never")}
+    names = ("office", "elsewhere", "never", "thief")
+    places = {name: Entity(Scope.ADDRESS, hashed("address", name), None) for name in names}
     some_time = datetime(2026, 1, 1, tzinfo=UTC)
     fake = [
         Finding("x", None, one.scope, one.hash, 0.0, 0.5, (), {}, some_time, "", "", False) for one in places.values()
     ]
     known = engine.known(fake)
     assert 5 <= known[places["office"]] <= 7
-    assert known[places["elsewhere"]] == known[places["never"]] == 0
+    assert known[places["elsewhere"]] == known[places["never"]] == known[places["thief"]] == 0
 
 
 def test_an_event_cannot_be_later_than_its_arrival_nor_much_earlier() -> None:
@@ -239,3 +251,38 @@ def test_an_event_cannot_be_later_than_its_arrival_nor_much_earlier() -> None:
 
 def test_of_nothing_nothing_is_found() -> None:
     assert everything().feed([]) == []
+
+
+RARE = """
+title = "Rare"
+family = "rare"
+sees = "Somebody opens what nobody else does."
+scope = "address"
+events = ["meter.read"]
+prior = -1.0
+[signals.reads]
+kind = "count"
+key = ["target"]
+window_seconds = 3600
+[signals.rare]
+kind = "distinct"
+key = ["address"]
+given = { reads = { most = 1 } }
+of = "target"
+window_seconds = 3600
+steps = [[0.5, 2.0]]
+[[ladder]]
+action = "tag"
+confidence = 0.7
+seconds = 600
+"""
+
+
+def test_a_signal_counts_only_where_those_it_is_given_say_so() -> None:
+    story = Story()
+    for index in range(12):
+        story.add("meter.read", index, target=f"old {index}", address="digger")
+        story.add("meter.read", 100 + index, target=f"old {index}", address="follower")
+    found = Engine(Catalogue((read("rare", "rare.toml", RARE),))).feed(story.in_order())
+    assert {finding.entity_hash for finding in found} == {hashed("address", "digger")}
+    assert {finding.evidence["rare"].threshold for finding in found} == {0.5}
