@@ -1,6 +1,7 @@
 """Owns a service that does nothing much, for tests of how a process starts, works and ends."""
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -54,6 +55,8 @@ def compose_for(mode: str, directory: Path) -> process.Compose:
 
         async def loop(stop: Stop) -> None:
             mark("loop began")
+            if mode == "settled":
+                mark(f"left alone: {gc.get_freeze_count() > 1_000}")
             try:
                 await (asyncio.Event() if mode == "deaf" else stop).wait()
             finally:

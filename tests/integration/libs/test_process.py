@@ -131,6 +131,13 @@ async def test_the_sockets_are_for_their_owner_alone(small: Small) -> None:
     assert modes == {"small.sock": 0o600, "admin.sock": 0o600}
 
 
+async def test_what_stays_is_not_looked_through_again_and_again(small: Small) -> None:
+    await small.start("settled")
+    await small.logged("ready")
+
+    assert "left alone: True" in small.marks()
+
+
 async def test_interrupting_drains_too(small: Small) -> None:
     await small.start()
     await small.logged("ready")

@@ -2,6 +2,7 @@
 
 import io
 import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,21 @@ class Lines:
 
     def read(self) -> list[dict[str, Any]]:
         return [orjson.loads(line) for line in self.stream.getvalue().splitlines()]
+
+
+@pytest.fixture
+def collecting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, float], Telemetry]]:
+    """Makes telemetry whose traces go somewhere where nobody is, and whose threads end with the test."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.05")
+    made: list[Telemetry] = []
+
+    def make(service: str, share: float) -> Telemetry:
+        made.append(Telemetry(service, TelemetryConfig(otlp_endpoint="http://127.0.0.1:9", trace_share=share)))
+        return made[-1]
+
+    yield make
+    for telemetry in made:
+        telemetry.close()
 
 
 def test_a_line_says_when_where_and_what() -> None:
@@ -158,8 +174,10 @@ def test_a_call_within_a_trace_that_is_not_recorded_has_no_span_of_its_own() -> 
     assert inner is outer
 
 
-def test_a_call_outside_of_any_trace_begins_one_where_traces_are_collected() -> None:
-    telemetry = Telemetry("a", TelemetryConfig(otlp_endpoint="http://127.0.0.1:9", trace_share=0.0))
+def test_a_call_outside_of_any_trace_begins_one_where_traces_are_collected(
+    collecting: Callable[[str, float], Telemetry],
+) -> None:
+    telemetry = collecting("a", 0.0)
 
     with telemetry.calling("x.Y/Z"):
         headers = telemetry.headers()
@@ -203,16 +221,17 @@ def test_a_served_call_belongs_to_the_trace_of_its_headers(
     assert (trace.format_span_id(span.span_id) == SPAN) is same_span
 
 
-def test_a_call_that_comes_without_a_trace_begins_one_where_traces_are_collected() -> None:
-    collecting = TelemetryConfig(otlp_endpoint="http://127.0.0.1:9", trace_share=0.0)
-
-    assert Telemetry("b", collecting).serving("x.Y/Z", {}).get_span_context().is_valid
+def test_a_call_that_comes_without_a_trace_begins_one_where_traces_are_collected(
+    collecting: Callable[[str, float], Telemetry],
+) -> None:
+    assert collecting("b", 0.0).serving("x.Y/Z", {}).get_span_context().is_valid
     assert not Telemetry("b").serving("x.Y/Z", {}).get_span_context().is_valid
 
 
-def test_a_trace_that_is_recorded_is_recorded_on_both_sides() -> None:
-    settings = TelemetryConfig(otlp_endpoint="http://127.0.0.1:9", trace_share=1.0)
-    calling, serving = Telemetry("a", settings), Telemetry("b", settings)
+def test_a_trace_that_is_recorded_is_recorded_on_both_sides(
+    collecting: Callable[[str, float], Telemetry],
+) -> None:
+    calling, serving = collecting("a", 1.0), collecting("b", 1.0)
 
     with calling.tracer.start_as_current_span("outer", end_on_exit=False), calling.calling("x.Y/Z") as client:
         served = serving.serving("x.Y/Z", calling.headers())
