@@ -87,7 +87,8 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     process.background("connections", server.sweep, in_closed_mode=True)
     await process.serve(server)
     if settings.otlp_listen is not None:
-        await process.serve(GrpcLogs(app.handle, settings.otlp_listen, settings.pem()))
+        logs = GrpcLogs(app.handle, settings.otlp_listen, settings.pem(), shared_port=settings.http_shared_port)
+        await process.serve(logs)
 
 
 _COMMANDS = {"versions": commands.list_versions, "roll-back": commands.roll_back}

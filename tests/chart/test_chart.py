@@ -36,6 +36,7 @@ CUSTOM_KINDS = {"Certificate", "PodMonitor", "PrometheusRule"}
 ALL_OPTIONS = (
     "metrics.podMonitor=true",
     "metrics.rules=true",
+    "edge.otlp=true",
     "metrics.annotations=true",
     "defaults.settings.otlp_endpoint=http://traces:4318",
 )
@@ -201,6 +202,26 @@ def test_network_policies_draw_exactly_the_arrows(manifests: list[Manifest]) -> 
     out = {(name, peer) for name in SERVICES for peer in names(policies[name]["spec"]["egress"], "to")}
     into = {(peer, name) for name in SERVICES for peer in names(policies[name]["spec"]["ingress"], "from")}
     assert out == into == charted()
+
+
+def test_the_port_of_logs_is_open_only_where_it_is_asked_for(manifests: list[Manifest]) -> None:
+    def opened(found: list[Manifest]) -> tuple[list[Any], list[Any], list[Any], str | None]:
+        pod = of_kind(found, "Deployment")["gateway"]["spec"]["template"]["spec"]["containers"][0]
+        policy = of_kind(found, "NetworkPolicy")["gateway"]["spec"]["ingress"]
+        return (
+            [port["port"] for port in of_kind(found, "Service")["gateway"]["spec"]["ports"]],
+            [port["containerPort"] for port in pod["ports"] if port["name"] == "otlp"],
+            [port["port"] for rule in policy for port in rule["ports"] if port["port"] == 4317],
+            of_kind(found, "ConfigMap")["gateway"]["data"].get("GATEFOLD_OTLP_LISTEN"),
+        )
+
+    assert opened(manifests) == ([80], [], [], None)
+    done = helm("--set", "edge.otlp=true")
+    assert done.returncode == 0, done.stderr
+    asked = [found for found in yaml.safe_load_all(done.stdout) if found]
+    assert opened(asked) == ([80, 4317], [4317], [4317], "0.0.0.0:4317")
+    # Of the gateway alone.
+    assert "4317" not in str(of_kind(asked, "Deployment")["abuse"])
 
 
 def test_everything_else_is_denied(manifests: list[Manifest]) -> None:

@@ -2,6 +2,7 @@
 
 {{- define "gatefold.grpcPort" -}}7000{{- end }}
 {{- define "gatefold.httpPort" -}}8080{{- end }}
+{{- define "gatefold.otlpPort" -}}4317{{- end }}
 {{- define "gatefold.adminPort" -}}9090{{- end }}
 {{- define "gatefold.user" -}}65532{{- end }}
 {{- define "gatefold.secretPath" -}}/etc/gatefold/secrets{{- end }}
@@ -68,6 +69,9 @@ helm.sh/chart: {{ $root.Chart.Name }}-{{ $root.Chart.Version }}
 {{- /* Its own rules, which nobody but itself calls. */}}
 GATEFOLD_LISTEN: 127.0.0.1:{{ include "gatefold.grpcPort" $root }}
 GATEFOLD_HTTP_LISTEN: 0.0.0.0:{{ include "gatefold.httpPort" $root }}
+{{- if $root.Values.edge.otlp }}
+GATEFOLD_OTLP_LISTEN: 0.0.0.0:{{ include "gatefold.otlpPort" $root }}
+{{- end }}
 {{- else -}}
 GATEFOLD_LISTEN: 0.0.0.0:{{ include "gatefold.grpcPort" $root }}
 {{- end }}

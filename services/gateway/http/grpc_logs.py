@@ -61,11 +61,17 @@ Handle = Callable[[web.BaseRequest], Awaitable[Answer]]
 class GrpcLogs:
     """Serves `LogsService/Export` beside the HTTP endpoint, with its credential, limits, rules and answers."""
 
-    def __init__(self, handle: Handle, listen: str, certificates: Pem | None = None) -> None:
-        """`handle` answers HTTP requests; without certificate and key a proxy before this ends TLS, or nobody does."""
+    def __init__(
+        self, handle: Handle, listen: str, certificates: Pem | None = None, *, shared_port: bool = False
+    ) -> None:
+        """`handle` answers HTTP requests; without certificate and key a proxy before this ends TLS, or nobody does.
+
+        Other processes may listen on the same port where it is shared.
+        """
         self._handle = handle
         self._listen = listen
         self._certificates = certificates
+        self._shared_port = shared_port
         self._server: grpc.aio.Server | None = None
         self.port: int | None = None
         """The port listened on, for addresses that end in `:0`."""
@@ -82,7 +88,7 @@ class GrpcLogs:
                 ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MILLISECONDS),
                 ("grpc.max_connection_idle_ms", _IDLE_MILLISECONDS),
                 ("grpc.max_connection_age_ms", _OLDEST_MILLISECONDS),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(self._shared_port)),
             ),
             maximum_concurrent_rpcs=CALLS,
         )

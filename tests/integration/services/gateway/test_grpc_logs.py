@@ -272,3 +272,22 @@ async def test_with_a_certificate_it_speaks_tls_and_takes_a_new_one(
         assert await code(site, first) is grpc.StatusCode.UNAUTHENTICATED
         held.certificate.write_bytes(renewed.certificate.read_bytes())
         assert await code(site, second) is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_processes_share_a_port_only_where_it_is_said() -> None:
+    async def nobody(request: Any) -> Any:
+        raise AssertionError("nobody asks")
+
+    first = GrpcLogs(nobody, "127.0.0.1:0", shared_port=True)
+    await first.start()
+    try:
+        for shared in (True, False):
+            other = GrpcLogs(nobody, f"127.0.0.1:{first.port}", shared_port=shared)
+            if shared:
+                await other.start()
+                await other.drain(0)
+            else:
+                with pytest.raises(RuntimeError):
+                    await other.start()
+    finally:
+        await first.drain(0)
