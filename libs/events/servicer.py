@@ -1,6 +1,5 @@
 """Serves gatefold.events.v1.EventService: what a stream lost, a consumer pulls from the producer's outbox."""
 
-import re
 from typing import Any
 
 import grpc
@@ -8,12 +7,12 @@ from gatefold.events.v1 import envelope_pb2, event_pb2, event_pb2_grpc
 
 from libs import caller, errors
 from libs.events.event import account_of
+from libs.events.place import cursor_of, place_of
 from libs.postgres import Database
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MOST_EVENTS = 500
-_CURSOR = re.compile(r"(\d{1,20})\.(\d{1,19})")
 
 
 class EventServicer(event_pb2_grpc.EventServiceServicer):
@@ -48,7 +47,7 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
         That order is by transaction, and only transactions older than every running one are shown. A cursor of another
         cluster's history (after a restore) starts over: what was consumed is skipped by its sequence.
         """
-        xid, position = _parse(request.cursor)
+        xid, position = place_of(request.cursor)
         async with self._db.transaction("list_events", read_only=True) as conn:
             if xid >= int(await conn.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")):
                 xid, position = 0, 0
@@ -65,18 +64,9 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
             return event_pb2.ListEventsResponse(next_cursor=request.cursor)
         return event_pb2.ListEventsResponse(
             envelopes=[envelope_pb2.Envelope.FromString(row["envelope"]) for row in rows],
-            next_cursor=f"{rows[-1]['xid']}.{rows[-1]['position']}",
+            next_cursor=cursor_of((rows[-1]["xid"], rows[-1]["position"])),
         )
 
 
 def _limit(wanted: int) -> int:
     return min(wanted, MOST_EVENTS) if wanted > 0 else MOST_EVENTS
-
-
-def _parse(cursor: str) -> tuple[int, int]:
-    if not cursor:
-        return 0, 0
-    match = _CURSOR.fullmatch(cursor)
-    if match is None:
-        raise errors.invalid("cursor_malformed", "The cursor is not one of this service's.", field="cursor")
-    return int(match[1]), int(match[2])

@@ -1,6 +1,5 @@
 """Owns the life of verdicts: written first, then told to everybody; replaced, and over in time."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,9 +7,10 @@ from uuid import UUID
 
 from gatefold.activity.v1 import activity_pb2
 
-from libs import errors, ids
+from libs import ids
 from libs.clock import WallClock
 from libs.errors import GatefoldError
+from libs.events.place import cursor_of, place_of
 from libs.ids import IdSource
 from libs.kill_points import KillPoints
 from libs.postgres import PLATFORM, Connection, Database
@@ -25,7 +25,6 @@ from services.abuse.usecases.watch import Decided, Sample, Sighting
 PAGE = 500
 REFUSED_KEPT = timedelta(days=7)
 LONGEST_REQUEST_ID = 128
-_CURSOR = re.compile(r"(\d{1,20})\.(\d{1,19})")
 
 
 class LeaseLostError(Exception):
@@ -73,7 +72,7 @@ class Verdicts:
 
         An empty cursor is the beginning. One of another cluster's history (after a restore) starts over.
         """
-        place = _parse(cursor)
+        place = place_of(cursor)
         async with self._jobs.transaction("list_verdicts", read_only=True) as conn:
             if place[0] >= await verdicts.newest_transaction(conn):
                 place = (0, 0)
@@ -81,8 +80,7 @@ class Verdicts:
             found = await verdicts.changed_after(conn, place, self._clock.wall(), size)
         if not found:
             return [], cursor
-        xid, position = found[-1][2]
-        return [present.told(account, verdict) for account, verdict, _ in found], f"{xid}.{position}"
+        return [present.told(account, verdict) for account, verdict, _ in found], cursor_of(found[-1][2])
 
     async def announce(self) -> int:
         """Tells of one batch of changes; returns how many. Killed in between, it tells them again."""
@@ -207,12 +205,3 @@ def _verdict_id(text: str) -> UUID | None:
         return ids.decode("verdict", text)
     except GatefoldError:
         return None
-
-
-def _parse(cursor: str) -> tuple[int, int]:
-    if not cursor:
-        return 0, 0
-    match = _CURSOR.fullmatch(cursor)
-    if match is None:
-        raise errors.invalid("cursor_malformed", "The cursor is not one of this service's.", field="cursor")
-    return int(match[1]), int(match[2])

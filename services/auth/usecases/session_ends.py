@@ -3,17 +3,15 @@
 What has ended is written by triggers of the database, in the transaction that ends it.
 """
 
-import re
-
-from libs import errors, ids
+from libs import ids
 from libs.clock import WallClock
+from libs.events.place import cursor_of, place_of
 from libs.kill_points import KillPoints
 from libs.postgres import Database
 from services.auth.clients.session_feed import SessionFeed
 from services.auth.repository import session_ends
 
 PAGE = 500
-_CURSOR = re.compile(r"(\d{1,20})\.(\d{1,19})")
 
 
 class SessionEnds:
@@ -33,15 +31,14 @@ class SessionEnds:
 
         An empty cursor is the beginning. One of another cluster's history (after a restore) starts over.
         """
-        place = _parse(cursor)
+        place = place_of(cursor)
         async with self._db.transaction("list_session_ends", read_only=True) as conn:
             if place[0] >= await session_ends.newest_transaction(conn):
                 place = (0, 0)
             found = await session_ends.after(conn, place, self._clock.wall(), PAGE)
         if not found:
             return [], cursor
-        xid, position = found[-1][1]
-        return [ids.encode("ses", session) for session, _ in found], f"{xid}.{position}"
+        return [ids.encode("ses", session) for session, _ in found], cursor_of(found[-1][1])
 
     async def announce(self) -> int:
         """Tells gateways of one batch; returns how many. Killed in between, it tells them again."""
@@ -55,12 +52,3 @@ class SessionEnds:
         async with self._jobs.transaction("note_session_ends") as conn:
             await session_ends.announced(conn, [position for position, _ in found], self._clock.wall())
         return len(found)
-
-
-def _parse(cursor: str) -> tuple[int, int]:
-    if not cursor:
-        return 0, 0
-    match = _CURSOR.fullmatch(cursor)
-    if match is None:
-        raise errors.invalid("cursor_malformed", "The cursor is not one of this service's.", field="cursor")
-    return int(match[1]), int(match[2])
