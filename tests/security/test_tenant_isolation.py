@@ -90,7 +90,8 @@ async def filled(databases: ServiceDatabase, ids: IdMaker) -> tuple[UUID, UUID]:
             )
             await conn.execute(
                 "INSERT INTO held_verdict (account_id, verdict_id, scope, entity_hash, until, lifted, revision,"
-                " kept_until) VALUES ($1, $2, 'actor', decode(repeat('00', 16), 'hex'), '2026-01-01', false, 1, '2026-01-01')",
+                " kept_until)"
+                " VALUES ($1, $2, 'actor', decode(repeat('00', 16), 'hex'), '2026-01-01', false, 1, '2026-01-01')",
                 account,
                 ids.new(),
             )
