@@ -35,7 +35,8 @@ SELECT gatefold_marks('held_verdict', '{
 }'::jsonb);
 CREATE FUNCTION held_verdict_grows() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.revision <= OLD.revision OR NEW.kept_until < OLD.kept_until
+    IF NEW.revision < OLD.revision OR NEW.kept_until < OLD.kept_until
+        OR (NEW.revision = OLD.revision AND ROW (NEW.until, NEW.lifted) IS DISTINCT FROM ROW (OLD.until, OLD.lifted))
         OR ROW (NEW.scope, NEW.entity_hash) IS DISTINCT FROM ROW (OLD.scope, OLD.entity_hash) THEN
         RAISE EXCEPTION 'a verdict never goes back to an earlier state'
             USING ERRCODE = 'check_violation', CONSTRAINT = 'held_verdict_grows';

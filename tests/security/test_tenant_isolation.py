@@ -6,11 +6,19 @@ import asyncpg
 import pytest
 
 from libs.ids import IdMaker
+from libs.postgres import PLATFORM
 from tests.conftest import ServiceDb
 from tests.support.stores import ServiceDatabase
 
 OWN_TABLES = ("subscriber", "entitlement", "entitlement_head", "site", "import_job", "import_problem")
-SHARED_TABLES = ("idempotency_key", "consumer_position", "dead_letter", "erased_subject", "erasure_receipt")
+SHARED_TABLES = (
+    "idempotency_key",
+    "consumer_position",
+    "dead_letter",
+    "erased_subject",
+    "erasure_receipt",
+    "held_verdict",
+)
 TABLES = (*OWN_TABLES, *SHARED_TABLES)
 
 
@@ -79,6 +87,13 @@ async def filled(databases: ServiceDatabase, ids: IdMaker) -> tuple[UUID, UUID]:
             )
             await conn.execute(
                 "INSERT INTO consumer_position VALUES ($1, 'billing', 'subscription', 'sub_1', 1)", account
+            )
+            await conn.execute(
+                "INSERT INTO held_verdict (account_id, verdict_id, scope, entity_hash, until, lifted, revision,"
+                " kept_until)"
+                " VALUES ($1, $2, 'actor', decode(repeat('00', 16), 'hex'), '2026-01-01', false, 1, '2026-01-01')",
+                account,
+                ids.new(),
             )
             await conn.execute("INSERT INTO erased_subject VALUES ($1, $2, '2026-01-01')", account, subject)
             await conn.execute(
@@ -158,3 +173,35 @@ async def test_the_app_role_cannot_lift_row_level_security(databases: ServiceDat
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             async with databases.app.tenant(mine, "lift") as conn:
                 await conn.execute(statement)
+
+
+async def test_what_holds_for_the_platform_is_seen_by_every_tenant_and_changed_by_none(
+    databases: ServiceDatabase, ids: IdMaker
+) -> None:
+    mine, verdict = ids.new(), ids.new()
+    add = (
+        "INSERT INTO held_verdict (account_id, verdict_id, scope, entity_hash, until, lifted, revision, kept_until)"
+        " VALUES ($1, $2, 'actor', decode(repeat('00', 16), 'hex'), '2026-01-01', false, 1, '2026-01-01')"
+    )
+    async with databases.app.tenant(PLATFORM, "fill") as conn:
+        await conn.execute(add, PLATFORM, verdict)
+    try:
+        async with databases.app.tenant(mine, "try") as conn:
+            seen = await conn.fetchval("SELECT count(*) FROM held_verdict WHERE verdict_id = $1", verdict)
+            assert seen == 1
+            assert await conn.execute("UPDATE held_verdict SET lifted = true, revision = revision + 1") == "UPDATE 0"
+            assert await conn.execute("DELETE FROM held_verdict") == "DELETE 0"
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            async with databases.app.tenant(mine, "write") as conn:
+                await conn.execute(add, PLATFORM, ids.new())
+    finally:
+        async with databases.app.tenant(PLATFORM, "clean") as conn:
+            await conn.execute("DELETE FROM held_verdict")
+
+
+async def test_a_verdict_never_goes_back_to_an_earlier_state(databases: ServiceDatabase, ids: IdMaker) -> None:
+    mine, _ = await filled(databases, ids)
+    for change in ("revision = 0", "until = '2025-12-31'", "lifted = true", "kept_until = '2025-12-31'", "scope = 'x'"):
+        with pytest.raises(asyncpg.CheckViolationError):
+            async with databases.app.tenant(mine, "change") as conn:
+                await conn.execute(f"UPDATE held_verdict SET {change}")
