@@ -69,13 +69,17 @@ def detector_of(rule_version: str) -> str:
 
 
 def decision_key(decision: Decision) -> bytes:
-    """Returns what is the same whenever the same events are read again: account, entity, detector and event time."""
+    """Returns what is the same whenever the same events are read again: account, entity, detector, time and action.
+
+    Within a thousandth of a second a flood may climb several steps of a ladder: each is a decision of its own.
+    """
     parts = (
         (decision.account or "").encode(),
         decision.scope.value.encode(),
         decision.entity,
         detector_of(decision.rule_version).encode(),
         decision.at.isoformat().encode(),
+        decision.action.name.encode(),
     )
     return hashlib.sha256(b"\0".join(parts)).digest()[:16]
 

@@ -60,11 +60,13 @@ async def supersede(conn: Connection, account: UUID, by: Sequence[Verdict]) -> i
     rows = await conn.fetch(
         """
         UPDATE verdict SET state = 'superseded', revision = revision + 1
-        FROM unnest($2::uuid[], $3::text[], $4::bytea[], $5::boolean[], $6::timestamptz[])
-            AS new (id, scope, entity, shadow, decided_at)
+        FROM unnest($2::uuid[], $3::text[], $4::bytea[], $5::boolean[], $6::timestamptz[], $8::text[])
+            AS new (id, scope, entity, shadow, decided_at, action)
         WHERE verdict.account_id = $1 AND verdict.state = 'active' AND verdict.scope = new.scope
             AND verdict.entity_hash = new.entity AND verdict.shadow = new.shadow AND verdict.detector <> $7
-            AND verdict.id <> new.id AND verdict.decided_at < new.decided_at
+            AND verdict.id <> new.id
+            AND (verdict.decided_at, array_position($9::text[], verdict.action))
+                < (new.decided_at, array_position($9::text[], new.action))
         RETURNING verdict.id
         """,
         account,
@@ -74,6 +76,8 @@ async def supersede(conn: Connection, account: UUID, by: Sequence[Verdict]) -> i
         [verdict.shadow for verdict in by],
         [verdict.decided_at for verdict in by],
         REVIEW,
+        [verdict.action.name.lower() for verdict in by],
+        [action.name.lower() for action in sorted(Action)],
     )
     return len(rows)
 

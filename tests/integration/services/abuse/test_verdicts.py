@@ -59,6 +59,15 @@ async def test_a_harder_decision_takes_the_place_of_the_one_before(desk: Desk, a
     ]
 
 
+@pytest.mark.parametrize("hard_first", [True, False])
+async def test_of_two_decisions_in_one_moment_the_harder_counts(desk: Desk, account: UUID, hard_first: bool) -> None:
+    mild, hard = desk.decision(account, "flood", action=Action.TAG), desk.decision(account, "flood")
+    await desk.store(*((hard, mild) if hard_first else (mild, hard)))
+
+    assert [verdict.action for verdict in await kept(desk, account, "flood")] == [Action.BLOCK]
+    assert await desk.store(mild, hard) == []
+
+
 async def test_an_old_decision_that_comes_late_replaces_nothing(desk: Desk, account: UUID) -> None:
     [new] = await desk.store(desk.decision(account, "attacker", after=5))
     await desk.store(desk.decision(account, "attacker", action=Action.CHALLENGE))
