@@ -1,7 +1,7 @@
 """Owns what is known of one request while it is on its way through the edge."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,8 @@ class Exchange:
     """What is to be counted again for the same request, where it is answered without being looked at."""
     refusal: "Refusal | None" = None
     """The refusal that it was told again."""
+    recount: Callable[[], Mapping[str, str] | None] | None = None
+    """Counts the same request once more against its quotas, once it was: its headers, or None if that takes a look."""
     cost_factor: int = 1
     """How many times its cost it counts against its limits."""
 

@@ -21,14 +21,18 @@ MOST_KEPT = 2_048
 LONGEST_KEPT = 2_000
 """Bytes of a request's head."""
 
-REASONS = frozenset({"challenge_required", "firewall_blocked", "rate_limited", "route_unknown"})
-"""Refusals that move no counter of what is still allowed, and that hold for all who send the same bytes."""
+_UNCOUNTED = frozenset({"challenge_required", "firewall_blocked", "rate_limited", "route_unknown"})
+"""Refusals that move no counter of what is still allowed."""
+_COUNTED = frozenset({"caller_kind_not_allowed", "credential_required", "plane_not_allowed", "scope_missing"})
+"""Refusals of what was counted against quotas first, and will be again."""
+REASONS = _UNCOUNTED | _COUNTED
+"""Refusals that hold for all who send the same bytes."""
 
 
 class _Said:
     """What was said to a request, and what is counted when it is said again."""
 
-    __slots__ = ("activity", "answer", "counts", "limit", "observe", "parts", "remember", "until")
+    __slots__ = ("activity", "answer", "counts", "limit", "observe", "parts", "recount", "remember", "until")
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class _Said:
         self.activity = activity
         self.counts: Sequence[Callable[[], object]] = exchange.counts
         self.limit: Refusal | None = exchange.refusal
+        self.recount = exchange.recount
         self.observe: Callable[[float], None] = seconds.observe
         self.parts = answer.body.split(exchange.request_id.encode())
         self.remember = remember
@@ -80,9 +85,14 @@ class Refusals:
         began = self._monotonic()
         if said is None or began >= said.until:
             return None
+        counted = None if said.recount is None else said.recount()
+        if said.recount is not None and counted is None:
+            return None
         request_id = request_id_of(request) or self._ids.new()
         told = said.answer
         headers = {**told.headers, "X-Request-Id": request_id}
+        if counted:
+            headers.update(counted)
         if said.limit is not None:
             now = round(began * 1_000_000)
             headers.update(said.limit.headers(now))
@@ -99,10 +109,13 @@ class Refusals:
     def keep(
         self, exchange: Exchange, answer: Answer, activity: Activity, seconds: Histogram, remember: Callable[[], None]
     ) -> None:
-        """Takes a refusal that will hold for a moment; one with a body, or that ends its connection, is not kept."""
+        """Takes a refusal that will hold for a moment, unless it is a service's, ends its connection or has a body."""
         request = exchange.request
-        limited = exchange.problem == "rate_limited"
-        if request.body_exists or answer.ends or answer.cookies or (limited and exchange.refusal is None):
+        if request.body_exists or answer.ends or answer.cookies or exchange.called:
+            return
+        if exchange.problem == "rate_limited" and exchange.refusal is None:
+            return
+        if (exchange.problem in _COUNTED) is (exchange.recount is None):
             return
         if (
             len(exchange.path) + len(exchange.query) + sum(len(k) + len(v) for k, v in request.raw_headers)

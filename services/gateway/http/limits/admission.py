@@ -1,6 +1,7 @@
 """Owns holding a request against its limits."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from prometheus_client import Counter
@@ -32,6 +33,8 @@ class Decider(Protocol):
     """Whatever decides on limits."""
 
     async def decide(self, limits: Sequence[Limit], cost: int) -> Decision: ...
+
+    def leased(self, limits: Sequence[Limit], cost: int) -> Decision | None: ...
 
     def forget(self) -> None: ...
 
@@ -98,6 +101,7 @@ class Limits:
         except BaseException:
             slot.leave()
             raise
+        exchange.recount = partial(self._recount, held, cost)
         return slot
 
     async def count_failed_authentication(self, exchange: Exchange, reason: str) -> None:
@@ -147,6 +151,12 @@ class Limits:
         raise errors.too_many(
             "rate_limited", "This was asked too often.", refusal.retry_after_seconds(now), metadata=refusal.violations
         )
+
+    def _recount(self, held: Held, cost: int) -> Mapping[str, str] | None:
+        if not held.limits:
+            return {}
+        decision = self._store.leased(held.limits, cost)
+        return None if decision is None else decision.headers()
 
     async def _count(self, exchange: Exchange, held: Held, cost: int) -> None:
         if not held.limits:

@@ -125,10 +125,10 @@ class Holdings:
 
     def decide(self, limits: Sequence[Limit], cost: int, now: int) -> Decision | Asking:
         """Decides without the store, or says what it has to be asked; what is leased is reserved meanwhile."""
-        return self._leased(limits, cost, now) or self._looked_at(limits, cost, now)
+        return self.leased(limits, cost, now) or self._looked_at(limits, cost, now)
 
-    def _leased(self, limits: Sequence[Limit], cost: int, now: int) -> Decision | None:
-        """Decides what leases suffice for, as is so with nearly all that is let through."""
+    def leased(self, limits: Sequence[Limit], cost: int, now: int) -> Decision | None:
+        """Decides what leases suffice for, as is so with nearly all that is let through; None for all else."""
         spent: list[tuple[_Holding, Lease, int]] = []
         for limit in limits:
             holding = self._held.get(limit.key)

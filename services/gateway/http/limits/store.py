@@ -117,6 +117,10 @@ class RateStore:
             loop.call_soon(self._flush)
         return await decided
 
+    def leased(self, limits: Sequence[Limit], cost: int) -> Decision | None:
+        """Lets a request through that leases suffice for; None, and nothing is moved, where they do not."""
+        return self._holdings.leased(limits, cost, self._now())
+
     def _now(self) -> int:
         return round(self._monotonic() * 1_000_000)
 

@@ -21,7 +21,7 @@ RULE = UUID(int=7)
 
 @pytest.fixture(scope="module")
 async def shared(run_directory: Path, valkey_server: ValkeyServer) -> AsyncIterator[RunningGateway]:
-    quotas = '{"strict.address":[100000,60],"read.address":[100000,60],"read.server":[2,3600]}'
+    quotas = '{"strict.address":[100000,60],"read.address":[100000,60],"read.server":[2,3600],"read.person":[300,3600]}'
     async with running_gateway(run_directory, valkey_server.url(), background=True, rate_quotas=quotas) as running:
         yield running
 
@@ -89,6 +89,16 @@ async def test_a_quota_that_is_used_up_is_said_with_the_seconds_that_are_left(ga
     assert left == sorted(left, reverse=True)
     assert all(0 < seconds <= 1800 for seconds in left)
     assert all('"read-server";r=0;t=' in answer.headers["RateLimit"] for answer in answers[2:])
+
+
+async def test_what_is_counted_before_it_is_refused_is_counted_each_time(gateway: RunningGateway) -> None:
+    token = gateway.backend.signer.token()
+    answers = [await gateway.ask("GET", PRODUCTS, credential=token) for _ in range(305)]
+
+    assert [answer.reason for answer in answers] == ["caller_kind_not_allowed"] * 300 + ["rate_limited"] * 5
+    left = [int(answer.headers["RateLimit"].partition(";r=")[2].partition(";")[0]) for answer in answers[:300]]
+    assert left == list(range(299, -1, -1))
+    assert [shown(answer) for answer in answers[1:300]] == [shown(answers[0])] * 299
 
 
 async def test_what_changes_is_obeyed_at_once(gateway: RunningGateway) -> None:

@@ -37,9 +37,13 @@ class World:
     def remember(self) -> None:
         self.remembered += 1
 
-    def refuse(self, request: Any, *, reason: str = "route_unknown", refusal: Refusal | None = None) -> None:
+    def refuse(
+        self, request: Any, *, reason: str = "route_unknown", refusal: Refusal | None = None, **rest: Any
+    ) -> None:
         exchange = Exchange(request, "first", self.now, 0.0, request.raw_path, "", "192.0.2.1", None)
         exchange.problem, exchange.refusal = reason, refusal
+        for name, value in rest.items():
+            setattr(exchange, name, value)
         answer = Answer(404, {"X-Request-Id": "first"}, b'{"instance":"urn:first","end":1}')
         self.refusals.keep(exchange, answer, Activity(), SECONDS, self.remember)
 
@@ -119,8 +123,22 @@ def test_what_is_left_of_a_quota_is_said_as_of_now_and_no_longer_than_it_holds()
     assert world.refusals.again(request()) is None
 
 
+def test_what_is_counted_against_quotas_is_counted_again_or_looked_at_anew() -> None:
+    world = World()
+    counted: list[dict[str, str] | None] = [{"RateLimit": "a"}, {"RateLimit": "b"}, None]
+    world.refuse(request(), reason="scope_missing", recount=lambda: counted.pop(0))
+
+    said = [world.refusals.again(request()) for _ in range(3)]
+
+    assert [None if answer is None else answer.headers["RateLimit"] for answer in said] == ["a", "b", None]
+    assert len(world.told) == 2
+
+
 def test_what_cannot_be_said_again_is_not_kept() -> None:
     world = World()
+    world.refuse(request(), reason="scope_missing")  # said before it was counted
+    world.refuse(request(), reason="scope_missing", recount=dict, called=True)  # by the service, which may change
+    world.refuse(request(), recount=dict)
     world.refuse(request(), reason="rate_limited")  # refused by the store just now, which will be asked again
     world.refuse(request("/" + "x" * LONGEST_KEPT))
     world.refuse(request("/a", (b"A", b"x" * LONGEST_KEPT)))
