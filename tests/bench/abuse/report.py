@@ -86,7 +86,8 @@ def _page(found: Findings) -> str:
     parts = [
         f"<p>Seeds {', '.join(map(str, found.seeds))}, which no detector was tuned on; {ours.events:,} events. "
         "An actor counts as found when anything was asked of it or refused to it: a challenge (passed or not), "
-        "a throttle, a block. Intervals are Wilson's, 95 %.</p>",
+        "a throttle, a block. Intervals are Wilson's, 95 %. Other seeds are other people, addresses and times, and not "
+        "other habits: real traffic has more of those, and gives lower figures.</p>",
         f"<p class='{'bad' if misses(found) else 'good'}'>{html.escape(line(found))}</p>",
         "<h2>Beside other defences</h2>",
         _table(
