@@ -87,7 +87,13 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     process.background("connections", server.sweep, in_closed_mode=True)
     await process.serve(server)
     if settings.otlp_listen is not None:
-        logs = GrpcLogs(app.handle, settings.otlp_listen, settings.pem(), shared_port=settings.http_shared_port)
+        logs = GrpcLogs(
+            app.handle,
+            settings.otlp_listen,
+            settings.pem(),
+            message_seconds=settings.bodies.body_seconds,
+            shared_port=settings.http_shared_port,
+        )
         await process.serve(logs)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
@@ -62,13 +62,21 @@ class GrpcLogs:
     """Serves `LogsService/Export` beside the HTTP endpoint, with its credential, limits, rules and answers."""
 
     def __init__(
-        self, handle: Handle, listen: str, certificates: Pem | None = None, *, shared_port: bool = False
+        self,
+        handle: Handle,
+        listen: str,
+        certificates: Pem | None = None,
+        *,
+        message_seconds: float,
+        shared_port: bool = False,
     ) -> None:
         """`handle` answers HTTP requests; without certificate and key a proxy before this ends TLS, or nobody does.
 
-        Other processes may listen on the same port where it is shared.
+        A call whose message is not there after `message_seconds` makes room for another. Other processes may listen on
+        the same port where it is shared.
         """
         self._handle = handle
+        self._message_seconds = message_seconds
         self._listen = listen
         self._certificates = certificates
         self._shared_port = shared_port
@@ -92,8 +100,9 @@ class GrpcLogs:
             ),
             maximum_concurrent_rpcs=CALLS,
         )
-        # Bytes go in and out: the endpoint's service reads them, once.
-        export = grpc.unary_unary_rpc_method_handler(cast("Any", self._export))
+        # Bytes go in and out: the endpoint's service reads them, once. A call is taken as a stream of one message,
+        # which looks the same on the wire: for the message of any other gRPC waits without an end.
+        export = grpc.stream_unary_rpc_method_handler(cast("Any", self._export))
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: export}),))
         if self._certificates is None:
             self.port = server.add_insecure_port(self._listen)
@@ -108,7 +117,14 @@ class GrpcLogs:
             await self._server.stop(seconds)
             self._server = None
 
-    async def _export(self, payload: bytes, context: Context) -> bytes:
+    async def _export(self, messages: AsyncIterator[bytes], context: Context) -> bytes:
+        try:
+            async with asyncio.timeout(self._message_seconds):
+                payload = await anext(messages, None)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The message took too long to arrive.")
+        if payload is None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "There is no message.")
         answer = await self._handle(_request(payload, context))
         if answer.status != 200:
             await _refuse(context, answer)
