@@ -1,9 +1,7 @@
 """Owns OTLP over gRPC at the edge: a call is the HTTP request of the same meaning, and meets all that it meets."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 from urllib.parse import unquote
@@ -21,6 +19,7 @@ from yarl import URL
 from libs.grpc_errors import DETAILS_KEY, DOMAIN
 from services.gateway.http.address import Peer
 from services.gateway.http.answer import Answer
+from services.gateway.http.certificates import Pairs
 
 SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
 METHOD = "Export"
@@ -53,8 +52,6 @@ _CODES = {
 }
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Pem = tuple[Path, Path]
-"""Files of a certificate's chain and of its key."""
 Handle = Callable[[web.BaseRequest], Awaitable[Answer]]
 
 
@@ -65,7 +62,7 @@ class GrpcLogs:
         self,
         handle: Handle,
         listen: str,
-        certificates: Pem | None = None,
+        certificates: Pairs | None = None,
         *,
         message_seconds: float,
         shared_port: bool = False,
@@ -183,27 +180,16 @@ async def _refuse(context: Context, answer: Answer) -> NoReturn:
     await context.abort(code, said, ((DETAILS_KEY, status.SerializeToString()),))
 
 
-def _credentials(files: Pem) -> grpc.ServerCredentials:
-    """Returns credentials that are read anew when their files change; raises OSError or ssl.SSLError at first."""
-    held = _pair(files)
+def _credentials(pairs: Pairs) -> grpc.ServerCredentials:
+    """Returns credentials that ask for the newest pair at each handshake."""
+    given = pairs.value()
 
-    def read() -> Any:
-        nonlocal held
-        try:
-            found = _pair(files)
-        except (OSError, ssl.SSLError):
-            # They are two files, and in between they do not fit each other: the next connection finds both.
+    def newest() -> Any:
+        nonlocal given
+        found = pairs.value()
+        if found is given:
             return None
-        if found == held:
-            return None
-        held = found
+        given = found
         return grpc.ssl_server_certificate_configuration([found])
 
-    return grpc.dynamic_ssl_server_credentials(grpc.ssl_server_certificate_configuration([held]), read)
-
-
-def _pair(files: Pem) -> tuple[bytes, bytes]:
-    certificate, key = files
-    found = key.read_bytes(), certificate.read_bytes()
-    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    return found
+    return grpc.dynamic_ssl_server_credentials(grpc.ssl_server_certificate_configuration([given]), newest)

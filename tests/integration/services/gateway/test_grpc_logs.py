@@ -291,8 +291,10 @@ async def test_with_a_certificate_it_speaks_tls_and_takes_a_new_one(
         held.key.write_bytes(renewed.key.read_bytes())
         # In between they do not fit each other, and the pair before goes on.
         assert await code(site, first) is grpc.StatusCode.UNAUTHENTICATED
+        assert site.gateway.metric("gatefold_gateway_certificate_changes_total", result="unusable") >= 1
         held.certificate.write_bytes(renewed.certificate.read_bytes())
         assert await code(site, second) is grpc.StatusCode.UNAUTHENTICATED
+        assert site.gateway.metric("gatefold_gateway_certificate_changes_total", result="taken") == 1
 
 
 async def test_processes_share_a_port_only_where_it_is_said() -> None:
