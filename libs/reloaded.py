@@ -10,7 +10,7 @@ from libs.telemetry import Telemetry
 
 Made = TypeVar("Made")
 
-_Stamp = tuple[tuple[int, int, int], ...]
+_Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Reloaded(Generic[Made]):
@@ -33,27 +33,38 @@ class Reloaded(Generic[Made]):
         self._changes = changes
         self._log = telemetry.logger("files")
         self._seen = self._stamp()
+        self._unusable: _Stamp | None = None
         self._made = make()
 
     def value(self) -> Made:
         """Returns what was made of the newest files that could be used; to look costs some microseconds."""
-        try:
-            stamp = self._stamp()
-            if stamp == self._seen:
-                return self._made
-            made = self._make()
-            if self._stamp() != stamp:
-                return self._made  # they are being changed; the next look finds all of them
-        except (OSError, ValueError) as error:
-            self._changes.labels("unusable").inc()
-            self._log.warning("changed files cannot be used", extra={"why": type(error).__name__})
+        stamp = self._stamp()
+        if stamp == self._seen:
             return self._made
+        try:
+            made = self._make()
+        except (OSError, ValueError) as error:
+            # Each look tries again, and a change is told of once, however many look.
+            if stamp != self._unusable:
+                self._unusable = stamp
+                self._changes.labels("unusable").inc()
+                self._log.warning("changed files cannot be used", extra={"why": type(error).__name__})
+            return self._made
+        if self._stamp() != stamp:
+            return self._made  # they are being changed; the next look finds all of them
         self._made, self._seen = made, stamp
         self._changes.labels("taken").inc()
         self._log.info("changed files are used", extra={"files": [path.name for path in self._files]})
         return made
 
     def _stamp(self) -> _Stamp:
-        # Mounted secrets change by a link that is swapped, which stat follows.
-        found = [path.stat() for path in self._files]
-        return tuple((one.st_ino, one.st_mtime_ns, one.st_size) for one in found)
+        return tuple(_stat(path) for path in self._files)
+
+
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    # Mounted secrets change by a link that is swapped, which stat follows.
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

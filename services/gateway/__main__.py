@@ -13,7 +13,7 @@ from services.gateway.config import GatewayConfig
 from services.gateway.http.address import ClientAddress
 from services.gateway.http.app import App, Edge, operations
 from services.gateway.http.authorisation import Authorisation
-from services.gateway.http.certificates import certificates
+from services.gateway.http.certificates import certificates, pairs
 from services.gateway.http.contracts import Contracts
 from services.gateway.http.cors import Cors
 from services.gateway.http.grpc_logs import GrpcLogs
@@ -87,7 +87,13 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
     process.background("connections", server.sweep, in_closed_mode=True)
     await process.serve(server)
     if settings.otlp_listen is not None:
-        logs = GrpcLogs(app.handle, settings.otlp_listen, settings.pem(), shared_port=settings.http_shared_port)
+        logs = GrpcLogs(
+            app.handle,
+            settings.otlp_listen,
+            pairs(settings.pem(), process.telemetry),
+            message_seconds=settings.bodies.body_seconds,
+            shared_port=settings.http_shared_port,
+        )
         await process.serve(logs)
 
 

@@ -167,7 +167,7 @@ class Checkouts:
                         return checkout_pb2.Checkout.FromString(claim.replay)
                     if claim.reference is not None:
                         resumed = await self._at.subscriptions.find_checkout(conn, account, claim.reference)
-                        if resumed is not None:
+                        if resumed is not None and not await self._was_held(conn, account, resumed):
                             return resumed
                     return await self._new_or_open(conn, account, price_id, subject, new_id)
             except LiveSubscriptionExistsError:
@@ -176,6 +176,11 @@ class Checkouts:
             except _SupersededError as superseded:
                 await self._end(account, superseded.checkout_id)
         raise errors.conflict("checkout_open", "Another checkout of this reader is under way.", retry_after_seconds=1)
+
+    async def _was_held(self, conn: Connection, account: UUID, checkout: Checkout) -> bool:
+        """Tells whether it was refused for a verdict: nothing was asked for, and another may begin in its place."""
+        payment = await self._at.payments.get(conn, account, checkout.payment_id)
+        return payment.state is PaymentState.FAILED and payment.error_reason == HELD
 
     async def _new_or_open(
         self, conn: Connection, account: UUID, price_id: UUID, subject: UUID, new_id: UUID

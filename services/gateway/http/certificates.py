@@ -4,6 +4,8 @@ import ssl
 from functools import partial
 from pathlib import Path
 
+from prometheus_client import Counter
+
 from libs.reloaded import Reloaded
 from libs.telemetry import Telemetry
 
@@ -12,18 +14,31 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 Certificates = Reloaded[ssl.SSLContext]
 """The context of new connections; connections that are open keep the one they began with."""
+Pair = tuple[bytes, bytes]
+"""Contents of a key's file and of its chain's."""
+Pairs = Reloaded[Pair]
 
 
 def certificates(files: tuple[Path, Path] | None, telemetry: Telemetry) -> Certificates | None:
     """Returns what terminates TLS with chain and key, where they are stated; raises OSError for unusable ones."""
-    if files is None:
-        return None
-    certificate, key = files
-    changes = telemetry.counter(
+    return None if files is None else Reloaded(files, partial(_context, *files), _changes(telemetry), telemetry)
+
+
+def pairs(files: tuple[Path, Path] | None, telemetry: Telemetry) -> Pairs | None:
+    """Returns the same for gRPC, which makes a context of its own; raises OSError for unusable ones."""
+    return None if files is None else Reloaded(files, partial(_pair, *files), _changes(telemetry), telemetry)
+
+
+def _changes(telemetry: Telemetry) -> Counter:
+    return telemetry.counter(
         "gateway_certificate_changes", "Changed certificate files, by whether they could be used", ("result",)
     )
-    make = partial(_context, certificate, key)
-    return Reloaded(files, make, changes, telemetry)
+
+
+def _pair(certificate: Path, key: Path) -> Pair:
+    # gRPC takes what does not fit together and then fails every handshake; this raises instead.
+    _context(certificate, key)
+    return key.read_bytes(), certificate.read_bytes()
 
 
 def _context(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -322,7 +322,12 @@ class Connection(RequestHandler):
             finally:
                 request._task = None  # type: ignore[assignment]  # a task that holds itself is never collected
             if lost or cast("Answer", answer).ends or not payload.is_eof():
+                self._connections.ends(self)
                 break
+            if not self._messages:
+                # Not before: what was left of a body is no beginning of another request.
+                self._phase = _IDLE
+                self._connections.rests(self)
         if not self._force_close:
             self._task_handler = None
             if self.transport is not None:
@@ -352,11 +357,6 @@ class Connection(RequestHandler):
         self.transport.write(written)
         if self._paused:
             await self._drain_helper()
-        if resp.ends:
-            connections.ends(self)
-        elif not self._messages:
-            self._phase = _IDLE
-            connections.rests(self)
         return resp, False
 
     async def _linger(self, payload: StreamReader) -> None:

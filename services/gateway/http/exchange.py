@@ -117,4 +117,4 @@ def request_id_of(request: BaseRequest) -> str | None:
 def origin_of(request: BaseRequest) -> str | None:
     """Returns the Origin header; what is no text becomes `null`, the origin that is nobody's site (RFC 6454)."""
     sent: str | None = request.headers.get("Origin")
-    return "null" if sent is not None and not sent.isascii() else sent
+    return "null" if sent is not None and not (sent.isascii() and sent.isprintable()) else sent

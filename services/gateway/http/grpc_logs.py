@@ -1,9 +1,7 @@
 """Owns OTLP over gRPC at the edge: a call is the HTTP request of the same meaning, and meets all that it meets."""
 
 import asyncio
-import ssl
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 from urllib.parse import unquote
@@ -21,6 +19,7 @@ from yarl import URL
 from libs.grpc_errors import DETAILS_KEY, DOMAIN
 from services.gateway.http.address import Peer
 from services.gateway.http.answer import Answer
+from services.gateway.http.certificates import Pairs
 
 SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
 METHOD = "Export"
@@ -53,8 +52,6 @@ _CODES = {
 }
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Pem = tuple[Path, Path]
-"""Files of a certificate's chain and of its key."""
 Handle = Callable[[web.BaseRequest], Awaitable[Answer]]
 
 
@@ -62,13 +59,21 @@ class GrpcLogs:
     """Serves `LogsService/Export` beside the HTTP endpoint, with its credential, limits, rules and answers."""
 
     def __init__(
-        self, handle: Handle, listen: str, certificates: Pem | None = None, *, shared_port: bool = False
+        self,
+        handle: Handle,
+        listen: str,
+        certificates: Pairs | None = None,
+        *,
+        message_seconds: float,
+        shared_port: bool = False,
     ) -> None:
         """`handle` answers HTTP requests; without certificate and key a proxy before this ends TLS, or nobody does.
 
-        Other processes may listen on the same port where it is shared.
+        A call whose message is not there after `message_seconds` makes room for another. Other processes may listen on
+        the same port where it is shared.
         """
         self._handle = handle
+        self._message_seconds = message_seconds
         self._listen = listen
         self._certificates = certificates
         self._shared_port = shared_port
@@ -92,8 +97,9 @@ class GrpcLogs:
             ),
             maximum_concurrent_rpcs=CALLS,
         )
-        # Bytes go in and out: the endpoint's service reads them, once.
-        export = grpc.unary_unary_rpc_method_handler(cast("Any", self._export))
+        # Bytes go in and out: the endpoint's service reads them, once. A call is taken as a stream of one message,
+        # which looks the same on the wire: for the message of any other gRPC waits without an end.
+        export = grpc.stream_unary_rpc_method_handler(cast("Any", self._export))
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: export}),))
         if self._certificates is None:
             self.port = server.add_insecure_port(self._listen)
@@ -108,7 +114,14 @@ class GrpcLogs:
             await self._server.stop(seconds)
             self._server = None
 
-    async def _export(self, payload: bytes, context: Context) -> bytes:
+    async def _export(self, messages: AsyncIterator[bytes], context: Context) -> bytes:
+        try:
+            async with asyncio.timeout(self._message_seconds):
+                payload = await anext(messages, None)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The message took too long to arrive.")
+        if payload is None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "There is no message.")
         answer = await self._handle(_request(payload, context))
         if answer.status != 200:
             await _refuse(context, answer)
@@ -167,27 +180,16 @@ async def _refuse(context: Context, answer: Answer) -> NoReturn:
     await context.abort(code, said, ((DETAILS_KEY, status.SerializeToString()),))
 
 
-def _credentials(files: Pem) -> grpc.ServerCredentials:
-    """Returns credentials that are read anew when their files change; raises OSError or ssl.SSLError at first."""
-    held = _pair(files)
+def _credentials(pairs: Pairs) -> grpc.ServerCredentials:
+    """Returns credentials that ask for the newest pair at each handshake."""
+    given = pairs.value()
 
-    def read() -> Any:
-        nonlocal held
-        try:
-            found = _pair(files)
-        except (OSError, ssl.SSLError):
-            # They are two files, and in between they do not fit each other: the next connection finds both.
+    def newest() -> Any:
+        nonlocal given
+        found = pairs.value()
+        if found is given:
             return None
-        if found == held:
-            return None
-        held = found
+        given = found
         return grpc.ssl_server_certificate_configuration([found])
 
-    return grpc.dynamic_ssl_server_credentials(grpc.ssl_server_certificate_configuration([held]), read)
-
-
-def _pair(files: Pem) -> tuple[bytes, bytes]:
-    certificate, key = files
-    found = key.read_bytes(), certificate.read_bytes()
-    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    return found
+    return grpc.dynamic_ssl_server_credentials(grpc.ssl_server_certificate_configuration([given]), newest)

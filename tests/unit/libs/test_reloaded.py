@@ -64,6 +64,16 @@ def test_files_that_cannot_be_used_leave_what_was_made_before(pair: Pair) -> Non
     assert found.value() == "the second"
 
 
+def test_a_change_that_cannot_be_used_is_told_of_once_however_many_look(pair: Pair) -> None:
+    pair.say("first", "first")
+    found = pair.reloaded()
+    pair.say("the second", "first")
+    assert [found.value() for _ in range(5)] == ["first"] * 5
+    pair.files[1].unlink()
+    assert [found.value() for _ in range(5)] == ["first"] * 5
+    assert pair.count("unusable") == 2
+
+
 def test_what_changes_while_it_is_made_is_not_believed(pair: Pair) -> None:
     pair.say("first", "first")
     found = pair.reloaded()

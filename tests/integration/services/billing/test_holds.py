@@ -145,6 +145,10 @@ async def test_a_payment_is_not_begun_when_the_verdict_came_after_it_was_written
     await house.work()
     assert await house.made("payment_intents") == []
     assert await house.rows("SELECT state, error_reason FROM payment") == [("failed", "payment_held")]
+    house.clock.advance(HOUR)
+    # The same request goes through with the key that it had, also after it was written down once.
+    assert await refusal(house, price, subject, "k") is None
+    assert len(await house.made("payment_intents")) == 1
 
 
 async def test_a_renewal_waits_while_its_reader_is_held_and_is_charged_when_they_are_not(

@@ -174,3 +174,10 @@ async def test_a_path_or_header_that_is_no_text_is_no_fault_of_ours(gateway: Run
         b"Connection: close\r\nContent-Length: 0\r\nAuthorization: Bearer " + key + b"\r\n\r\n"
     )
     assert signature.startswith(b"HTTP/1.1 422 "), signature
+
+
+async def test_an_origin_that_no_header_can_carry_back_is_nobodys_site(gateway: RunningGateway) -> None:
+    head = b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\nOrigin: https://a\tb\r\n\r\n"
+    answer = await gateway.raw(head)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nAccess-Control-Allow-Origin: null\r\n" in answer

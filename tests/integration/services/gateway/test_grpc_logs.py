@@ -1,5 +1,6 @@
 """Logs that an OpenTelemetry client sends by gRPC: taken as by HTTP, and refused as there."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from libs import ids
 from libs.activity import FIELD, Pseudonyms, network_of, stream_of
 from libs.config import Secret
 from libs.redis_client import Store
-from services.gateway.http.grpc_logs import MESSAGE_BYTES, GrpcLogs
+from services.gateway.http.grpc_logs import MESSAGE_BYTES, METHOD, SERVICE, GrpcLogs
 from tests.conftest import ServiceDb
 from tests.support import abuse
 from tests.support.certificates import Authority
@@ -238,6 +239,26 @@ async def test_limits_and_trouble_behind_say_when_to_come_back(
     assert wait > 0
 
 
+async def test_calls_whose_message_never_comes_make_room_for_others(
+    run_directory: Path, valkey_server: ValkeyServer
+) -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    async with (
+        site_of(run_directory, valkey_server.url(), body_seconds="0.2") as site,
+        grpc.aio.insecure_channel(f"127.0.0.1:{site.port}") as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.stream_unary(f"/{SERVICE}/{METHOD}")(nothing(), timeout=20)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert caught.value.details() == "The message took too long to arrive."
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.stream_unary(f"/{SERVICE}/{METHOD}")([], timeout=20)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_nothing_but_logs_is_served(site: Site) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{site.port}") as channel:
         for method in (
@@ -270,19 +291,21 @@ async def test_with_a_certificate_it_speaks_tls_and_takes_a_new_one(
         held.key.write_bytes(renewed.key.read_bytes())
         # In between they do not fit each other, and the pair before goes on.
         assert await code(site, first) is grpc.StatusCode.UNAUTHENTICATED
+        assert site.gateway.metric("gatefold_gateway_certificate_changes_total", result="unusable") >= 1
         held.certificate.write_bytes(renewed.certificate.read_bytes())
         assert await code(site, second) is grpc.StatusCode.UNAUTHENTICATED
+        assert site.gateway.metric("gatefold_gateway_certificate_changes_total", result="taken") == 1
 
 
 async def test_processes_share_a_port_only_where_it_is_said() -> None:
     async def nobody(request: Any) -> Any:
         raise AssertionError("nobody asks")
 
-    first = GrpcLogs(nobody, "127.0.0.1:0", shared_port=True)
+    first = GrpcLogs(nobody, "127.0.0.1:0", message_seconds=30, shared_port=True)
     await first.start()
     try:
         for shared in (True, False):
-            other = GrpcLogs(nobody, f"127.0.0.1:{first.port}", shared_port=shared)
+            other = GrpcLogs(nobody, f"127.0.0.1:{first.port}", message_seconds=30, shared_port=shared)
             if shared:
                 await other.start()
                 await other.drain(0)

@@ -64,6 +64,19 @@ async def test_two_lengths_or_a_length_and_chunks_are_refused(impatient: Running
     assert impatient.backend.calls == []
 
 
+async def test_a_body_that_nobody_reads_gets_no_answer_of_its_own(impatient: RunningGateway) -> None:
+    size = 70_000  # more than headers may have
+    reader, writer = await asyncio.open_connection("127.0.0.1", impatient.port)
+    writer.write(f"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
+    heard = await reader.readuntil(b'"ok"}')
+    writer.write(b"x" * size)
+    writer.write_eof()
+    heard += await reader.read()
+    writer.close()
+    assert heard.startswith(b"HTTP/1.1 200 ")
+    assert heard.count(b"HTTP/1.1 ") == 1
+
+
 async def test_the_address_is_what_the_trusted_proxy_says(impatient: RunningGateway) -> None:
     for forwarded, expected in (
         ("203.0.113.7", "203.0.113.7"),
