@@ -215,7 +215,8 @@ async def test_a_stolen_caller_is_of_no_use_in_the_stream_of_another_service(tmp
     )
     server.add(clock_pb2_grpc.add_ClockServiceServicer_to_server, stand_in)
     await server.start()
-    ca, certificate, key = authority.issue("notify").read()
+    files = authority.issue("notify")
+    ca, certificate, key = (path.read_bytes() for path in (files.ca, files.certificate, files.key))
     credentials = grpc.ssl_channel_credentials(ca, key, certificate)
     options = (("grpc.ssl_target_name_override", "billing"),)
     async with grpc.aio.secure_channel(f"127.0.0.1:{server.port}", credentials, options) as channel:
