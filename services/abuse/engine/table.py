@@ -152,6 +152,12 @@ def ends_of(starts: Ints, size: int) -> Ints:
     return ends
 
 
+def among(some: Ints, others: Ints) -> tuple[Ints, Flags]:
+    """Returns where each of some would stand among others, which are in order and not none, and whether it does."""
+    at = np.minimum(np.searchsorted(others, some), others.size - 1)
+    return at, others[at] == some
+
+
 class Table:
     """Places of keys, in sets of eight: a new key takes the place of the set's coldest. An account that holds half of a
     set, or more, takes its own: no flood of one account drives out the others' keys.
@@ -196,7 +202,7 @@ class Table:
             places, contested = self._make_room(sets[new], slots[hit], times[first], owners[first])
             slots[new] = places
             if contested.size:
-                wait = np.isin(sets, contested)
+                wait = among(sets, contested)[1]
                 kept = ~wait
                 lengths = ends_of(starts, rows.size) - starts + 1
                 of_event = np.repeat(kept, lengths)
@@ -236,7 +242,9 @@ class Table:
         own = sets[starts]
         turn = np.arange(sets.size) - starts[number]
         empty, age, owner = self._ways[own] == 0, self.latest.reshape(-1, WAYS)[own], self.owners.reshape(-1, WAYS)[own]
-        in_use = np.isin((own[:, None] << _WAY_BITS) + np.arange(WAYS), hit)
+        in_use = np.zeros((own.size, WAYS), np.bool_)
+        where, held = among(hit >> _WAY_BITS, own)
+        in_use[where[held], hit[held] & (WAYS - 1)] = True
         contested = np.zeros(own.size, np.bool_)
         ways = np.zeros(sets.size, np.int64)
         # The ninth finds no place that is not in use by then.

@@ -20,9 +20,9 @@ class Age:
         """Returns the ages."""
         born = np.where(segments.before == NEVER, 0, self._born[segments.slots])
         at = counted.nonzero()[0]
-        segment, first = np.unique(segments.segment[at], return_index=True)
-        unborn = born[segment] == 0
-        born[segment[unborn]] = segments.times[at[first[unborn]]]
+        # From the last to the first, so that the first of each key stays; most keys are known.
+        unborn = at[born[segments.segment[at]] == 0][::-1]
+        born[segments.segment[unborn]] = segments.times[unborn]
         self._born[segments.slots] = born
         since = born[segments.segment]
         return np.where((since > 0) & (since <= segments.times), (segments.times - since) / 1000.0, 0.0)
