@@ -38,7 +38,8 @@ class Group:
         """Counts events and returns each signal's value after each of them; 0 for events without the key. `given` says,
         for signals that hang on others, which events are counted.
         """
-        values = {signal.name: np.zeros(view.rows.size) for signal in self.signals}
+        names = (signal.name for signal in self.signals)
+        values = dict(zip(names, np.zeros((len(self.signals), view.rows.size)), strict=True))
         keys = view.key(self.key)
         present = keys.nonzero()[0]
         if not present.size:
@@ -58,7 +59,7 @@ class Group:
             segments, late = self.table.place(keys.take(asked), view.times.take(asked), owners.take(asked))
             at = asked.take(segments.rows)
             if at.size:
-                there = [None if one is None else one.take(at, axis=0) for one in picked]
+                there: list[Any] = [None if one is None else one.take(at, axis=0) for one in picked]
                 for out, kernel, counted, of in counts:
                     out[at] = kernel.step(segments, there[counted], there[of])
                 self.table.touch(segments)

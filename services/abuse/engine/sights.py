@@ -55,7 +55,9 @@ class Sight:
         values: dict[str, Floats] = {}
         for group, waiting in self._waiting:
             values |= group.observe(view, {one.name: _given(one, values) for one in waiting})
-        reach = {name: (float(value.min()), float(value.max())) for name, value in values.items()}
+        held = np.stack(list(values.values()))
+        least, most = held.min(axis=1).tolist(), held.max(axis=1).tolist()
+        reach = dict(zip(values, zip(least, most, strict=True), strict=True))
         return [
             Suspicions(detector, view, names, values, reach)
             for detector, names in zip(self.detectors, self._identities, strict=True)

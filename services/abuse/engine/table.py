@@ -35,9 +35,11 @@ def _scattered(key: Keys) -> Keys:
     return key ^ (key >> np.uint64(31))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Runs:
-    """Neighbouring events of one key in one window, and how each run goes on from what was before."""
+    """Neighbouring events of one key in one window, and how each run goes on from what was before. Not to be changed;
+    not frozen either, since many are made.
+    """
 
     number: Ints
     """Of each event, its run."""
@@ -55,6 +57,10 @@ class Runs:
     """Whether the table's current window is the run's."""
     follows: Flags
     """Whether the table's current window is the one before the run's."""
+    apart: Ints
+    """Runs that do not go on, few as a rule."""
+    following: Ints
+    """Runs that follow."""
     chained: Ints
     """Runs before which stands one of the same key, one window earlier."""
     last: Ints
@@ -99,21 +105,25 @@ class Segments:
         window = self._latest // window_ms
         if self._earliest // window_ms == window:
             # All in one window, as nearly always: then runs are segments.
-            goes_on = before == window
+            goes_on, follows = before == window, before == window - 1
+            apart = (~goes_on).nonzero()[0]
+            everything = np.arange(self.starts.size)
             return Runs(
                 number=self.segment,
                 starts=self.starts,
                 ends=self.ends,
                 slots=self.slots,
-                segment=np.arange(self.starts.size),
+                segment=everything,
                 index=np.full(self.starts.size, window),
                 first=np.ones(self.starts.size, np.bool_),
                 goes_on=goes_on,
-                follows=before == window - 1,
+                follows=follows,
+                apart=apart,
+                following=follows.nonzero()[0] if apart.size else _NONE,
                 chained=_NONE,
-                last=np.arange(self.starts.size),
+                last=everything,
                 share=1.0 - (self.times - window * window_ms) / window_ms,
-                steady=bool(goes_on.all()),
+                steady=not apart.size,
             )
         index, within = np.divmod(self.times, window_ms)
         begins = np.ones(self.rows.size, np.bool_)
@@ -123,6 +133,7 @@ class Segments:
         first = np.ones(starts.size, np.bool_)
         first[1:] = segment[1:] != segment[:-1]
         ahead = run_index - before[segment]
+        goes_on, follows = first & (ahead == 0), first & (ahead == 1)
         return Runs(
             number=begins.cumsum() - 1,
             starts=starts,
@@ -131,8 +142,10 @@ class Segments:
             segment=segment,
             index=run_index,
             first=first,
-            goes_on=first & (ahead == 0),
-            follows=first & (ahead == 1),
+            goes_on=goes_on,
+            follows=follows,
+            apart=(~goes_on).nonzero()[0],
+            following=follows.nonzero()[0],
             chained=(~first[1:] & (run_index[1:] == run_index[:-1] + 1)).nonzero()[0] + 1,
             last=ends_of(first.nonzero()[0], starts.size),
             share=1.0 - within / window_ms,

@@ -122,10 +122,11 @@ class Distinct:
         return begin
 
     def _begun(self, runs: Runs, held: Ints) -> Ints:
-        """Returns the sums with which runs begin, but for those that are chained."""
-        begin = np.where(runs.goes_on[:, None], held, self._empty)
-        begin[runs.follows, 2:] = held[runs.follows, :2]
-        return begin
+        """Makes of the sums that are held those with which runs begin, but for those that are chained."""
+        followed = held[runs.following, :2]
+        held[runs.apart] = self._empty
+        held[runs.following, 2:] = followed
+        return held
 
     def _summed(self, segments: Segments, runs: Runs, news: "_News", events: Ints) -> tuple[Ints, Ints]:
         """Returns the sums with which runs begin and those after each of the news, and of each event which are its."""

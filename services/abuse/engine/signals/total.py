@@ -24,11 +24,12 @@ class Total:
     def step(self, segments: Segments, counted: Flags, of: Any) -> Floats:
         """Returns the sums."""
         runs = segments.runs(self._window_ms)
-        held = self._now[runs.slots]
-        before = self._before[runs.slots]
+        held = self._now.take(runs.slots)
+        before = self._before.take(runs.slots)
         if not runs.steady:
-            before = np.where(runs.goes_on, before, np.where(runs.follows, held, 0))
-            held = np.where(runs.goes_on, held, 0)
+            before[runs.apart] = 0
+            before[runs.following] = held[runs.following]
+            held[runs.apart] = 0
         if counted.any():
             added = counted.astype(np.int64) if of is None else np.where(counted, of, 0)
             sums = within(added, runs.starts, runs.number) + held[runs.number]
