@@ -86,6 +86,14 @@ class Suspicions:
         self.detector = detector
         self.rows: list[int] = []
         self._values: dict[str, Floats] = {}
+        # Nearly always nothing is near enough to be looked at one by one, whatever ratios there are.
+        most = detector.prior
+        for signal, identity in zip(detector.signals, identities, strict=True):
+            if signal.steps:
+                least_most = reach.get(identity, (-np.inf, np.inf))
+                most += _loudest(signal, *least_most)
+        if most < detector.threshold:
+            return
         most = detector.prior
         for signal, identity in zip(detector.signals, identities, strict=True):
             if signal.kind is SignalKind.RATIO:
@@ -98,7 +106,6 @@ class Suspicions:
             if signal.steps:
                 least_most = reach.get(identity) or (float(value.min()), float(value.max()))
                 most += _loudest(signal, *least_most)
-        # Nearly always nothing is near enough to be looked at one by one.
         if most >= detector.threshold:
             self._weigh(view)
 

@@ -19,16 +19,18 @@ NEVER = -(1 << 60)
 
 def mixed(parts: list[Keys]) -> Keys:
     """Returns one key of 52 bits for some fields together; 0 where one of them is missing."""
-    key = parts[0]
-    present = key != 0
+    stirred, present = scattered(parts[0]), parts[0] != 0
     for part in parts[1:]:
-        present = present & (part != 0)
-        key = _scattered(key) ^ part
-    key = _scattered(key) & _KEY_BITS
-    return np.where(present, np.maximum(key, np.uint64(1)), np.uint64(0))
+        stirred, present = scattered(stirred ^ part), present & (part != 0)
+    return finished(stirred, present)
 
 
-def _scattered(key: Keys) -> Keys:
+def finished(stirred: Keys, present: Flags) -> Keys:
+    """Returns keys of 52 bits, 0 where something is missing."""
+    return np.where(present, np.maximum(stirred & _KEY_BITS, np.uint64(1)), np.uint64(0))
+
+
+def scattered(key: Keys) -> Keys:
     """The finalizer of SplitMix64 (Steele, Lea, Flood 2014)."""
     key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
