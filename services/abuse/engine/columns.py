@@ -172,9 +172,9 @@ class Reader:
         """Returns when each event was, in Unix milliseconds. What cannot be is taken to be from its arrival, or from
         the latest event before.
         """
-        times = [activity.time for activity in activities]
-        seconds = np.array([time.seconds for time in times], np.int64)
-        nanos = np.array([time.nanos for time in times], np.int64)
+        times = list(map(attrgetter("time"), activities))
+        seconds = np.fromiter(map(attrgetter("seconds"), times), np.int64, len(times))
+        nanos = np.fromiter(map(attrgetter("nanos"), times), np.int64, len(times))
         # Beyond these bounds no multiplication fits.
         said = np.where((seconds > 0) & (seconds < _FARTHEST), seconds, 0) * 1000 + nanos // 1_000_000
         if received_at is not None:

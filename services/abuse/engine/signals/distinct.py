@@ -53,10 +53,10 @@ class Distinct:
         at = counted.nonzero()[0]
         news = None
         if at.size:
-            run, ranked = runs.number[at], of[at]
+            run, ranked = runs.number.take(at), of.take(at)
             register, rank = ranked >> _RANK_BITS, ranked & _RANKS
             # Nearly all were counted before, and change nothing.
-            new = self._flat.take((runs.slots[run] << self.precision) | register) < rank
+            new = self._flat.take((runs.slots.take(run) << self.precision) | register) < rank
             if not runs.steady:
                 new |= ~runs.goes_on[run]
             changing = new.nonzero()[0]
@@ -71,8 +71,8 @@ class Distinct:
         if news is not None:
             self._write(runs, news)
         recent, both = self._estimate(sums)
-        values: Floats = both[state]
-        recent = recent[state]
+        values: Floats = both.take(state)
+        recent = recent.take(state)
         values -= recent
         values *= runs.share
         values += recent

@@ -32,20 +32,24 @@ class Total:
             held[runs.apart] = 0
         if counted.any():
             added = counted.astype(np.int64) if of is None else np.where(counted, of, 0)
-            sums = within(added, runs.starts, runs.number) + held[runs.number]
-            totals = sums[runs.ends]
+            sums = within(added, runs.starts, runs.number)
+            sums += held.take(runs.number)
+            totals = sums.take(runs.ends)
         else:
             totals = held
-            sums = held[runs.number]
+            sums = held.take(runs.number)
         before[runs.chained] = totals[runs.chained - 1]
         self._now[segments.slots] = totals[runs.last]
         self._before[segments.slots] = before[runs.last]
-        values: Floats = sums + before[runs.number] * runs.share
+        values: Floats = before.take(runs.number) * runs.share
+        values += sums
         return values
 
 
 def within(added: Any, starts: Ints, run: Ints) -> Any:
     """Returns running sums that begin anew with each run."""
-    sums = np.cumsum(added, axis=0)
-    base = sums[starts] - added[starts]
-    return sums - base[run]
+    sums = added.cumsum(axis=0)
+    base = sums.take(starts, axis=0)
+    base -= added.take(starts, axis=0)
+    sums -= base.take(run, axis=0)
+    return sums
