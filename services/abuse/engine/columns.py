@@ -73,7 +73,7 @@ _HASHES: dict[str, Callable[[Activity], bytes]] = {
     "address": attrgetter("client_address_hash"),
     "network": attrgetter("client_network_hash"),
     "user_agent": attrgetter("user_agent_hash"),
-    "actor": lambda a: b"" if a.caller_kind in EVERYBODYS else a.actor_hash,
+    "actor": attrgetter("actor_hash"),
     "target": attrgetter("target_hash"),
     "device": attrgetter("device_hash"),
     "session": attrgetter("session_hash"),
@@ -98,37 +98,49 @@ KEYS = TEXTS | HASHES | {"asn"}
 FIELDS = KEYS | NUMBERS
 
 
+_NOBODYS = np.array([text_key(caller) for caller in EVERYBODYS], np.uint64)
+
+
 class Columns:
     """The columns of one batch. Texts and hashes are 64 bits, 0 where there is none; numbers are whole."""
 
     def __init__(self, activities: Sequence[Activity], texts: _Texts) -> None:
         self.activities = activities
         self._texts = texts
-        self._columns: dict[str, tuple[Any, Flags]] = {}
+        self._columns: dict[str, Any] = {}
+        self._read_rows: dict[str, Flags] = {}
+        """Of fields that were read of some rows, of which."""
 
     def __len__(self) -> int:
         return len(self.activities)
 
     def take(self, field: str, rows: Ints) -> Any:
         """Returns a field of some rows; it is read once of each row, and hardly of rows that nobody looks at."""
-        held = self._columns.get(field)
-        if held is None:
+        column = self._columns.get(field)
+        read = self._read_rows.get(field)
+        if column is None:
             kind = np.int64 if field in NUMBERS or field == "asn" else np.uint64
-            held = self._columns[field] = (np.zeros(len(self), kind), np.zeros(len(self), np.bool_))
-        column, read = held
-        missing = rows[~read[rows]]
-        if missing.size * 4 > len(self):
-            # Nearly all will be asked for: one reading of everything costs less than several of parts.
-            column[:] = self._read(field, self.activities)
-            read[:] = True
-        elif missing.size:
-            column[missing] = self._read(field, [self.activities[row] for row in missing.tolist()])
-            read[missing] = True
-        return column[rows]
+            column = self._columns[field] = np.zeros(len(self), kind)
+            read = self._read_rows[field] = np.zeros(len(self), np.bool_)
+        if read is not None:
+            missing = rows[~read[rows]]
+            if missing.size * 4 > len(self):
+                # Nearly all will be asked for: one reading of everything costs less than several of parts.
+                missing = np.arange(len(self))
+                column[:] = self._read(field, self.activities)
+                del self._read_rows[field]
+            elif missing.size:
+                column[missing] = self._read(field, [self.activities[row] for row in missing.tolist()])
+                read[missing] = True
+            if field == "actor" and missing.size:
+                column[missing[np.isin(self.take("caller", missing), _NOBODYS)]] = 0
+        return column.take(rows)
 
     def _read(self, field: str, activities: Sequence[Activity]) -> Any:
         if field in _HASHES:
             hashes = list(map(_HASHES[field], activities))
+            if not any(hashes):
+                return np.zeros(len(hashes), np.uint64)
             if set(map(len, hashes)) != {_HASH_BYTES}:
                 hashes = [one if len(one) == _HASH_BYTES else _NO_HASH for one in hashes]
             return np.frombuffer(b"".join(hashes), np.dtype("<u8"))[::2]
@@ -160,9 +172,9 @@ class Reader:
         """Returns when each event was, in Unix milliseconds. What cannot be is taken to be from its arrival, or from
         the latest event before.
         """
-        times = [activity.time for activity in activities]
-        seconds = np.array([time.seconds for time in times], np.int64)
-        nanos = np.array([time.nanos for time in times], np.int64)
+        times = list(map(attrgetter("time"), activities))
+        seconds = np.fromiter(map(attrgetter("seconds"), times), np.int64, len(times))
+        nanos = np.fromiter(map(attrgetter("nanos"), times), np.int64, len(times))
         # Beyond these bounds no multiplication fits.
         said = np.where((seconds > 0) & (seconds < _FARTHEST), seconds, 0) * 1000 + nanos // 1_000_000
         if received_at is not None:

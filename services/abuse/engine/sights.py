@@ -39,6 +39,8 @@ class Sight:
             Group(key, tuple(signals.values()), MOST_ACCOUNTS if key == ("account",) else slots[key][1])
             for (_, key), signals in sorted(kept.items(), key=lambda item: item[0][0])
         )
+        self._waiting = tuple((group, tuple(one for one in group.signals if one.given)) for group in self.groups)
+        self._identities = tuple(tuple(map(identity_of, detector.signals)) for detector in self.detectors)
 
     @property
     def identity(self) -> str:
@@ -51,9 +53,15 @@ class Sight:
         if not view.rows.size:
             return []
         values: dict[str, Floats] = {}
-        for group in self.groups:
-            values |= group.observe(view, {one.name: _given(one, values) for one in group.signals if one.given})
-        return [Suspicions(detector, view, values) for detector in self.detectors]
+        for group, waiting in self._waiting:
+            values |= group.observe(view, {one.name: _given(one, values) for one in waiting})
+        held = np.stack(list(values.values()))
+        least, most = held.min(axis=1).tolist(), held.max(axis=1).tolist()
+        reach = dict(zip(values, zip(least, most, strict=True), strict=True))
+        return [
+            Suspicions(detector, view, names, values, reach)
+            for detector, names in zip(self.detectors, self._identities, strict=True)
+        ]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,22 +72,40 @@ class Sight:
 class Suspicions:
     """A detector's score of each event that it looks at."""
 
-    def __init__(self, detector: Detector, view: View, kept: Mapping[str, Floats]) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        view: View,
+        identities: Iterable[str],
+        kept: Mapping[str, Floats],
+        reach: Mapping[str, tuple[float, float]],
+    ) -> None:
+        """`identities` are those of the detector's signals; `kept` and `reach` have of each its values, and the least
+        and the most of them.
+        """
         self.detector = detector
         self.rows: list[int] = []
         self._values: dict[str, Floats] = {}
+        # Nearly always nothing is near enough to be looked at one by one, whatever ratios there are.
         most = detector.prior
-        for signal in detector.signals:
+        for signal, identity in zip(detector.signals, identities, strict=True):
+            if signal.steps:
+                least_most = reach.get(identity, (-np.inf, np.inf))
+                most += _loudest(signal, *least_most)
+        if most < detector.threshold:
+            return
+        most = detector.prior
+        for signal, identity in zip(detector.signals, identities, strict=True):
             if signal.kind is SignalKind.RATIO:
                 below = self._values[signal.over]
                 enough = below >= max(signal.least, 1e-9)
                 value = np.where(enough, self._values[signal.of] / np.where(enough, below, 1.0), 0.0)
             else:
-                value = kept[identity_of(signal)]
+                value = kept[identity]
             self._values[signal.name] = value
             if signal.steps:
-                most += _loudest(signal, float(value.min()), float(value.max()))
-        # Nearly always nothing is near enough to be looked at one by one.
+                least_most = reach.get(identity) or (float(value.min()), float(value.max()))
+                most += _loudest(signal, *least_most)
         if most >= detector.threshold:
             self._weigh(view)
 

@@ -19,25 +19,29 @@ NEVER = -(1 << 60)
 
 def mixed(parts: list[Keys]) -> Keys:
     """Returns one key of 52 bits for some fields together; 0 where one of them is missing."""
-    key = parts[0]
-    present = key != 0
+    stirred, present = scattered(parts[0]), parts[0] != 0
     for part in parts[1:]:
-        present = present & (part != 0)
-        key = _scattered(key) ^ part
-    key = _scattered(key) & _KEY_BITS
-    return np.where(present, np.maximum(key, np.uint64(1)), np.uint64(0))
+        stirred, present = scattered(stirred ^ part), present & (part != 0)
+    return finished(stirred, present)
 
 
-def _scattered(key: Keys) -> Keys:
+def finished(stirred: Keys, present: Flags) -> Keys:
+    """Returns keys of 52 bits, 0 where something is missing."""
+    return np.where(present, np.maximum(stirred & _KEY_BITS, np.uint64(1)), np.uint64(0))
+
+
+def scattered(key: Keys) -> Keys:
     """The finalizer of SplitMix64 (Steele, Lea, Flood 2014)."""
     key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return key ^ (key >> np.uint64(31))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Runs:
-    """Neighbouring events of one key in one window, and how each run goes on from what was before."""
+    """Neighbouring events of one key in one window, and how each run goes on from what was before. Not to be changed;
+    not frozen either, since many are made.
+    """
 
     number: Ints
     """Of each event, its run."""
@@ -55,6 +59,10 @@ class Runs:
     """Whether the table's current window is the run's."""
     follows: Flags
     """Whether the table's current window is the one before the run's."""
+    apart: Ints
+    """Runs that do not go on, few as a rule."""
+    following: Ints
+    """Runs that follow."""
     chained: Ints
     """Runs before which stands one of the same key, one window earlier."""
     last: Ints
@@ -99,21 +107,25 @@ class Segments:
         window = self._latest // window_ms
         if self._earliest // window_ms == window:
             # All in one window, as nearly always: then runs are segments.
-            goes_on = before == window
+            goes_on, follows = before == window, before == window - 1
+            apart = (~goes_on).nonzero()[0]
+            everything = np.arange(self.starts.size)
             return Runs(
                 number=self.segment,
                 starts=self.starts,
                 ends=self.ends,
                 slots=self.slots,
-                segment=np.arange(self.starts.size),
+                segment=everything,
                 index=np.full(self.starts.size, window),
                 first=np.ones(self.starts.size, np.bool_),
                 goes_on=goes_on,
-                follows=before == window - 1,
+                follows=follows,
+                apart=apart,
+                following=follows.nonzero()[0] if apart.size else _NONE,
                 chained=_NONE,
-                last=np.arange(self.starts.size),
+                last=everything,
                 share=1.0 - (self.times - window * window_ms) / window_ms,
-                steady=bool(goes_on.all()),
+                steady=not apart.size,
             )
         index, within = np.divmod(self.times, window_ms)
         begins = np.ones(self.rows.size, np.bool_)
@@ -123,6 +135,7 @@ class Segments:
         first = np.ones(starts.size, np.bool_)
         first[1:] = segment[1:] != segment[:-1]
         ahead = run_index - before[segment]
+        goes_on, follows = first & (ahead == 0), first & (ahead == 1)
         return Runs(
             number=begins.cumsum() - 1,
             starts=starts,
@@ -131,8 +144,10 @@ class Segments:
             segment=segment,
             index=run_index,
             first=first,
-            goes_on=first & (ahead == 0),
-            follows=first & (ahead == 1),
+            goes_on=goes_on,
+            follows=follows,
+            apart=(~goes_on).nonzero()[0],
+            following=follows.nonzero()[0],
             chained=(~first[1:] & (run_index[1:] == run_index[:-1] + 1)).nonzero()[0] + 1,
             last=ends_of(first.nonzero()[0], starts.size),
             share=1.0 - within / window_ms,
@@ -150,6 +165,12 @@ def ends_of(starts: Ints, size: int) -> Ints:
         ends[:-1] = starts[1:] - 1
         ends[-1] = size - 1
     return ends
+
+
+def among(some: Ints, others: Ints) -> tuple[Ints, Flags]:
+    """Returns where each of some would stand among others, which are in order and not none, and whether it does."""
+    at = np.minimum(np.searchsorted(others, some), others.size - 1)
+    return at, others[at] == some
 
 
 class Table:
@@ -196,7 +217,7 @@ class Table:
             places, contested = self._make_room(sets[new], slots[hit], times[first], owners[first])
             slots[new] = places
             if contested.size:
-                wait = np.isin(sets, contested)
+                wait = among(sets, contested)[1]
                 kept = ~wait
                 lengths = ends_of(starts, rows.size) - starts + 1
                 of_event = np.repeat(kept, lengths)
@@ -236,7 +257,9 @@ class Table:
         own = sets[starts]
         turn = np.arange(sets.size) - starts[number]
         empty, age, owner = self._ways[own] == 0, self.latest.reshape(-1, WAYS)[own], self.owners.reshape(-1, WAYS)[own]
-        in_use = np.isin((own[:, None] << _WAY_BITS) + np.arange(WAYS), hit)
+        in_use = np.zeros((own.size, WAYS), np.bool_)
+        where, held = among(hit >> _WAY_BITS, own)
+        in_use[where[held], hit[held] & (WAYS - 1)] = True
         contested = np.zeros(own.size, np.bool_)
         ways = np.zeros(sets.size, np.int64)
         # The ninth finds no place that is not in use by then.

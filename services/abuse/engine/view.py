@@ -7,7 +7,7 @@ import numpy as np
 from services.abuse.domain.detector import Condition
 from services.abuse.engine.columns import SITE, TEXTS, Columns, Flags, Ints, Keys, text_key
 from services.abuse.engine.signals.distinct import ranked
-from services.abuse.engine.table import mixed
+from services.abuse.engine.table import finished, mixed, scattered
 
 _PLATFORM = np.uint64(text_key("platform"))
 _TOLD_BY_SITES = Condition("caller", values=(SITE,))
@@ -26,6 +26,7 @@ class View:
         self._conditions: dict[tuple[Condition, ...], Flags] = {}
         self._ranked: dict[tuple[str, int], Ints] = {}
         self._keys: dict[tuple[str, ...], Keys] = {}
+        self._stirred: dict[tuple[str, ...], tuple[Keys, Flags]] = {}
 
     def field(self, name: str) -> Any:
         """Returns a field of all rows."""
@@ -59,13 +60,26 @@ class View:
         """
         key = self._keys.get(fields)
         if key is None:
-            key = mixed([self._part(field) for field in fields])
+            key = finished(*self._stir(fields))
             told = self._told_by_sites() if "account" not in fields else None
             if told is not None:
                 # What a publisher says of an address is kept beside what the platform knows of it.
                 key = np.where(told, mixed([key, self._part("account")]), key)
             self._keys[fields] = key
         return key
+
+    def _stir(self, fields: tuple[str, ...]) -> tuple[Keys, Flags]:
+        """Returns what `mixed` makes of fields, unfinished, and which rows have them all; most keys begin alike."""
+        held = self._stirred.get(fields)
+        if held is None:
+            part = self._part(fields[-1])
+            if len(fields) == 1:
+                held = scattered(part), part != 0
+            else:
+                stirred, present = self._stir(fields[:-1])
+                held = scattered(stirred ^ part), present & (part != 0)
+            self._stirred[fields] = held
+        return held
 
     def _told_by_sites(self) -> Flags | None:
         """Tells which rows publishers' own sites sent; None where none was."""

@@ -18,11 +18,14 @@ class Age:
 
     def step(self, segments: Segments, counted: Flags, of: Any) -> Floats:
         """Returns the ages."""
-        born = np.where(segments.before == NEVER, 0, self._born[segments.slots])
+        born = self._born.take(segments.slots)
+        born[segments.before == NEVER] = 0
         at = counted.nonzero()[0]
-        segment, first = np.unique(segments.segment[at], return_index=True)
-        unborn = born[segment] == 0
-        born[segment[unborn]] = segments.times[at[first[unborn]]]
+        # From the last to the first, so that the first of each key stays; most keys are known.
+        unborn = at[born.take(segments.segment.take(at)) == 0][::-1]
+        born[segments.segment[unborn]] = segments.times[unborn]
         self._born[segments.slots] = born
-        since = born[segments.segment]
-        return np.where((since > 0) & (since <= segments.times), (segments.times - since) / 1000.0, 0.0)
+        since = born.take(segments.segment)
+        ages: Floats = (segments.times - since) / 1000.0
+        ages[(since <= 0) | (since > segments.times)] = 0.0
+        return ages

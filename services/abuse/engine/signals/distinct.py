@@ -35,7 +35,12 @@ class Distinct:
         self._scale = alpha * registers * registers * (1 << _HIGHEST_RANK)
         # A table instead of a function: the same whole number always gives the same estimate.
         self._few = np.array([0.0] + [registers * math.log(registers / empty) for empty in range(1, registers + 1)])
+        # From this sum of 2^-register on the raw estimate is low enough for linear counting.
+        self._least_of_few = int(self._scale / (2.5 * registers)) - 4
+        while self._scale / self._least_of_few > 2.5 * registers:
+            self._least_of_few += 1
         self._now = np.zeros((size, registers), np.uint8)
+        self._flat = self._now.reshape(-1)
         self._before = np.zeros((size, registers), np.uint8)
         self._empty = np.array([registers << _HIGHEST_RANK, registers] * 2, np.int64)
         # Sum of 2^-register and number of empty ones: of this window, and of it together with the one before.
@@ -47,37 +52,40 @@ class Distinct:
         runs = segments.runs(self._window_ms)
         at = counted.nonzero()[0]
         news = None
-        deltas = None
         if at.size:
-            run, ranked = runs.number[at], of[at]
+            run, ranked = runs.number.take(at), of.take(at)
             register, rank = ranked >> _RANK_BITS, ranked & _RANKS
             # Nearly all were counted before, and change nothing.
-            new = self._now[runs.slots[run], register] < rank
+            new = self._flat.take((runs.slots.take(run) << self.precision) | register) < rank
             if not runs.steady:
                 new |= ~runs.goes_on[run]
-            if new.any():
-                news = _News(run[new], register[new], rank[new], self._registers)
-                deltas = self._deltas(runs, news, at[new], segments.rows.size)
-        sums = self._summed(segments, runs, deltas)
+            changing = new.nonzero()[0]
+            if changing.size:
+                news = _News(run[changing], register[changing], rank[changing], self._registers)
+        if news is None:
+            sums, state = self._held(segments, runs), runs.number
+        else:
+            sums, state = self._summed(segments, runs, news, at[changing])
         if not runs.steady:
             self._roll(segments, runs)
         if news is not None:
             self._write(runs, news)
-        both = self._estimate(sums)
-        if deltas is None:
-            both = both[runs.number]
-        recent = both[:, 0]
-        values: Floats = recent + (both[:, 1] - recent) * runs.share
+        recent, both = self._estimate(sums)
+        values: Floats = both.take(state)
+        recent = recent.take(state)
+        values -= recent
+        values *= runs.share
+        values += recent
         return values
 
     def read(self, slots: Ints, latest: Ints, now_ms: int) -> Floats:
         """Returns the estimates of some places, whose keys were last seen at `latest`, without counting anything."""
         ahead = now_ms // self._window_ms - latest // self._window_ms
-        recent, both = self._estimate(self._sums[slots]).T
+        recent, both = self._estimate(self._sums[slots])
         return np.where(ahead <= 0, both, np.where(ahead <= 1, recent, 0.0))
 
-    def _deltas(self, runs: Runs, news: "_News", at: Ints, size: int) -> Ints:
-        """Returns by how much each event changes the sums."""
+    def _deltas(self, runs: Runs, news: "_News") -> Ints:
+        """Returns by how much each of the news changes the sums, as the events come."""
         run, slots = news.run, runs.slots[news.run]
         held = self._now[slots, news.register].astype(np.int64)
         base = np.where(runs.goes_on[run], held, 0)
@@ -91,34 +99,63 @@ class Distinct:
             carried = np.where(runs.goes_on[run[chained] - 1], held[chained], 0)
             before[chained] = np.where(news.key[found] == earlier, news.peak[found], carried)
         after = np.maximum(news.peaks, base[news.group])
-        prior = np.where(news.begins, base[news.group], np.roll(after, 1))
+        prior = np.empty_like(after)
+        prior[1:] = after[:-1]
+        prior[news.starts] = base
         either = before[news.group]
         after_either, prior_either = np.maximum(after, either), np.maximum(prior, either)
-        deltas = np.zeros((size, 4), np.int64)
-        at = at[news.position]
+        deltas, at = np.empty((after.size, 4), np.int64), news.position
         deltas[at, 0] = _POWERS[after] - _POWERS[prior]
         deltas[at, 1] = (after == 0).astype(np.int64) - (prior == 0)
         deltas[at, 2] = _POWERS[after_either] - _POWERS[prior_either]
         deltas[at, 3] = (after_either == 0).astype(np.int64) - (prior_either == 0)
         return deltas
 
-    def _summed(self, segments: Segments, runs: Runs, deltas: Ints | None) -> Ints:
-        """Returns the sums after each event; of each run where nothing changes within runs."""
-        held = self._sums[runs.slots]
-        if deltas is None and runs.steady:
+    def _held(self, segments: Segments, runs: Runs) -> Ints:
+        """Returns each run's sums where no register rises."""
+        held = self._sums.take(runs.slots, axis=0)
+        if runs.steady:
             return held
-        begin = np.where(runs.goes_on[:, None], held, self._empty)
-        begin[runs.follows, 2:] = held[runs.follows, :2]
-        if deltas is None:
-            begin[runs.chained, 2:] = begin[runs.chained - 1, :2]
-            self._sums[segments.slots] = begin[runs.last]
-            return begin
-        sums: Ints = within(deltas, runs.starts, runs.number)
-        alone = begin[:, :2] + sums[runs.ends, :2]
-        begin[runs.chained, 2:] = alone[runs.chained - 1]
-        sums += begin[runs.number]
-        self._sums[segments.slots] = sums[runs.ends[runs.last]]
-        return sums
+        begin = self._begun(runs, held)
+        begin[runs.chained, 2:] = begin[runs.chained - 1, :2]
+        self._sums[segments.slots] = begin[runs.last]
+        return begin
+
+    def _begun(self, runs: Runs, held: Ints) -> Ints:
+        """Makes of the sums that are held those with which runs begin, but for those that are chained."""
+        followed = held[runs.following, :2]
+        held[runs.apart] = self._empty
+        held[runs.following, 2:] = followed
+        return held
+
+    def _summed(self, segments: Segments, runs: Runs, news: "_News", events: Ints) -> tuple[Ints, Ints]:
+        """Returns the sums with which runs begin and those after each of the news, and of each event which are its."""
+        deltas, run = self._deltas(runs, news), runs.number[events]
+        begins = np.ones(run.size, np.bool_)
+        begins[1:] = run[1:] != run[:-1]
+        starts = begins.nonzero()[0]
+        ends, changed = ends_of(starts, run.size), run[starts]
+        sums = within(deltas, starts, begins.cumsum() - 1)
+        held = self._sums.take(runs.slots, axis=0)
+        if runs.steady:
+            begin = held
+            sums += begin[run]
+            self._sums[runs.slots[changed]] = sums[ends]
+        else:
+            begin = self._begun(runs, held)
+            alone = begin[:, :2].copy()
+            alone[changed] += sums[ends, :2]
+            begin[runs.chained, 2:] = alone[runs.chained - 1]
+            sums += begin[run]
+            done = begin.copy()
+            done[changed] = sums[ends]
+            self._sums[segments.slots] = done[runs.last]
+        state = np.zeros(segments.rows.size, np.int64)
+        state[events] = 1
+        state = state.cumsum() - 1
+        # Until the first of its news a run is as it began.
+        state = np.where((run[state] == runs.number) & (state >= 0), state + begin.shape[0], runs.number)
+        return np.concatenate((begin, sums)), state
 
     def _roll(self, segments: Segments, runs: Runs) -> None:
         """Makes the table's windows those of the last runs."""
@@ -146,11 +183,17 @@ class Distinct:
             then = past[news.run]
             self._before[runs.slots[news.run[then]], news.register[then]] = news.peak[then]
 
-    def _estimate(self, sums: Ints) -> Floats:
+    def _estimate(self, sums: Ints) -> tuple[Floats, Floats]:
         """Returns the estimates of this window, and of it together with the one before."""
-        empty = sums[:, 1::2]
-        raw = self._scale / sums[:, ::2]
-        return np.where((raw <= 2.5 * self._registers) & (empty > 0), self._few[empty], raw)
+        return self._estimated(sums[:, 0], sums[:, 1]), self._estimated(sums[:, 2], sums[:, 3])
+
+    def _estimated(self, sums: Ints, empty: Ints) -> Floats:
+        estimates: Floats = self._few.take(empty)
+        # Nearly all have few values.
+        many = ((sums < self._least_of_few) | (empty <= 0)).nonzero()[0]
+        if many.size:
+            estimates[many] = self._scale / sums[many]
+        return estimates
 
 
 class _News:
@@ -161,10 +204,10 @@ class _News:
         packed.sort()
         self.position = packed & 4095
         ordered = packed >> 12
-        self.begins = np.ones(run.size, np.bool_)
-        self.begins[1:] = ordered[1:] != ordered[:-1]
-        self.group = self.begins.cumsum() - 1
-        starts = self.begins.nonzero()[0]
+        begins = np.ones(run.size, np.bool_)
+        begins[1:] = ordered[1:] != ordered[:-1]
+        self.group = begins.cumsum() - 1
+        self.starts = starts = begins.nonzero()[0]
         lift = self.group << 6
         self.peaks: Ints = np.maximum.accumulate(rank[self.position] + lift) - lift
         self.peak: Ints = self.peaks[ends_of(starts, run.size)]

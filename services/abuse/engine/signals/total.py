@@ -24,27 +24,32 @@ class Total:
     def step(self, segments: Segments, counted: Flags, of: Any) -> Floats:
         """Returns the sums."""
         runs = segments.runs(self._window_ms)
-        held = self._now[runs.slots]
-        before = self._before[runs.slots]
+        held = self._now.take(runs.slots)
+        before = self._before.take(runs.slots)
         if not runs.steady:
-            before = np.where(runs.goes_on, before, np.where(runs.follows, held, 0))
-            held = np.where(runs.goes_on, held, 0)
+            before[runs.apart] = 0
+            before[runs.following] = held[runs.following]
+            held[runs.apart] = 0
         if counted.any():
             added = counted.astype(np.int64) if of is None else np.where(counted, of, 0)
-            sums = within(added, runs.starts, runs.number) + held[runs.number]
-            totals = sums[runs.ends]
+            sums = within(added, runs.starts, runs.number)
+            sums += held.take(runs.number)
+            totals = sums.take(runs.ends)
         else:
             totals = held
-            sums = held[runs.number]
+            sums = held.take(runs.number)
         before[runs.chained] = totals[runs.chained - 1]
         self._now[segments.slots] = totals[runs.last]
         self._before[segments.slots] = before[runs.last]
-        values: Floats = sums + before[runs.number] * runs.share
+        values: Floats = before.take(runs.number) * runs.share
+        values += sums
         return values
 
 
 def within(added: Any, starts: Ints, run: Ints) -> Any:
     """Returns running sums that begin anew with each run."""
-    sums = np.cumsum(added, axis=0)
-    base = sums[starts] - added[starts]
-    return sums - base[run]
+    sums = added.cumsum(axis=0)
+    base = sums.take(starts, axis=0)
+    base -= added.take(starts, axis=0)
+    sums -= base.take(run, axis=0)
+    return sums

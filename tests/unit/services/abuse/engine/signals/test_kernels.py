@@ -128,6 +128,51 @@ def test_different_values_are_those_of_this_window_and_share_of_the_one_before(s
         assert estimate == pytest.approx(exact, abs=0.15)
 
 
+def plainly(told: list[tuple[int, int, int, bool]], window: int, precision: int) -> list[float]:
+    """Returns what `Distinct` says of (key, time, hash, counted), worked out event by event."""
+    size = 1 << precision
+    alpha = 0.7213 / (1 + 1.079 / size) if size >= 128 else {16: 0.673, 32: 0.697, 64: 0.709}[size]
+
+    def estimate(registers: list[int]) -> float:
+        raw = alpha * size * size * (1 << 40) / sum(1 << (40 - rank) for rank in registers)
+        empty = registers.count(0)
+        return size * math.log(size / empty) if raw <= 2.5 * size and empty else raw
+
+    held: dict[int, tuple[int, list[int], list[int]]] = {}
+    values = []
+    for key, at, hashed, counts in told:
+        index, now, before = held.get(key, (at // window, [0] * size, [0] * size))
+        if at // window > index:
+            before = now if at // window == index + 1 else [0] * size
+            now = [0] * size
+        if counts:
+            of = int(ranked(np.array([hashed], np.uint64), precision)[0])
+            now[of >> 6] = max(now[of >> 6], of & 63)
+        held[key] = (at // window, now, before)
+        recent = estimate(now)
+        both = estimate([max(pair) for pair in zip(now, before, strict=True)])
+        values.append(recent + (both - recent) * (1.0 - at % window / window))
+    return values
+
+
+@pytest.mark.parametrize("precision", [4, 6, 7])
+@pytest.mark.parametrize("seed", range(12))
+def test_different_values_are_those_of_plain_counting_bit_for_bit(precision: int, seed: int) -> None:
+    chance = random.Random(seed)
+    pace, keys, values = chance.choice((1, 40, 700)), chance.choice((1, 4, 30)), chance.choice((6, 60, 2000))
+    hashes = [chance.getrandbits(64) for _ in range(values)]
+    told, at = [], MONDAY_MS
+    for _ in range(600):
+        at += chance.randrange(2 * pace)
+        told.append((chance.randrange(keys), at, chance.choice(hashes), chance.random() < 0.8))
+    watch = Watch(Distinct(512, 1000, precision), 512)
+    seen: list[float] = []
+    while len(seen) < len(told):
+        key, when, of, counted = zip(*told[len(seen) : len(seen) + chance.choice((1, 30, 300))], strict=True)
+        seen += watch.see(list(key), list(when), np.array(of, np.uint64), list(counted)).tolist()
+    assert seen == plainly(told, 1000, precision)
+
+
 def test_age_counts_from_the_first_event_that_counts() -> None:
     watch = Watch(Age(64))
     at = [MONDAY_MS + 1000 * second for second in (0, 5, 6, 16, 20)]
