@@ -92,6 +92,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
             settings.otlp_listen,
             pairs(settings.pem(), process.telemetry),
             message_seconds=settings.bodies.body_seconds,
+            client_of=address.of_peer,
             shared_port=settings.http_shared_port,
         )
         await process.serve(logs)

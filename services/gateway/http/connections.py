@@ -311,12 +311,14 @@ class Connection(RequestHandler):
                 if not (lost or payload.is_eof()):
                     await self._linger(payload)
             except ConnectionError:
+                self._connections.ends(self)
                 break
             except asyncio.CancelledError:
                 self.force_close()
                 raise
             except Exception as error:  # noqa: BLE001 — whatever it is, it ends this connection and no other
                 self.log_exception("an answer could not be sent", exc_info=error)
+                self._connections.ends(self)
                 self.force_close()
                 break
             finally:
@@ -361,7 +363,7 @@ class Connection(RequestHandler):
 
     async def _linger(self, payload: StreamReader) -> None:
         """Throws away what is left of a body for a while, so that its sender gets to see the answer."""
-        with suppress(TimeoutError, ClientError, ConnectionError):
+        with suppress(TimeoutError, ClientError, ConnectionError, web.RequestPayloadError):
             async with asyncio.timeout(self._lingering_time):
                 while not payload.is_eof():
                     await payload.readany()

@@ -1,6 +1,7 @@
 """Owns OTLP over gRPC at the edge: a call is the HTTP request of the same meaning, and meets all that it meets."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
@@ -29,6 +30,8 @@ MESSAGE_BYTES = 1024 * 1024
 METADATA_BYTES = 16 * 1024
 CALLS = 64
 """Under way at once; with their messages that is all the memory they may take."""
+CALLS_PER_CLIENT = 16
+"""Of these, for one client that speaks for itself alone."""
 CONNECTIONS = 256
 _CALLS_PER_CONNECTION = 8
 _HANDSHAKE_MILLISECONDS = 10_000
@@ -65,15 +68,19 @@ class GrpcLogs:
         certificates: Pairs | None = None,
         *,
         message_seconds: float,
+        client_of: Callable[[Peer], str],
         shared_port: bool = False,
     ) -> None:
         """`handle` answers HTTP requests; without certificate and key a proxy before this ends TLS, or nobody does.
 
-        A call whose message is not there after `message_seconds` makes room for another. Other processes may listen on
-        the same port where it is shared.
+        A call whose message is not there after `message_seconds` makes room for another. `client_of` says by what a
+        peer's calls are counted; empty for one that speaks for many. Other processes may listen on the same port where
+        it is shared.
         """
         self._handle = handle
         self._message_seconds = message_seconds
+        self._client_of = client_of
+        self._under_way: Counter[str] = Counter()
         self._listen = listen
         self._certificates = certificates
         self._shared_port = shared_port
@@ -115,6 +122,18 @@ class GrpcLogs:
             self._server = None
 
     async def _export(self, messages: AsyncIterator[bytes], context: Context) -> bytes:
+        client = self._client_of(peer_of(context.peer()))
+        if client and self._under_way[client] >= CALLS_PER_CLIENT:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many calls of yours are under way.")
+        self._under_way[client] += 1
+        try:
+            return await self._answered(messages, context)
+        finally:
+            self._under_way[client] -= 1
+            if not self._under_way[client]:
+                del self._under_way[client]
+
+    async def _answered(self, messages: AsyncIterator[bytes], context: Context) -> bytes:
         try:
             async with asyncio.timeout(self._message_seconds):
                 payload = await anext(messages, None)

@@ -25,11 +25,12 @@ from libs import ids
 from libs.activity import FIELD, Pseudonyms, network_of, stream_of
 from libs.config import Secret
 from libs.redis_client import Store
-from services.gateway.http.grpc_logs import MESSAGE_BYTES, METHOD, SERVICE, GrpcLogs
+from services.gateway.http.grpc_logs import CALLS_PER_CLIENT, MESSAGE_BYTES, METHOD, SERVICE, GrpcLogs
 from tests.conftest import ServiceDb
 from tests.support import abuse
 from tests.support.certificates import Authority
 from tests.support.gateway import ACCOUNT, PUBLISHABLE_KEY, SECRET_KEY, RunningGateway, api_key, running_gateway
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.case("edge-15")
 
@@ -301,11 +302,11 @@ async def test_processes_share_a_port_only_where_it_is_said() -> None:
     async def nobody(request: Any) -> Any:
         raise AssertionError("nobody asks")
 
-    first = GrpcLogs(nobody, "127.0.0.1:0", message_seconds=30, shared_port=True)
+    first = GrpcLogs(nobody, "127.0.0.1:0", message_seconds=30, client_of=str, shared_port=True)
     await first.start()
     try:
         for shared in (True, False):
-            other = GrpcLogs(nobody, f"127.0.0.1:{first.port}", message_seconds=30, shared_port=shared)
+            other = GrpcLogs(nobody, f"127.0.0.1:{first.port}", message_seconds=30, client_of=str, shared_port=shared)
             if shared:
                 await other.start()
                 await other.drain(0)
@@ -314,3 +315,28 @@ async def test_processes_share_a_port_only_where_it_is_said() -> None:
                     await other.start()
     finally:
         await first.drain(0)
+
+
+@pytest.mark.parametrize("client", ["198.51.100.7", ""])
+async def test_one_client_does_not_take_all_places(client: str) -> None:
+    async def nobody(request: Any) -> Any:
+        raise AssertionError("no message comes")
+
+    logs = GrpcLogs(nobody, "127.0.0.1:0", message_seconds=60, client_of=lambda peer: client)
+    await logs.start()
+    own = (("grpc.use_local_subchannel_pool", 1),)
+    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{logs.port}", own) for _ in range(3)]
+    try:
+        # Heads alone, as many as two connections hold, and one more.
+        calls = [channels[n // 8].stream_unary(f"/{SERVICE}/{METHOD}")() for n in range(CALLS_PER_CLIENT + 1)]
+        if client:
+            done, _ = await asyncio.wait(
+                [asyncio.ensure_future(call.code()) for call in calls], return_when=asyncio.FIRST_COMPLETED, timeout=60
+            )
+            assert {task.result() for task in done} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        else:
+            await until(lambda: logs._under_way[client] == CALLS_PER_CLIENT + 1)
+    finally:
+        for channel in channels:
+            await channel.close()
+        await logs.drain(0)
