@@ -25,6 +25,8 @@ _UNCOUNTED = frozenset({"challenge_required", "firewall_blocked", "rate_limited"
 """Refusals that move no counter of what is still allowed."""
 _COUNTED = frozenset({"caller_kind_not_allowed", "credential_required", "plane_not_allowed", "scope_missing"})
 """Refusals of what was counted against quotas first, and will be again."""
+_MOVING = frozenset({"X-Request-Id", "RateLimit", "RateLimit-Policy", "Retry-After"})
+"""Headers that say something else each time, where they are there."""
 REASONS = _UNCOUNTED | _COUNTED
 """Refusals that hold for all who send the same bytes."""
 
@@ -32,7 +34,9 @@ REASONS = _UNCOUNTED | _COUNTED
 class _Said:
     """What was said to a request, and what is counted when it is said again."""
 
-    __slots__ = ("activity", "answer", "counts", "limit", "observe", "parts", "recount", "remember", "until")
+    __slots__ = (
+        "activity", "counts", "limit", "observe", "parts", "recount", "remember", "standard", "status", "until"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -43,7 +47,9 @@ class _Said:
         remember: Callable[[], None],
         until: float,
     ) -> None:
-        self.answer = answer
+        self.status = answer.status
+        still = {name: value for name, value in answer.headers.items() if name not in _MOVING}
+        self.standard = answer.standard + "".join(f"\r\n{name}: {value}" for name, value in still.items())
         self.activity = activity
         self.counts: Sequence[Callable[[], object]] = exchange.counts
         self.limit: Refusal | None = exchange.refusal
@@ -89,15 +95,12 @@ class Refusals:
         if said.recount is not None and counted is None:
             return None
         request_id = request_id_of(request) or self._ids.new()
-        told = said.answer
-        headers = {**told.headers, "X-Request-Id": request_id}
-        if counted:
-            headers.update(counted)
+        headers = {"X-Request-Id": request_id, **(counted or {})}
         if said.limit is not None:
             now = round(began * 1_000_000)
             headers.update(said.limit.headers(now))
             headers["Retry-After"] = str(said.limit.retry_after_seconds(now))
-        answer = Answer(told.status, headers, request_id.encode().join(said.parts), standard=told.standard)
+        answer = Answer(said.status, headers, request_id.encode().join(said.parts), standard=said.standard)
         for count in said.counts:
             count()
         said.remember()
