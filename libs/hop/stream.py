@@ -93,11 +93,6 @@ class Stream:
         self._draining = False
         self._idle: asyncio.Future[None] | None = None
 
-    @property
-    def load(self) -> int:
-        """Number of calls under way."""
-        return len(self._under)
-
     def has_room(self, size: int) -> bool:
         """Tells whether a call with a request of so many bytes may be made now."""
         return len(self._under) < self._calls and self._under_bytes + size <= self._bytes and size <= self.longest
