@@ -10,10 +10,10 @@ from aiohttp.web import BaseRequest
 from libs.caller import Caller
 from libs.ids import Randomness
 from services.gateway.http.contracts import Endpoint
-from services.gateway.http.facts import RequestFacts
 from services.gateway.http.routes import Match
 
 if TYPE_CHECKING:
+    from services.gateway.http.facts import RequestFacts
     from services.gateway.http.limits.refusal import Refusal
 
 
@@ -61,7 +61,7 @@ class Exchange:
     """Reason of the answer, where it is a problem."""
     refused: bool = False
     """The answer is the edge's own refusal, and says nothing of the client."""
-    facts: RequestFacts | None = None
+    facts: "RequestFacts | None" = None
     """What rules know of it, once the firewall has seen it."""
     counts: list[Callable[[], object]] = field(default_factory=list)
     """What is to be counted again for the same request, where it is answered without being looked at."""

@@ -2,19 +2,18 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+from aiohttp.web import BaseRequest
 
 from libs import ids
 from libs.activity import USER_AGENT_LENGTH, device_of
 from libs.caller import Caller, CallerKind
 from services.gateway.domain.firewall import Facts
 from services.gateway.http.crawlers import VERIFIED, Crawlers, OnList
+from services.gateway.http.exchange import Exchange, text_of
 from services.gateway.http.places import Place, Places
 from services.gateway.http.verdicts import Held, Verdicts
-
-if TYPE_CHECKING:
-    from services.gateway.http.exchange import Exchange
 
 _LONGEST_SIZE = 19
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization", "x-csrf-token"})
@@ -35,11 +34,12 @@ class Sources:
 class RequestFacts:
     """The fields of docs/firewall.md, each with an underscore for the dot; what is absent is looked up once."""
 
-    def __init__(self, exchange: "Exchange", sources: Sources, on_list: OnList) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: Exchange, sources: Sources, on_list: OnList) -> None:
         self._sources = sources
         self._on_list = on_list
         self._caller: Caller | None = None
+        # Not the exchange, which holds these facts: each would keep the other, and all of the request, for long.
+        self._request = exchange.request
         self.client_address = exchange.address
         self.request_method: str = exchange.request.method
         # As the routes read it, so that no way of writing a path goes round a rule.
@@ -70,9 +70,9 @@ class RequestFacts:
             self.__dict__.pop(name, None)
 
     @property
-    def exchange(self) -> "Exchange":
+    def request(self) -> BaseRequest:
         """The request itself."""
-        return self._exchange
+        return self._request
 
     @property
     def sources(self) -> Sources:
@@ -87,7 +87,7 @@ class RequestFacts:
     def kept(self) -> Facts:
         """Returns everything that rules may ask for, as it is to be kept: without what proves who somebody is."""
         found = {name: getattr(self, name) for name in _KEPT}
-        headers = Headers(self.exchange)
+        headers = Headers(self._request)
         shown = {name: headers[name] for name in headers if name not in _CREDENTIALS}
         return Facts(**{**found, "request_headers": shown})
 
@@ -104,8 +104,8 @@ class RequestFacts:
 class Headers(Mapping[str, str]):
     """Header fields by their names in lower case; of one that came repeatedly all, joined (RFC 9110, 5.3)."""
 
-    def __init__(self, exchange: "Exchange") -> None:
-        self._headers = exchange.request.headers
+    def __init__(self, request: BaseRequest) -> None:
+        self._headers = request.headers
 
     def __getitem__(self, name: str) -> str:
         found: list[str] = self._headers.getall(name)
@@ -123,11 +123,15 @@ class Headers(Mapping[str, str]):
 
 
 def _size(facts: RequestFacts) -> int:
-    request = facts.exchange.request
+    request = facts.request
     stated = request.headers.get("Content-Length", "")
     if stated.isascii() and stated.isdigit() and len(stated) < _LONGEST_SIZE:
         return int(stated)
     return -1 if request.body_exists else 0
+
+
+def _media_type(request: BaseRequest) -> str:
+    return text_of(request.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
 
 
 def _place(facts: RequestFacts) -> Place:
@@ -169,8 +173,8 @@ _FINDERS: Mapping[str, Callable[[RequestFacts], object]] = {
     "client_asn": lambda facts: _place(facts).asn,
     "client_crawler": RequestFacts.crawler,
     "client_verified_crawler": lambda facts: facts.verified_crawler,
-    "request_headers": lambda facts: Headers(facts.exchange),
-    "request_content_type": lambda facts: facts.exchange.header("Content-Type").partition(";")[0].strip().lower(),
+    "request_headers": lambda facts: Headers(facts.request),
+    "request_content_type": lambda facts: _media_type(facts.request),
     "request_size": _size,
     "verdict": _verdict,
     "verdict_action": lambda facts: found.action if (found := _counting(facts)) else "",
