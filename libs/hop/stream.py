@@ -233,6 +233,12 @@ class Stream:
                     return
                 self._idle = self._loop.create_future()
                 await self._idle
+            if len(self._under) > len(self._outbox):
+                # Where others are under way, those of the next turn go along: a frame costs many times
+                # what a call in it does.
+                await asyncio.sleep(0)
+                if not self._outbox and not self._cancelled:
+                    continue
             cancelled, self._cancelled = self._cancelled, []
             request = CarryRequest(cancelled=cancelled)
             self._gather(request)
