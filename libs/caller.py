@@ -106,14 +106,13 @@ class Caller:
         """
         _ = self.lasting_claims
         made = object.__new__(Caller)
-        made.__dict__.update(self.__dict__)
-        made.__dict__.update(
-            request_id=request_id,
-            idempotency_key=idempotency_key,
-            address=address,
-            user_agent=user_agent,
-            origin=origin,
-        )
+        known = made.__dict__
+        known.update(self.__dict__)
+        known["request_id"] = request_id
+        known["idempotency_key"] = idempotency_key
+        known["address"] = address
+        known["user_agent"] = user_agent
+        known["origin"] = origin
         return made
 
 
@@ -151,15 +150,16 @@ class CallerSigner:
         keys = self._keys.get(f"{self._service}>{audience}")
         if not keys:
             raise errors.internal("caller_key_missing", f"{self._service} has no key for calling {audience}.")
-        known = caller.__dict__
-        claims: dict[str, Any] = {
+        claims = {
             "iss": self._service,
             "aud": audience,
             "exp": int(self._clock.wall().timestamp()) + LIFETIME_SECONDS,
+            "request_id": caller.request_id,
+            "idempotency_key": caller.idempotency_key,
+            "address": caller.address,
+            "user_agent": caller.user_agent,
+            "origin": caller.origin,
         }
-        for name in _PARTICULARS:
-            if (value := known[name]) is not None:
-                claims[name] = value
         document = orjson.dumps(claims, option=orjson.OPT_APPEND_NEWLINE) + caller.lasting_claims
         return binascii.b2a_base64(_mac(keys[0], document) + document, newline=False).decode()
 
@@ -346,7 +346,6 @@ def _decode(document: bytes) -> dict[str, Any] | None:
     return claims if isinstance(claims, dict) else None
 
 
-_PARTICULARS = ("request_id", "idempotency_key", "address", "user_agent", "origin")
 _LASTING_TEXTS = ("role", "acr", "on_behalf_of")
 _UUIDS = ("account", "subject", "person", "session")
 

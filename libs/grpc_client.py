@@ -285,7 +285,6 @@ class _Outgoing:
         policy = way.policy
         payload = way.serialised(request)
         who = who or caller.outgoing(self._service)
-        repeatable = policy.repeatable or (policy.keyed and who.idempotency_key is not None)
         broken_off = not_sent = 0
         with self._telemetry.calling(policy.method[1:]):
             while True:
@@ -310,6 +309,7 @@ class _Outgoing:
                 except grpc.aio.AioRpcError as error:
                     broken = error.code() is grpc.StatusCode.UNAVAILABLE and not grpc_errors.answered(error)
                     broken_off += broken
+                    repeatable = policy.repeatable or (policy.keyed and who.idempotency_key is not None)
                     if broken and repeatable and broken_off < ATTEMPTS:
                         await _pause(_PAUSE_SECONDS * broken_off, ends)
                         continue
@@ -386,11 +386,7 @@ class _Outgoing:
         )
 
     def _metadata(self, who: caller.Caller, peer: str, more: Metadata) -> list[tuple[str, str | bytes]]:
-        return [
-            (CALLER_KEY, self._signer.sign(who, peer)),
-            *self._telemetry.headers().items(),
-            *more,
-        ]
+        return [(CALLER_KEY, self._signer.sign(who, peer)), *self._telemetry.headers().items(), *more]
 
     def _failure(self, policy: Policy, error: grpc.aio.AioRpcError, began: float, *, broken: bool) -> GatefoldError:
         failure = grpc_errors.from_rpc_error(error)
