@@ -1,7 +1,6 @@
 """Shows that verdicts of a running abuse service are followed: by the stream, without it, and after a restart."""
 
 import asyncio
-import base64
 import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -30,8 +29,9 @@ from services.abuse.domain.case import Judgement
 from services.abuse.domain.finding import Scope
 from services.billing.usecases.holds import ACTIONS, SCOPES
 from tests.conftest import ServiceDb
-from tests.support.abuse import Desk, pair_keys, running
+from tests.support.abuse import Desk, running
 from tests.support.activities import hashed
+from tests.support.neighbours import pair_secrets
 from tests.support.stores import ServiceDatabase
 from tests.support.verdicts import verdict
 from tests.support.waiting import PATIENCE_SECONDS, until
@@ -74,11 +74,10 @@ async def following(
 ) -> AsyncIterator[None]:
     """Follows until it is left, as a service does that starts with nothing in memory."""
     clock = SystemClock()
-    keys = {pair: (base64.b64decode(text),) for pair, text in pair_keys().items()}
     channels = Channels(
         "billing",
         GrpcConfig(peers=f'{{"abuse": "{socket}"}}'),
-        CallerSigner("billing", keys, clock),
+        CallerSigner("billing", pair_secrets(), clock),
         telemetry=telemetry,
         kill_points=KillPoints("billing"),
     )
@@ -123,8 +122,7 @@ class Endless(verdict_pb2_grpc.VerdictServiceServicer):
 
 @asynccontextmanager
 async def endless(socket: str) -> AsyncIterator[Endless]:
-    keys = {pair: (base64.b64decode(text),) for pair, text in pair_keys().items()}
-    verifier = CallerVerifier("abuse", keys, SystemClock())
+    verifier = CallerVerifier("abuse", pair_secrets(), SystemClock())
     server = GrpcServer("abuse", socket, verifier=verifier, telemetry=Telemetry("abuse", stream=io.StringIO()))
     made = Endless()
     server.add(verdict_pb2_grpc.add_VerdictServiceServicer_to_server, made)

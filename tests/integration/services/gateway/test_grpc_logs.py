@@ -1,7 +1,6 @@
 """Logs that an OpenTelemetry client sends by gRPC: taken as by HTTP, and refused as there."""
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from tests.conftest import ServiceDb
 from tests.support import abuse
 from tests.support.certificates import Authority
 from tests.support.gateway import ACCOUNT, PUBLISHABLE_KEY, SECRET_KEY, RunningGateway, api_key, running_gateway
+from tests.support.neighbours import pair_secrets
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.case("edge-15")
@@ -93,7 +93,7 @@ class Site:
 
 @asynccontextmanager
 async def site_of(directory: Path, redis_url: Secret, socket: str = "", **environ: str) -> AsyncIterator[Site]:
-    neighbours = {"abuse": (socket, base64.b64decode(abuse.pair_keys()["gateway>abuse"]))} if socket else {}
+    neighbours = {"abuse": (socket, pair_secrets()["gateway>abuse"][0])} if socket else {}
     environ = {"rate_quotas": WIDE, "otlp_listen": "127.0.0.1:0", **environ}
     async with running_gateway(directory, redis_url, neighbours=neighbours, **environ) as gateway:
         gateway.backend.add_key(SITE_KEY, scopes=("activity:write",))
