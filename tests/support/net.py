@@ -16,6 +16,7 @@ from gatefold.privacy.v1 import subject_data_pb2, subject_data_pb2_grpc
 from libs import errors
 from libs.caller import Caller, CallerKind, CallerSigner, CallerVerifier
 from libs.clock import SystemClock
+from libs.errors import GatefoldError
 from libs.grpc_client import Channels, GrpcConfig
 from libs.grpc_server import GrpcServer
 from libs.hop.config import HopConfig
@@ -182,3 +183,12 @@ class Net:
 
 
 STAFF = Caller(CallerKind.STAFF, "per_1", account=ACCOUNT, scopes=frozenset({"catalogue:write"}), request_id="req_2")
+
+
+async def failure(call: Awaitable[Any]) -> GatefoldError:
+    """Returns what a call fails with."""
+    try:
+        await call
+    except GatefoldError as error:
+        return error
+    raise AssertionError("the call was answered")

@@ -5,10 +5,9 @@ import io
 import socket
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -28,7 +27,7 @@ from libs.hop.config import HopConfig
 from libs.kill_points import KillPoints
 from libs.policies import PolicyError
 from libs.telemetry import Telemetry
-from tests.support.net import ACCOUNT, DRAINED, KEYS, NOTHING, STAFF, Answer, Net
+from tests.support.net import ACCOUNT, DRAINED, KEYS, NOTHING, STAFF, Answer, Net, failure
 
 
 @pytest.fixture
@@ -49,12 +48,6 @@ async def net(directory: Path, request: pytest.FixtureRequest) -> AsyncIterator[
 def as_auth() -> Iterator[None]:
     with caller.acting(service_caller("auth", ACCOUNT, live=False, request_id="req_1")):
         yield
-
-
-async def failure(call: Awaitable[Any]) -> GatefoldError:
-    with pytest.raises(GatefoldError) as caught:
-        await call
-    return caught.value
 
 
 # What a served method sees.

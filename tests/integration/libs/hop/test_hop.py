@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from libs.hop.client import Hop
 from libs.hop.config import HopConfig
 from libs.telemetry import Telemetry
 from tests.support.hop_peer import Frames, for_ever, peer
-from tests.support.net import ACCOUNT, DRAINED, KEYS, NOTHING, STAFF, CatalogueStandIn, Net
+from tests.support.net import ACCOUNT, DRAINED, KEYS, NOTHING, STAFF, CatalogueStandIn, Net, failure
 from tests.support.waiting import until
 
 PLENTY_SECONDS = 60.0
@@ -54,12 +54,6 @@ async def net(directory: Path) -> AsyncIterator[Net]:
 def _as_auth() -> Iterator[None]:
     with caller.acting(service_caller("auth", ACCOUNT, live=False, request_id="req_1")):
         yield
-
-
-async def failure(call: Awaitable[Any]) -> GatefoldError:
-    with pytest.raises(GatefoldError) as caught:
-        await call
-    return caught.value
 
 
 def catalogue(net: Net, **options: Any) -> Any:
