@@ -1,10 +1,11 @@
 """Owns a billing service with stand-ins for its methods, and clients of it, behind a wire that can be cut."""
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import grpc
@@ -79,6 +80,19 @@ class CatalogueStandIn(catalogue_pb2_grpc.CatalogueServiceServicer):
         self.contexts.append(context)
         answer = None if self.answer is None else await self.answer(request)
         return answer if isinstance(answer, catalogue_pb2.Product) else catalogue_pb2.Product()
+
+
+def never(ended: asyncio.Event) -> Answer:
+    """Returns what does not answer, and says when it is not waited for any more."""
+
+    async def answer(request: object) -> NoReturn:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    return answer
 
 
 def _asynchronous(servicer: type) -> type:

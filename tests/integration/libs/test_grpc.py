@@ -27,7 +27,7 @@ from libs.hop.config import HopConfig
 from libs.kill_points import KillPoints
 from libs.policies import PolicyError
 from libs.telemetry import Telemetry
-from tests.support.net import ACCOUNT, DRAINED, KEYS, NOTHING, STAFF, Answer, Net, failure
+from tests.support.net import ACCOUNT, DRAINED, KEYS, NOTHING, STAFF, Answer, Net, failure, never
 
 
 @pytest.fixture
@@ -293,15 +293,7 @@ async def test_a_stream_is_refused_to_whom_it_is_not_for(net: Net) -> None:
 @pytest.mark.usefixtures("as_auth")
 async def test_a_call_ends_at_its_deadline_on_both_sides(net: Net) -> None:
     ended = asyncio.Event()
-
-    async def answer(request: object) -> clock_pb2.DrainedResponse:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        raise AssertionError
-
-    net.clock.answer = answer
+    net.clock.answer = never(ended)
     await net.serve()
 
     error = await failure(net.clock_stub().Drained(NOTHING, timeout=0.2))
