@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import hmac
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 LIFETIME_SECONDS = 30
 LEAST_KEY_BYTES = 32
+MOST_KEY_BYTES = hashlib.blake2b.MAX_KEY_SIZE
 
 Keys = Mapping[str, tuple[bytes, ...]]
 """Pair keys by "issuer>audience"; the first of a pair signs, all verify, so that a key can be replaced in use."""
@@ -141,21 +143,25 @@ class CallerSigner:
         self._clock = clock
 
     def sign(self, caller: Caller, audience: str) -> str:
-        """Returns the value of the `gatefold-caller` metadata: base64url(claims) "." base64url(HMAC-SHA256).
+        """Returns the value of the `gatefold-caller` metadata: base64(MAC, particulars, newline, lasting claims).
 
-        Raises `internal("caller_key_missing")` when the two services share no key.
+        Both are JSON objects; the MAC is keyed BLAKE2b (RFC 7693). Raises `internal("caller_key_missing")` when the two
+        services share no key.
         """
         keys = self._keys.get(f"{self._service}>{audience}")
         if not keys:
             raise errors.internal("caller_key_missing", f"{self._service} has no key for calling {audience}.")
         known = caller.__dict__
-        claims: dict[str, Any] = {name: known[name] for name in _PARTICULARS if known[name] is not None}
-        claims["iss"], claims["aud"] = self._service, audience
-        claims["exp"] = int(self._clock.wall().timestamp()) + LIFETIME_SECONDS
-        # Neither object is empty: two are made one by putting a comma where they meet.
-        document = caller.lasting_claims[:-1] + b"," + orjson.dumps(claims)[1:]
-        body = base64.urlsafe_b64encode(document).rstrip(b"=")
-        return (body + b"." + _mac(keys[0], body)).decode()
+        claims: dict[str, Any] = {
+            "iss": self._service,
+            "aud": audience,
+            "exp": int(self._clock.wall().timestamp()) + LIFETIME_SECONDS,
+        }
+        for name in _PARTICULARS:
+            if (value := known[name]) is not None:
+                claims[name] = value
+        document = orjson.dumps(claims, option=orjson.OPT_APPEND_NEWLINE) + caller.lasting_claims
+        return binascii.b2a_base64(_mac(keys[0], document) + document, newline=False).decode()
 
 
 class CallerVerifier:
@@ -169,6 +175,8 @@ class CallerVerifier:
             for issuer, _, audience in (pair.partition(">") for pair in keys)
             if audience == service and (values := keys[f"{issuer}>{audience}"])
         }
+        # Of what was signed alone, so that nobody else can fill it.
+        self._caller = lru_cache(_MOST_KEPT)(_caller)
 
     def verify(self, token: str) -> tuple[str, Caller]:
         """Returns the issuing service and the caller.
@@ -176,23 +184,31 @@ class CallerVerifier:
         Raises `unauthenticated("caller_invalid")` for a token of an unknown issuer, for another audience, tampered
         with or unreadable, `unauthenticated("caller_expired")` for one older than 30 seconds.
         """
-        body, dot, mac = token.encode("utf-8", "surrogatepass").partition(b".")
-        claims = _decode(body) if dot else None
+        mac, document = _opened(token)
+        own, _, lasting = document.partition(b"\n")
+        claims = _decode(own)
         if claims is None:
             raise _invalid()
         issuer = claims.get("iss")
         # Nothing but the issuer's name is used before the signature holds; an unknown one costs the same work.
         keys = self._keys.get(issuer, ()) if isinstance(issuer, str) else ()
-        matches = [hmac.compare_digest(_mac(key, body), mac) for key in keys or (b"\0" * LEAST_KEY_BYTES,)]
+        matches = [hmac.compare_digest(_mac(key, document), mac) for key in keys or (b"\0" * LEAST_KEY_BYTES,)]
         if not keys or not any(matches) or claims.get("aud") != self._service:
             raise _invalid()
         expires = claims.get("exp")
         if not isinstance(expires, int) or expires <= self._clock.wall().timestamp():
             raise errors.unauthenticated("caller_expired", "The caller's signature has expired.")
         try:
-            return str(issuer), _caller(claims)
+            lasts = self._caller(lasting)
         except (KeyError, TypeError, ValueError):
             raise _invalid() from None
+        return str(issuer), lasts.with_particulars(
+            request_id=claims.get("request_id", ""),
+            idempotency_key=claims.get("idempotency_key"),
+            address=claims.get("address"),
+            user_agent=claims.get("user_agent"),
+            origin=claims.get("origin"),
+        )
 
 
 _current: ContextVar[Caller] = ContextVar("gatefold_caller")
@@ -282,8 +298,12 @@ def service_caller(
     )
 
 
-def _mac(key: bytes, body: bytes) -> bytes:
-    return base64.urlsafe_b64encode(hmac.digest(key, body, "sha256")).rstrip(b"=")
+_MAC_BYTES = 32
+_MOST_KEPT = 4_096
+
+
+def _mac(key: bytes, document: bytes) -> bytes:
+    return hashlib.blake2b(document, key=key, digest_size=_MAC_BYTES, person=b"gatefold caller").digest()
 
 
 def _key(pair: str, text: object) -> bytes:
@@ -291,8 +311,9 @@ def _key(pair: str, text: object) -> bytes:
         key = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
     except binascii.Error:
         raise ValueError(f"the caller key {pair} must be base64") from None
-    if ">" not in pair or len(key) < LEAST_KEY_BYTES:
-        raise ValueError(f"the caller key {pair} must be named issuer>audience and have {LEAST_KEY_BYTES} bytes")
+    if ">" not in pair or not LEAST_KEY_BYTES <= len(key) <= MOST_KEY_BYTES:
+        bounds = f"{LEAST_KEY_BYTES} to {MOST_KEY_BYTES} bytes"
+        raise ValueError(f"the caller key {pair} must be named issuer>audience and have {bounds}")
     return key
 
 
@@ -304,17 +325,29 @@ def _invalid() -> errors.GatefoldError:
     return errors.unauthenticated("caller_invalid", "The caller's signature does not hold.")
 
 
-def _decode(body: bytes) -> dict[str, Any] | None:
+def _opened(token: str) -> tuple[bytes, bytes]:
+    """Returns the MAC and the document of a token."""
+    text = token.encode("utf-8", "surrogatepass")
     try:
-        claims = orjson.loads(base64.b64decode(body + b"=" * (-len(body) % 4), altchars=b"-_", validate=True))
-    except (binascii.Error, orjson.JSONDecodeError):
+        raw = binascii.a2b_base64(text, strict_mode=True)
+    except binascii.Error:
+        raise _invalid() from None
+    # Base64 has bits that mean nothing: a document is written in one way only.
+    if binascii.b2a_base64(raw, newline=False) != text:
+        raise _invalid()
+    return raw[:_MAC_BYTES], raw[_MAC_BYTES:]
+
+
+def _decode(document: bytes) -> dict[str, Any] | None:
+    try:
+        claims = orjson.loads(document)
+    except orjson.JSONDecodeError:
         return None
     return claims if isinstance(claims, dict) else None
 
 
 _PARTICULARS = ("request_id", "idempotency_key", "address", "user_agent", "origin")
 _LASTING_TEXTS = ("role", "acr", "on_behalf_of")
-_TEXTS = _LASTING_TEXTS + _PARTICULARS
 _UUIDS = ("account", "subject", "person", "session")
 
 
@@ -335,8 +368,10 @@ def _lasting(caller: Caller) -> dict[str, Any]:
     return claims
 
 
-def _caller(claims: Mapping[str, Any]) -> Caller:
-    values: dict[str, Any] = {name: claims[name] for name in _TEXTS if name in claims}
+def _caller(lasting: bytes) -> Caller:
+    """Returns the caller that lasting claims are of; raises KeyError, TypeError or ValueError for others."""
+    claims: Mapping[str, Any] = orjson.loads(lasting)
+    values: dict[str, Any] = {name: claims[name] for name in _LASTING_TEXTS if name in claims}
     values.update({name: UUID(str(claims[name])) for name in _UUIDS if name in claims})
     if "auth_time" in claims:
         values["auth_time"] = datetime.fromisoformat(claims["auth_time"])

@@ -18,10 +18,10 @@ from libs.caller import CallerSigner
 from libs.errors import GatefoldError
 from libs.grpc_line import Line
 from libs.grpc_server import MESSAGE_BYTES, METADATA_BYTES
-from libs.grpc_stack import CALLER_KEY, REQUEST_ID_KEY
+from libs.grpc_stack import CALLER_KEY
 from libs.hop.client import Hop
 from libs.hop.config import HopConfig
-from libs.hop.stream import NotSentError
+from libs.hop.stream import NotSentError, Stream
 from libs.kill_points import KillPoints
 from libs.policies import Policy
 from libs.telemetry import Telemetry
@@ -175,18 +175,10 @@ class PeerChannel(grpc.aio.Channel):
         assert request_serializer is not None
         assert response_deserializer is not None
         label = method.rpartition("/")[2]
-        way = _Way(self._peer, self._line, self._hop, policies.of(method), label)
-        serialised, deserialised = request_serializer, response_deserializer
-
-        async def call(
-            request: Message, timeout: float | None = None, metadata: Metadata = (), who: caller.Caller | None = None
-        ) -> Message:
-            # `who` is who `caller.acting` says, for whoever has it at hand.
-            payload = serialised(request)
-            answer: Message = deserialised(await self._outgoing.unary(way, payload, timeout, metadata, who))
-            return answer
-
-        return call
+        way = _Way(
+            self._peer, self._line, self._hop, policies.of(method), label, request_serializer, response_deserializer
+        )
+        return partial(self._outgoing.unary, way)
 
     def unary_stream(  # type: ignore[override]
         self,
@@ -248,6 +240,8 @@ class _Way:
     policy: Policy
     label: str
     """The method's name, for kill points."""
+    serialised: Callable[[Any], bytes]
+    deserialised: Callable[[bytes], Any]
 
 
 class _Outgoing:
@@ -276,25 +270,35 @@ class _Outgoing:
     async def unary(
         self,
         way: _Way,
-        request: bytes,
-        timeout: float | None,
-        metadata: Metadata,
+        request: Message,
+        timeout: float | None = None,
+        metadata: Metadata = (),
         who: caller.Caller | None = None,
-    ) -> bytes:
+    ) -> Any:
         """Calls once, and again where the policy allows it, until there is an answer or the deadline.
 
-        What the peer did not begin is called again, whatever the policy: it had no effect.
+        What the peer did not begin is called again, whatever the policy: it had no effect. `who` is who `caller.acting`
+        says, for whoever has it at hand.
         """
         began = time.monotonic()
         ends = began + _allowed(timeout)
         policy = way.policy
+        payload = way.serialised(request)
         who = who or caller.outgoing(self._service)
         repeatable = policy.repeatable or (policy.keyed and who.idempotency_key is not None)
         broken_off = not_sent = 0
         with self._telemetry.calling(policy.method[1:]):
             while True:
                 try:
-                    response = await self._call(way, request, ends, who, metadata)
+                    stream = way.hop.ready(len(payload)) or await self._stream(way, len(payload), ends)
+                    self._kill_points.at("call", "before", way.label)
+                    everything = self._metadata(who, way.peer, metadata)
+                    if stream is None:
+                        plain = way.line.unary(policy.method)
+                        response = await plain(payload, timeout=_left(ends), metadata=everything)
+                    else:
+                        response = await stream.call(policy.method, payload, everything, _left(ends))
+                    self._kill_points.at("call", "after", way.label)
                 except NotSentError:
                     not_sent += 1
                     if not_sent < _NOT_SENT_ATTEMPTS:
@@ -314,25 +318,13 @@ class _Outgoing:
                     self._observe(policy, error.kind.name.lower(), began)
                     raise
                 self._observe(policy, "ok", began)
-                return response
+                return way.deserialised(response)
 
-    async def _call(self, way: _Way, request: bytes, ends: float, who: caller.Caller, metadata: Metadata) -> bytes:
-        """Makes one attempt, in a frame where one goes."""
-        stream = way.hop.ready(len(request))
-        if stream is None:
-            if await self._connected(way.peer, way.line, ends):
-                way.hop.ask_again()
-            stream = await way.hop.stream(len(request), ends)
-        self._kill_points.at("call", "before", way.label)
-        everything = self._metadata(who, way.peer, metadata)
-        response: bytes
-        if stream is None:
-            plain = way.line.unary(way.policy.method)
-            response = await plain(request, timeout=_left(ends), metadata=everything)
-        else:
-            response = await stream.call(way.policy.method, request, everything, _left(ends))
-        self._kill_points.at("call", "after", way.label)
-        return response
+    async def _stream(self, way: _Way, size: int, ends: float) -> Stream | None:
+        """Waits for a stream to call on; None when the call is to be made without frames."""
+        if await self._connected(way.peer, way.line, ends):
+            way.hop.ask_again()
+        return await way.hop.stream(size, ends)
 
     async def stream(
         self,
@@ -396,7 +388,6 @@ class _Outgoing:
     def _metadata(self, who: caller.Caller, peer: str, more: Metadata) -> list[tuple[str, str | bytes]]:
         return [
             (CALLER_KEY, self._signer.sign(who, peer)),
-            (REQUEST_ID_KEY, who.request_id),
             *self._telemetry.headers().items(),
             *more,
         ]

@@ -19,7 +19,6 @@ from libs.policies import Policy
 from libs.telemetry import Telemetry
 
 CALLER_KEY = "gatefold-caller"
-REQUEST_ID_KEY = "gatefold-request-id"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Unary = Callable[[Message, Context], Awaitable[Message]]

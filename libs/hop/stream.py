@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import grpc
-from gatefold.mux.v1.mux_pb2 import Answer, CarryRequest, CarryResponse, Window
+from gatefold.mux.v1.mux_pb2 import Answer, Call, CarryRequest, CarryResponse, Window
 from google.protobuf.message import DecodeError
 
 from libs.hop.config import FRAME_BYTES, FRAME_CALLS
@@ -33,16 +33,33 @@ class Streams(Protocol):
     def freed(self) -> None: ...
 
 
-class _Waiting:
-    """A call under way: who waits for it, how much of the window it takes, and what has come of a long answer."""
+class _Call:
+    """A call under way: what is to be sent, who waits for it, and what has come of a long answer."""
 
-    __slots__ = ("future", "parts", "parts_bytes", "size")
+    __slots__ = ("future", "metadata", "method", "parts", "parts_bytes", "payload", "size", "timeout_micros")
 
-    def __init__(self, future: "asyncio.Future[bytes]", size: int) -> None:
+    def __init__(
+        self, future: "asyncio.Future[bytes]", method: str, payload: bytes, metadata: Metadata, timeout_micros: int
+    ) -> None:
         self.future = future
-        self.size = size
+        self.method = method
+        self.payload = payload
+        self.metadata = metadata
+        self.timeout_micros = timeout_micros
+        self.size = len(payload)
+        """Bytes that it takes of the window, also when it holds them no more."""
         self.parts: list[bytes] | None = None
         self.parts_bytes = 0
+
+    def write(self, number: int, written: Call) -> None:
+        """Puts into a frame what is to be sent, which is not needed again."""
+        # Fields are set one by one where they will be: handing them to constructors costs more than all the rest.
+        written.id, written.method, written.timeout_micros = number, self.method, self.timeout_micros
+        written.payload = self.payload
+        for key, value in self.metadata:
+            entry = written.metadata.add()
+            entry.key, entry.value = key, value if isinstance(value, bytes) else value.encode()
+        self.payload, self.metadata = b"", ()
 
     def add(self, part: bytes, most_bytes: int) -> None:
         """Keeps a part, while somebody waits for the whole; one that becomes too long is not waited for."""
@@ -55,15 +72,6 @@ class _Waiting:
             self.future.set_exception(_error(grpc.StatusCode.RESOURCE_EXHAUSTED, "the response is too long"))
         else:
             self.parts.append(part)
-
-
-class _Call(NamedTuple):
-    """A call that was not sent yet."""
-
-    method: str
-    payload: bytes
-    metadata: Metadata
-    timeout_micros: int
 
 
 class Stream:
@@ -86,7 +94,7 @@ class Stream:
         self._message_bytes = message_bytes
         self._loop = asyncio.get_running_loop()
         self._last = 0
-        self._under: dict[int, _Waiting] = {}
+        self._under: dict[int, _Call] = {}
         self._under_bytes = 0
         self._outbox: dict[int, _Call] = {}
         self._cancelled: list[int] = []
@@ -103,20 +111,19 @@ class Stream:
         Raises AioRpcError as a unary call does, with UNAVAILABLE when the stream broke before the answer; NotSentError
         when the peer did not begin the call.
         """
-        waiting = _Waiting(self._loop.create_future(), len(payload))
-        self._last += 1
-        number = self._last
-        self._under[number] = waiting
-        self._under_bytes += waiting.size
-        self._outbox[number] = _Call(method, payload, metadata, max(1, int(seconds * 1e6)))
+        future: asyncio.Future[bytes] = self._loop.create_future()
+        call = _Call(future, method, payload, metadata, max(1, int(seconds * 1e6)))
+        self._last = number = self._last + 1
+        self._under[number] = self._outbox[number] = call
+        self._under_bytes += call.size
         self._wake()
-        timer = self._loop.call_later(seconds, _expire, waiting.future)
+        timer = self._loop.call_later(seconds, _expire, future)
         try:
-            return await waiting.future
+            return await future
         except asyncio.CancelledError:
-            if not waiting.future.cancelled():
+            if not future.cancelled():
                 # The answer came in the same moment; if it is an error, nobody is to be told that it was not looked at.
-                waiting.future.exception()
+                future.exception()
             raise
         finally:
             timer.cancel()
@@ -226,6 +233,12 @@ class Stream:
                     return
                 self._idle = self._loop.create_future()
                 await self._idle
+            if len(self._under) > len(self._outbox):
+                # Where others are under way, those of the next turn go along: a frame costs many times
+                # what a call in it does.
+                await asyncio.sleep(0)
+                if not self._outbox and not self._cancelled:
+                    continue
             cancelled, self._cancelled = self._cancelled, []
             request = CarryRequest(cancelled=cancelled)
             self._gather(request)
@@ -239,15 +252,9 @@ class Stream:
         """Puts into a frame what it takes."""
         size = gathered = 0
         for number, call in self._outbox.items():
-            # Fields are set one by one where they will be: handing them to constructors costs more than all the rest.
-            written = request.calls.add()
-            written.id, written.method, written.timeout_micros = number, call.method, call.timeout_micros
-            written.payload = call.payload
-            for key, value in call.metadata:
-                entry = written.metadata.add()
-                entry.key, entry.value = key, value if isinstance(value, bytes) else value.encode()
+            call.write(number, request.calls.add())
             gathered += 1
-            size += len(call.payload)
+            size += call.size
             if size >= FRAME_BYTES or gathered == FRAME_CALLS:
                 break
         if gathered == len(self._outbox):

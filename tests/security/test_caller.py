@@ -29,16 +29,23 @@ def signed(clock: FixedClock | None = None, audience: str = "billing") -> str:
     return CallerSigner("gateway", KEYS, clock or FixedClock()).sign(READER, audience)
 
 
-def forged(claims: object, key: bytes = KEY) -> str:
-    body = base64.urlsafe_b64encode(orjson.dumps(claims)).rstrip(b"=")
-    mac = base64.urlsafe_b64encode(hmac.digest(key, body, hashlib.sha256)).rstrip(b"=")
-    return f"{body.decode()}.{mac.decode()}"
+PARTICULARS = {"iss", "aud", "exp", "request_id", "idempotency_key", "address", "user_agent", "origin"}
+
+
+def forged(claims: dict[str, object], key: bytes = KEY) -> str:
+    own = {name: value for name, value in claims.items() if name in PARTICULARS}
+    lasting = {name: value for name, value in claims.items() if name not in PARTICULARS}
+    document = orjson.dumps(own) + b"\n" + orjson.dumps(lasting)
+    return base64.b64encode(mac(document, key) + document).decode()
+
+
+def mac(document: bytes, key: bytes) -> bytes:
+    return hashlib.blake2b(document, key=key, digest_size=32, person=b"gatefold caller").digest()
 
 
 def claims(token: str) -> dict[str, object]:
-    body = token.partition(".")[0]
-    read: dict[str, object] = orjson.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    return read
+    own, _, lasting = base64.b64decode(token)[32:].partition(b"\n")
+    return {**orjson.loads(own), **orjson.loads(lasting)}
 
 
 def refused(token: str, by: CallerVerifier | None = None) -> str:
@@ -54,10 +61,9 @@ def test_what_the_forger_of_these_tests_makes_would_be_taken_with_the_right_key(
 
 def test_a_changed_claim_does_not_pass_with_the_old_signature() -> None:
     token = signed()
-    more = {**claims(token), "kind": CallerKind.PLATFORM_OPERATOR.value}
-    body = base64.urlsafe_b64encode(orjson.dumps(more)).rstrip(b"=").decode()
+    more = base64.b64decode(forged({**claims(token), "kind": CallerKind.PLATFORM_OPERATOR.value}, OTHER_KEY))
 
-    assert refused(f"{body}.{token.partition('.')[2]}") == "caller_invalid"
+    assert refused(base64.b64encode(base64.b64decode(token)[:32] + more[32:]).decode()) == "caller_invalid"
 
 
 @given(st.data())
@@ -67,7 +73,7 @@ def test_no_changed_letter_passes(data: st.DataObject) -> None:
     letter = data.draw(st.characters(codec="ascii").filter(lambda other: other != token[place]))
     changed = token[:place] + letter + token[place + 1 :]
 
-    # The last letter of base64 has bits that mean nothing; the signature is still compared letter by letter.
+    # Also not where base64 has bits that mean nothing.
     assert refused(changed) == "caller_invalid"
 
 
@@ -133,7 +139,7 @@ def test_claims_that_are_missing_do_not_pass(missing: str) -> None:
 
 @pytest.mark.parametrize(
     "token",
-    ["", ".", "..", "a.b", "a", "é.é", "\ud800.", "bnVsbA.", "W10.", "e30.e30", "e30." + "A" * 43, "A" * 100_000],
+    ["", ".", "a", "é", "\ud800", "bnVsbA==", "W10=", "A" * 44, "A" * 44 + "e30K", "A" * 43 + "=", "A" * 100_000],
 )
 def test_garbage_does_not_pass(token: str) -> None:
     assert refused(token) == "caller_invalid"

@@ -21,7 +21,7 @@ from libs.grpc_client import Channels
 
 LOOKUP_SECONDS = 2.0
 
-Call = Callable[[Message, float, Caller], Awaitable[Message]]
+Call = Callable[[Message, float, Caller], Awaitable[Any]]
 """Calls an RPC with a message and a deadline in seconds, as a caller."""
 
 
@@ -41,16 +41,11 @@ class Backends:
         importlib.import_module(f"{service.file.name.removesuffix('.proto').replace('/', '.')}_pb2")
         invoke = self._channels.channel(peer).unary_unary(
             f"/{service.full_name}/{method.name}",
-            request_serializer=lambda message: message.SerializeToString(),
+            request_serializer=GetMessageClass(method.input_type).SerializeToString,
             response_deserializer=GetMessageClass(method.output_type).FromString,
             _registered_method=True,
         )
-
-        async def call(message: Message, seconds: float, who: Caller) -> Message:
-            answer: Message = await invoke(message, timeout=seconds, who=who)
-            return answer
-
-        return call
+        return lambda message, seconds, who: invoke(message, seconds, (), who)
 
     async def resolve_api_key(self, hashed: bytes, request_id: str) -> api_key_pb2.ResolveApiKeyResponse | None:
         """Returns whose key a hash belongs to; None for an unknown or ended one."""

@@ -1,6 +1,7 @@
 """Owns the step between one HTTP request and one message: path, query, headers and body become its fields."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -21,6 +22,8 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 
 _MOST_PARAMETERS = 100
 _LONGEST_TYPE = 200
+_MOST_KEPT = 64
+_LONGEST_KEPT = 200
 _BOOLS: Mapping[str, object] = {"true": True, "false": False}
 
 
@@ -38,6 +41,8 @@ class Transcoder:
         self._wire = endpoint.wire
         self._form = {field.name: field for field in endpoint.body_fields}
         self._render = None if endpoint.raw_response else responses.renderer(endpoint.response)
+        # What many ask alike, as whether a feature may be read, is read once.
+        self._asked = lru_cache(_MOST_KEPT)(self._of_address)
 
     def request(
         self, values: tuple[str, ...], query: str, headers: Mapping[str, str], content_type: str, body: bytes
@@ -45,8 +50,19 @@ class Transcoder:
         """Returns the message of a request.
 
         `values` are the texts of the path's variables, `query` is the raw query. Raises `malformed` for what cannot
-        be read, `unsupported_media`, and `invalid("request_invalid")` with all violations.
+        be read, `unsupported_media`, and `invalid("request_invalid")` with all violations. The message may be given out
+        again, so it must not be changed.
         """
+        if not body and not self._headers and not self._raw_body and len(query) <= _LONGEST_KEPT:
+            return self._asked(values, query)
+        return self._read(values, query, headers, content_type, body)
+
+    def _of_address(self, values: tuple[str, ...], query: str) -> Message:
+        return self._read(values, query, {}, "", b"")
+
+    def _read(
+        self, values: tuple[str, ...], query: str, headers: Mapping[str, str], content_type: str, body: bytes
+    ) -> Message:
         violations: list[list[str]] = []
         fields = self._read_body(content_type, body, violations)
         if query:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -56,6 +57,15 @@ def test_a_caller_arrives_as_it_was_sent(who: Caller) -> None:
     assert token.isascii()
 
 
+def test_requests_of_one_caller_keep_their_particulars() -> None:
+    clock = FixedClock()
+    signer, verifier = CallerSigner("gateway", KEYS, clock), CallerVerifier("billing", KEYS, clock)
+    first = replace(READER, request_id="a", idempotency_key="k", address="192.0.2.1", user_agent="u", origin="o")
+    second = replace(READER, request_id="b")
+
+    assert [verifier.verify(signer.sign(who, "billing"))[1] for who in (first, second)] == [first, second]
+
+
 def test_a_call_to_a_service_without_a_shared_key_is_a_fault_of_the_platform() -> None:
     with pytest.raises(GatefoldError) as caught:
         CallerSigner("gateway", KEYS, FixedClock()).sign(READER, "notify")
@@ -86,6 +96,7 @@ def test_keys_are_read_from_configuration() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "nonsense", '{"gateway>billing": "c2hvcnQ="}', '{"gateway>billing": "???"}', '{"gateway>billing": 5}',
+     orjson.dumps({"gateway>billing": base64.b64encode(b"k" * 65).decode()}).decode(),
      '{"gatewaybilling": "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE="}'],
 )  # fmt: skip
 def test_keys_that_cannot_be_used_are_refused_without_showing_them(text: str) -> None:

@@ -593,9 +593,34 @@ async def test_a_window_that_closes_holds_calls_back_until_it_opens(net: Net) ->
 
 async def test_a_peer_that_never_opens_its_window_is_waited_for_until_the_deadline(net: Net) -> None:
     async with peer(net.socket, lambda _: for_ever()):
-        error = await failure(net.clock_stub().Drained(NOTHING, timeout=0.2))
+        error = await failure(net.clock_stub().Drained(NOTHING, timeout=1.5))
 
     assert (error.kind, error.reason) == (Kind.TIMEOUT, "deadline_exceeded")
+
+
+async def test_calls_of_two_turns_go_as_one_frame_while_another_is_under_way(net: Net) -> None:
+    frames_of: list[int] = []
+    begun = asyncio.Event()
+
+    async def script(frames: Frames) -> None:
+        await frames.window()
+        while (request := await frames.hear()) is not None:
+            frames_of.append(len(request.calls))
+            begun.set()
+            if len(frames_of) > 1:
+                for number in range(1, sum(frames_of) + 1):
+                    await frames.answer(number, DRAINED.SerializeToString())
+
+    async with peer(net.socket, script):
+        stub = net.clock_stub(hop=HopConfig(hop_streams=1))
+        calls = [asyncio.create_task(stub.Drained(NOTHING, timeout=PLENTY_SECONDS))]
+        await begun.wait()
+        for _ in range(2):
+            calls.append(asyncio.create_task(stub.Drained(NOTHING, timeout=PLENTY_SECONDS)))
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*calls) == [DRAINED] * 3
+
+    assert frames_of == [1, 2]
 
 
 async def test_a_peer_is_told_that_nobody_waits_any_more(net: Net) -> None:
