@@ -1,8 +1,6 @@
 """Owns the deadline of the request being served, so that what it calls cannot outlive it."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 _ends: ContextVar[float] = ContextVar("gatefold_deadline")
@@ -11,16 +9,6 @@ _ends: ContextVar[float] = ContextVar("gatefold_deadline")
 def enter(seconds: float) -> None:
     """Sets the deadline for the rest of this task; an earlier one stays."""
     _ends.set(min(time.monotonic() + seconds, _ends.get(float("inf"))))
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Sets the deadline for the block; an earlier one stays."""
-    token = _ends.set(min(time.monotonic() + seconds, _ends.get(float("inf"))))
-    try:
-        yield
-    finally:
-        _ends.reset(token)
 
 
 def remaining() -> float | None:

@@ -1,5 +1,6 @@
 """Owns what is made of files, and made anew when they change: certificates that are renewed while a process runs."""
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -9,6 +10,8 @@ from prometheus_client import Counter
 from libs.telemetry import Telemetry
 
 Made = TypeVar("Made")
+AGAIN_SECONDS = 1.0
+"""How long files that cannot be used are not tried again, unless they change."""
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -26,6 +29,8 @@ class Reloaded(Generic[Made]):
         make: Callable[[], Made],
         changes: Counter,
         telemetry: Telemetry,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises what `make` raises."""
         self._files = files
@@ -34,17 +39,20 @@ class Reloaded(Generic[Made]):
         self._log = telemetry.logger("files")
         self._seen = self._stamp()
         self._unusable: _Stamp | None = None
+        self._monotonic = monotonic
+        self._again = 0.0
         self._made = make()
 
     def value(self) -> Made:
         """Returns what was made of the newest files that could be used; to look costs some microseconds."""
         stamp = self._stamp()
-        if stamp == self._seen:
+        if stamp == self._seen or (stamp == self._unusable and self._monotonic() < self._again):
             return self._made
         try:
             made = self._make()
         except (OSError, ValueError) as error:
-            # Each look tries again, and a change is told of once, however many look.
+            # Not all that hinders shows in the files' stamps: it is tried again, and a change is told of once.
+            self._again = self._monotonic() + AGAIN_SECONDS
             if stamp != self._unusable:
                 self._unusable = stamp
                 self._changes.labels("unusable").inc()

@@ -26,7 +26,7 @@ Last = str | bytes
 class Streams(Protocol):
     """A store with streams; what libs.redis_client connects to."""
 
-    def xread(self, streams: dict[Any, Any], *, count: int, block: int) -> Awaitable[Any]: ...
+    def xread(self, streams: dict[Any, Any], *, count: int, block: int | None) -> Awaitable[Any]: ...
 
 
 class Listening:
@@ -78,13 +78,22 @@ class Listening:
         return True
 
 
-async def read(store: Streams, stream: str, last: Last) -> tuple[list[Mapping[bytes, bytes]], Last]:
-    """Returns what a stream tells after an entry, waiting for it for a moment, and the last entry.
+async def read(
+    store: Streams,
+    stream: str,
+    last: Last,
+    *,
+    count: int = _AT_ONCE,
+    waits: bool = True,
+    patience_seconds: float = _PATIENCE_SECONDS,
+) -> tuple[list[Mapping[bytes, bytes]], Last]:
+    """Returns what a stream tells after an entry, `count` entries at most, and the last entry.
 
-    Raises what the store raises, and TimeoutError where it does not answer at all.
+    Where there is nothing yet it is waited for, for a moment, unless `waits` says otherwise. Raises what the store
+    raises, and TimeoutError where it does not answer at all.
     """
-    async with asyncio.timeout(_PATIENCE_SECONDS):
-        answer = await store.xread({stream: last}, count=_AT_ONCE, block=_BLOCK_MILLISECONDS)
+    async with asyncio.timeout(patience_seconds):
+        answer = await store.xread({stream: last}, count=count, block=_BLOCK_MILLISECONDS if waits else None)
     found: list[Mapping[bytes, bytes]] = []
     for _, entries in answer or ():
         for entry, fields in entries:

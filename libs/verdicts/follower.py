@@ -14,18 +14,28 @@ Obey = Callable[[Sequence[activity_pb2.Verdict]], Awaitable[None]]
 """Acts on verdicts, or keeps them; must bear hearing one twice, and an older state of one after a later."""
 Forget = Callable[[], Awaitable[None]]
 """Forgets what is over."""
+PAGES = 100
+"""Asked for at most before the stream is heard again, of 500 verdicts each; the rest is asked for the next time."""
 
 
 class Follower:
     """Hands verdicts to whoever acts on them, from the beginning after each start."""
 
     def __init__(
-        self, source: VerdictSource, obey: Obey, forget: Forget, *, clock: WallClock, telemetry: Telemetry
+        self,
+        source: VerdictSource,
+        obey: Obey,
+        forget: Forget,
+        *,
+        clock: WallClock,
+        telemetry: Telemetry,
+        pages: int = PAGES,
     ) -> None:
         self._source = source
         self._obey = obey
         self._forget = forget
         self._clock = clock
+        self._pages = pages
         self._log = telemetry.logger("verdicts")
         self._followed = telemetry.gauge(
             "verdicts_followed_timestamp_seconds", "When verdicts were last heard, or asked for, with an answer."
@@ -56,11 +66,13 @@ class Follower:
         self._last = last
 
     async def _catch_up(self) -> None:
-        while True:
+        for _ in range(self._pages):
             told, cursor = await self._source.ask(self._cursor)
             if not told:
                 break
             await self._obey(told)
             # Only now: what could not be kept is asked for again.
             self._cursor = cursor
+        else:
+            self._log.warning("more verdicts have changed than are asked for at once", extra={"pages": self._pages})
         await self._forget()

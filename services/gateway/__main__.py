@@ -90,9 +90,11 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         logs = GrpcLogs(
             app.handle,
             settings.otlp_listen,
+            settings.connections,
             pairs(settings.pem(), process.telemetry),
             message_seconds=settings.bodies.body_seconds,
-            client_of=address.of_peer,
+            address_of=address.of_peer,
+            monotonic=time.monotonic,
             shared_port=settings.http_shared_port,
         )
         await process.serve(logs)

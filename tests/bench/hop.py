@@ -1,6 +1,5 @@
 """An empty RPC between two services, in frames on a long-lived stream against a unary call of its own."""
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -13,17 +12,16 @@ import uvloop
 from gatefold.clock.v1 import clock_pb2, clock_pb2_grpc
 
 from libs import caller
-from libs.caller import CallerSigner, CallerVerifier, service_caller
+from libs.caller import CallerSigner, service_caller
 from libs.clock import SystemClock
 from libs.grpc_client import Channels, GrpcConfig
-from libs.grpc_server import GrpcServer
 from libs.hop.config import HopConfig
 from libs.kill_points import KillPoints
 from libs.telemetry import Telemetry
 from tests.bench.harness import Bench
+from tests.support.hop_process import serve
+from tests.support.net import KEYS, NOTHING
 
-KEYS = {"auth>billing": (b"pair key of the bench, 32 bytes..",)}
-NOTHING = clock_pb2.DrainedRequest()
 GOAL = 3.0
 
 
@@ -88,18 +86,5 @@ def _channels(address: str, hop: HopConfig) -> Channels:
     )
 
 
-async def serve(address: str) -> None:
-    """Serves until standard input ends."""
-    server = GrpcServer(
-        "billing", address, verifier=CallerVerifier("billing", KEYS, SystemClock()), telemetry=Telemetry("billing")
-    )
-    server.add(clock_pb2_grpc.add_ClockServiceServicer_to_server, Empty())
-    await server.start()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.read)
-    await server.drain(0)
-
-
 if __name__ == "__main__":
-    uvloop.run(serve(sys.argv[1]))
+    uvloop.run(serve(sys.argv[1], clock_pb2_grpc.add_ClockServiceServicer_to_server, Empty()))

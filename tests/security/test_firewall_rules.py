@@ -50,17 +50,12 @@ CHANGES = [found for found in ENDPOINTS if found[3]]
 
 
 @pytest.fixture(scope="module")
-async def shared(
+async def operator(
     run_directory: Path, valkey_server: ValkeyServer, postgres_server: TestPostgres
 ) -> AsyncIterator[Operator]:
     database = await postgres_server.service_database("gateway")
     async with running_operator(run_directory, valkey_server.url(), postgres_server, database) as operator:
         yield operator
-
-
-@pytest.fixture
-def operator(shared: Operator) -> Operator:
-    return shared
 
 
 def test_all_endpoints_are_looked_at() -> None:

@@ -3,9 +3,7 @@
 import base64
 import hmac
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import jwt
@@ -14,7 +12,6 @@ import yarl
 from cryptography.hazmat.primitives import serialization
 from gatefold.auth.v1 import api_key_pb2
 
-from infra.local.valkey import ValkeyServer
 from libs import ids
 from libs.caller import CallerKind
 from services.gateway.http import api_keys
@@ -30,32 +27,10 @@ from tests.support.gateway import (
     RunningGateway,
     Signer,
     api_key,
-    running_gateway,
 )
 from tests.support.waiting import until
 
 WIDE = '{"strict.address":[100000,60]}'
-
-
-@pytest.fixture(scope="module")
-async def shared_gateway(run_directory: Path, valkey_server: ValkeyServer) -> AsyncIterator[RunningGateway]:
-    """The gateway that the tests of a module share."""
-    async with running_gateway(run_directory, valkey_server.url(), rate_quotas=WIDE) as running:
-        yield running
-
-
-@pytest.fixture
-def gateway(shared_gateway: RunningGateway) -> RunningGateway:
-    """A gateway with toy services behind it and a real Valkey."""
-    shared_gateway.backend.forget()
-    return shared_gateway
-
-
-@pytest.fixture
-async def fresh_gateway(run_directory: Path, valkey_server: ValkeyServer) -> AsyncIterator[RunningGateway]:
-    """A gateway of the test's own, with nothing in its caches."""
-    async with running_gateway(run_directory, valkey_server.url(), rate_quotas=WIDE) as running:
-        yield running
 
 
 def ago(**since: float) -> int:

@@ -22,7 +22,7 @@ from libs.grpc_stack import CALLER_KEY
 from libs.hop.config import FRAME_BYTES, METADATA_BYTES, METHOD, HopConfig
 from libs.telemetry import Telemetry
 from tests.support.certificates import Authority
-from tests.support.net import ACCOUNT, DRAINED, KEYS, STAFF, ClockStandIn, Net
+from tests.support.net import ACCOUNT, DRAINED, KEYS, STAFF, ClockStandIn, Net, never
 from tests.support.waiting import PATIENCE_SECONDS, until
 
 DRAINED_METHOD = "/gatefold.clock.v1.ClockService/Drained"
@@ -352,15 +352,7 @@ async def test_deadlines_of_any_length_are_taken(attacker: Attacker, timeout_mic
 
 async def test_a_deadline_is_kept_without_whoever_asked_for_it(net: Net, attacker: Attacker) -> None:
     ended = asyncio.Event()
-
-    async def answer(request: object) -> clock_pb2.DrainedResponse:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        raise AssertionError
-
-    net.clock.answer = answer
+    net.clock.answer = never(ended)
 
     late = await attacker.ask(drained(1, timeout_micros=200_000))
 

@@ -1,7 +1,6 @@
 """Owns abuse as tests run it: its use cases on real stores, and the whole process object."""
 
 import asyncio
-import base64
 import io
 import json
 import os
@@ -19,7 +18,7 @@ from gatefold.activity.v1 import activity_pb2
 
 from libs import ids
 from libs.activity import FIELD, shard_of, stream_of
-from libs.caller import Caller, CallerKind, CallerSigner, acting, service_caller
+from libs.caller import Caller, CallerKind, acting, service_caller
 from libs.clock import FixedClock, SystemClock
 from libs.grpc_client import Channels, GrpcConfig
 from libs.ids import IdMaker
@@ -46,9 +45,9 @@ from services.abuse.usecases.reviewer import Reviewer
 from services.abuse.usecases.verdicts import Verdicts
 from services.abuse.usecases.watch import Decided, Sample, Sighting
 from tests.support.activities import BEGIN, hashed
+from tests.support.neighbours import Vouching, pair_keys
 from tests.support.stores import ServiceDatabase, role_dsn
 
-SERVICES = ("gateway", "auth", "subscriber", "billing", "notify", "abuse")
 PEPPER = "key-pepper-of-tests-".ljust(40, "x")
 SHARD = 3
 
@@ -188,16 +187,6 @@ async def send(redis: Store, events: Sequence[activity_pb2.Activity], size: int 
             await redis.xadd(stream_of(shard), {FIELD: batch.SerializeToString()})
 
 
-def pair_keys() -> dict[str, str]:
-    """Returns a key for each pair of services."""
-    return {
-        f"{issuer}>{audience}": base64.b64encode(f"{issuer}-{audience}".encode().ljust(32, b"-")).decode()
-        for issuer in SERVICES
-        for audience in SERVICES
-        if issuer != audience
-    }
-
-
 def environment(
     database: ServiceDatabase, keys_dsn: str, redis_url: str, key_file: Path, folder: Path, objects: Path
 ) -> dict[str, str]:
@@ -284,19 +273,6 @@ def peer(name: str) -> Caller:
     return service_caller(name, None, request_id="r")
 
 
-class _Vouching(CallerSigner):
-    """Signs as the edge, and service callers as the service that they name."""
-
-    def __init__(self, keys: Mapping[str, tuple[bytes, ...]], clock: SystemClock) -> None:
-        super().__init__("gateway", keys, clock)
-        self._signers = {name: CallerSigner(name, keys, clock) for name in SERVICES}
-
-    def sign(self, who: Caller, audience: str) -> str:
-        if who.kind is CallerKind.SERVICE:
-            return self._signers[who.actor.removeprefix("service:")].sign(who, audience)
-        return super().sign(who, audience)
-
-
 @asynccontextmanager
 async def running(
     database: ServiceDatabase, keys_dsn: str, redis_url: str, key_file: Path, folder: Path, objects: Path
@@ -318,11 +294,10 @@ async def running(
     )
     process.clock = clock
     process.ids = IdMaker(clock, os.urandom)
-    keys = {pair: (base64.b64decode(text),) for pair, text in pair_keys().items()}
     channels = Channels(
         "gateway",
         GrpcConfig(peers=environ["GATEFOLD_PEERS"]),
-        _Vouching(keys, clock),
+        Vouching(clock),
         telemetry=Telemetry("tests", stream=io.StringIO()),
         kill_points=KillPoints("gateway"),
     )

@@ -1,7 +1,6 @@
 """Owns the auth service as tests run it: the whole process object on real stores, with other services at its edge."""
 
 import asyncio
-import base64
 import io
 import itertools
 import json
@@ -51,7 +50,7 @@ from google.protobuf.message import Message
 from prometheus_client import generate_latest
 
 from libs import caller, errors, ids
-from libs.caller import Caller, CallerKind, CallerSigner, CallerVerifier
+from libs.caller import Caller, CallerKind, CallerVerifier
 from libs.clock import ClockServicer, FixedClock, SystemClock
 from libs.errors import GatefoldError
 from libs.grpc_client import Channels, GrpcConfig
@@ -69,10 +68,10 @@ from services.auth.usecases.facts import Facts
 from services.auth.usecases.passwords import PasswordHasher
 from services.auth.usecases.secrets import TokenSecrets
 from services.auth.usecases.staff import People
+from tests.support.neighbours import SERVICES, Vouching, pair_keys, pair_secrets
 from tests.support.secrecy import Secrecy
 from tests.support.stores import ServiceDatabase, role_dsn
 
-SERVICES = ("gateway", "auth", "subscriber", "billing", "notify", "abuse")
 PASSWORD = "correct horse battery"
 ISSUER = "https://auth.gatefold.example"
 COST = 4
@@ -506,15 +505,6 @@ class AuthHouse:
         return claims
 
 
-def pair_keys() -> dict[str, str]:
-    """Returns a key for each pair of services, as the supervisor would make them."""
-    return {
-        f"{issuer}>{audience}": base64.b64encode(f"{issuer}-{audience}".encode().ljust(32, b"-")).decode()
-        for issuer in SERVICES
-        for audience in SERVICES
-    }
-
-
 def addresses(folder: Path) -> dict[str, str]:
     """Returns where the services listen."""
     return {name: f"unix:{folder}/{name}.sock" for name in SERVICES}
@@ -558,7 +548,7 @@ async def running(
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[AuthHouse]:
     """Runs auth with its background work, and beside it what it calls."""
-    keys = {pair: (base64.b64decode(text),) for pair, text in pair_keys().items()}
+    keys = pair_secrets()
     sockets = addresses(folder)
     quiet = Telemetry("tests", stream=io.StringIO())
     subscriber = SubscriberDouble()
@@ -589,7 +579,7 @@ async def running(
     channels = Channels(
         "gateway",
         GrpcConfig(peers=json.dumps(sockets)),
-        Vouching(keys, clock),
+        Vouching(clock),
         telemetry=quiet,
         kill_points=KillPoints("gateway"),
     )
@@ -609,16 +599,3 @@ async def running(
         await asyncio.gather(living, return_exceptions=True)
         for server in servers:
             await server.drain(1)
-
-
-class Vouching(CallerSigner):
-    """Signs as the edge, and service callers as the service that they name."""
-
-    def __init__(self, keys: Mapping[str, tuple[bytes, ...]], clock: SystemClock) -> None:
-        super().__init__("gateway", keys, clock)
-        self._signers = {name: CallerSigner(name, keys, clock) for name in SERVICES}
-
-    def sign(self, who: Caller, audience: str) -> str:
-        if who.kind is CallerKind.SERVICE:
-            return self._signers[who.actor.removeprefix("service:")].sign(who, audience)
-        return super().sign(who, audience)

@@ -1,7 +1,6 @@
 """Owns auth and gateways as processes of their own over real stores: what is measured, and what is killed."""
 
 import asyncio
-import base64
 import io
 import json
 import os
@@ -33,8 +32,9 @@ from services.auth.domain.password import StoredPassword
 from services.auth.domain.team import Person
 from services.auth.repository import CREDENTIAL_TABLE, credentials, people
 from tests.conftest import SERVICES_WITH_KEYS
-from tests.support.auth import PASSWORD, AuthHouse, SubscriberDouble, Vouching, addresses, environment, pair_keys
+from tests.support.auth import PASSWORD, AuthHouse, SubscriberDouble, addresses, environment
 from tests.support.gateway import PATIENT
+from tests.support.neighbours import Vouching, pair_secrets
 from tests.support.stores import RunDirectory, ServiceDatabase, TestPostgres, new_valkey
 
 READY_SECONDS = 60.0
@@ -109,7 +109,7 @@ async def around_auth(
 ) -> AsyncIterator[AuthHouse]:
     """What a process of auth needs around it; the process itself is started by whoever asks."""
     clock = SystemClock()
-    keys = {pair: (base64.b64decode(text),) for pair, text in pair_keys().items()}
+    keys = pair_secrets()
     quiet = Telemetry("tests", stream=io.StringIO())
     double = SubscriberDouble()
     at = addresses(folder)
@@ -121,7 +121,7 @@ async def around_auth(
     channels = Channels(
         "gateway",
         GrpcConfig(peers=json.dumps(at), connect_seconds=20),
-        Vouching(keys, clock),
+        Vouching(clock),
         telemetry=quiet,
         kill_points=KillPoints("gateway"),
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from services.gateway.__main__ import compose
 from services.gateway.http.server import HttpServer
 from tests.support.auth import AuthHouse
 from tests.support.auth_process import SHARED
-from tests.support.gateway import PATIENT, Answer
+from tests.support.gateway import PATIENT, Answer, asked
 
 
 @dataclass
@@ -29,21 +29,9 @@ class Edge:
     process: Process
     client: aiohttp.ClientSession
 
-    async def ask(
-        self,
-        verb: str,
-        path: str,
-        *,
-        credential: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        **rest: Any,
-    ) -> Answer:
-        """Sends a request and reads the whole answer."""
-        sent = dict(headers or {})
-        if credential is not None:
-            sent["Authorization"] = f"Bearer {credential}"
-        async with self.client.request(verb, f"{self.url}{path}", headers=sent, **rest) as response:
-            return Answer(response.status, response.headers, await response.read())
+    async def ask(self, verb: str, path: str, **said: Any) -> Answer:
+        """Sends a request, as `asked` does."""
+        return await asked(self.client, verb, f"{self.url}{path}", **said)
 
     async def devices(self, access_token: str) -> Answer:
         """Lists the devices of whoever holds a token: what anybody who is signed in may do."""

@@ -52,6 +52,10 @@ class Frames:
         self.cancelled += request.cancelled
         return request
 
+    async def lose(self) -> None:
+        """Ends the stream as it ends with its connection."""
+        await self._context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+
 
 Script = Callable[[Frames], Awaitable[None]]
 

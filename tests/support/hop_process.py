@@ -8,7 +8,7 @@ from gatefold.billing.v1 import catalogue_pb2, catalogue_pb2_grpc
 
 from libs.caller import CallerVerifier
 from libs.clock import SystemClock
-from libs.grpc_server import GrpcServer
+from libs.grpc_server import AddServicer, GrpcServer
 from libs.hop.context import CallContext
 from libs.telemetry import Telemetry
 from tests.support.net import KEYS, CatalogueStandIn
@@ -31,15 +31,12 @@ class Catalogue(CatalogueStandIn):
         return catalogue_pb2.Product(id="prod_1")
 
 
-async def main(socket: str, mode: str) -> None:
-    """Serves until standard input ends."""
+async def serve(address: str, add: AddServicer, servicer: object) -> None:
+    """Serves as billing until standard input ends; says when it is ready."""
     server = GrpcServer(
-        "billing",
-        f"unix:{socket}",
-        verifier=CallerVerifier("billing", KEYS, SystemClock()),
-        telemetry=Telemetry("billing"),
+        "billing", address, verifier=CallerVerifier("billing", KEYS, SystemClock()), telemetry=Telemetry("billing")
     )
-    server.add(catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server, Catalogue(mode))
+    server.add(add, servicer)
     await server.start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -48,4 +45,5 @@ async def main(socket: str, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1], sys.argv[2]))
+    add = catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server
+    uvloop.run(serve(f"unix:{sys.argv[1]}", add, Catalogue(sys.argv[2])))

@@ -1,10 +1,11 @@
 """Owns a billing service with stand-ins for its methods, and clients of it, behind a wire that can be cut."""
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import grpc
@@ -16,6 +17,7 @@ from gatefold.privacy.v1 import subject_data_pb2, subject_data_pb2_grpc
 from libs import errors
 from libs.caller import Caller, CallerKind, CallerSigner, CallerVerifier
 from libs.clock import SystemClock
+from libs.errors import GatefoldError
 from libs.grpc_client import Channels, GrpcConfig
 from libs.grpc_server import GrpcServer
 from libs.hop.config import HopConfig
@@ -78,6 +80,19 @@ class CatalogueStandIn(catalogue_pb2_grpc.CatalogueServiceServicer):
         self.contexts.append(context)
         answer = None if self.answer is None else await self.answer(request)
         return answer if isinstance(answer, catalogue_pb2.Product) else catalogue_pb2.Product()
+
+
+def never(ended: asyncio.Event) -> Answer:
+    """Returns what does not answer, and says when it is not waited for any more."""
+
+    async def answer(request: object) -> NoReturn:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    return answer
 
 
 def _asynchronous(servicer: type) -> type:
@@ -182,3 +197,12 @@ class Net:
 
 
 STAFF = Caller(CallerKind.STAFF, "per_1", account=ACCOUNT, scopes=frozenset({"catalogue:write"}), request_id="req_2")
+
+
+async def failure(call: Awaitable[Any]) -> GatefoldError:
+    """Returns what a call fails with."""
+    try:
+        await call
+    except GatefoldError as error:
+        return error
+    raise AssertionError("the call was answered")

@@ -69,6 +69,22 @@ class ActionState(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which cases are asked for: all that fit everything which is said."""
+
+    state: CaseState | None = None
+    severity: int = 0
+    """At least."""
+    scope: str = ""
+    reason: str = ""
+    detector: str = ""
+    origin: Origin | None = None
+
+
+ALL = Wanted()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """A case."""
 

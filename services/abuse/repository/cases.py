@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.postgres import Connection
-from services.abuse.domain.case import Case, CaseState, Judgement, Origin, Step
+from services.abuse.domain.case import Case, CaseState, Judgement, Origin, Step, Wanted
 from services.abuse.domain.finding import Scope
 
 _COLUMNS = (
@@ -110,19 +110,7 @@ async def opened_since(conn: Connection, account: UUID, since: datetime) -> int:
     )
 
 
-async def page(
-    conn: Connection,
-    account: UUID,
-    before: UUID,
-    limit: int,
-    *,
-    state: CaseState | None = None,
-    severity: int = 0,
-    scope: str = "",
-    reason: str = "",
-    detector: str = "",
-    origin: Origin | None = None,
-) -> list[Case]:
+async def page(conn: Connection, account: UUID, before: UUID, limit: int, wanted: Wanted) -> list[Case]:
     """Reads cases below an identifier, the newest first."""
     rows = await conn.fetch(
         f"SELECT {_COLUMNS} FROM review_case WHERE account_id = $1 AND id < $2 AND ($4::text IS NULL OR state = $4)"  # noqa: S608 — a constant
@@ -131,12 +119,12 @@ async def page(
         account,
         before,
         limit,
-        state.value if state else None,
-        severity,
-        scope,
-        reason,
-        detector,
-        origin.value if origin else None,
+        wanted.state.value if wanted.state else None,
+        wanted.severity,
+        wanted.scope,
+        wanted.reason,
+        wanted.detector,
+        wanted.origin.value if wanted.origin else None,
     )
     return [_case(row) for row in rows]
 

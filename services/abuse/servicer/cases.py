@@ -5,7 +5,7 @@ from types import MappingProxyType
 from gatefold.abuse.v1 import case_pb2, case_pb2_grpc
 
 from libs import errors, ids
-from services.abuse.domain.case import ActionKind, CaseState, Judgement, Origin
+from services.abuse.domain.case import ActionKind, Judgement, Wanted
 from services.abuse.usecases import present, reviewer
 from services.abuse.usecases.case_actions import CaseActions
 from services.abuse.usecases.cases import Cases
@@ -24,19 +24,15 @@ class _Review:
         self._actions = actions
 
     async def list(self, request: case_pb2.ListCasesRequest) -> case_pb2.ListCasesResponse:
-        state: CaseState | None = _STATES.get(request.state)
-        origin: Origin | None = _ORIGINS.get(request.origin)
-        return await self._cases.list_cases(
-            reviewer.current(),
-            state=state,
+        wanted = Wanted(
+            state=_STATES.get(request.state),
             severity=request.severity,
             scope=request.scope,
             reason=request.reason,
             detector=request.detector,
-            origin=origin,
-            limit=request.limit,
-            cursor=request.cursor,
+            origin=_ORIGINS.get(request.origin),
         )
+        return await self._cases.list_cases(reviewer.current(), wanted, limit=request.limit, cursor=request.cursor)
 
     async def get(self, request: case_pb2.GetCaseRequest) -> case_pb2.CaseDetail:
         return await self._cases.get_case(reviewer.current(), ids.decode("case", request.id))

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs import errors, ids
 from libs.postgres import PLATFORM
-from services.abuse.domain.case import ActionKind, CaseState, Judgement, needs_four_eyes
+from services.abuse.domain.case import ActionKind, CaseState, Judgement, Wanted, needs_four_eyes
 from services.abuse.usecases import present
 from services.abuse.usecases.case_actions import CaseActions
 from services.abuse.usecases.cases import Cases
@@ -78,14 +78,12 @@ async def run(asked: argparse.Namespace, cases: Cases, actions: CaseActions) -> 
 
 async def _list(asked: argparse.Namespace, cases: Cases, who: Reviewer) -> str:
     plain = asked.step is None
-    page = await cases.list_cases(
-        who,
-        state=CaseState.OPEN if plain else _STATES[asked.state],
-        severity=0 if plain else asked.severity,
-        reason="" if plain else asked.reason,
-        limit=20 if plain else asked.limit,
-        cursor="" if plain else asked.cursor,
+    wanted = (
+        Wanted(state=CaseState.OPEN)
+        if plain
+        else Wanted(state=_STATES[asked.state], severity=asked.severity, reason=asked.reason)
     )
+    page = await cases.list_cases(who, wanted, limit=20 if plain else asked.limit, cursor="" if plain else asked.cursor)
     if asked.json:
         return _json(page)
     rows = [_COLUMNS, *(_row(case) for case in page.data)]

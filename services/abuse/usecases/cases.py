@@ -12,12 +12,13 @@ from libs.clock import WallClock
 from libs.errors import GatefoldError
 from libs.postgres import Connection, Database
 from services.abuse.domain.case import (
+    ALL,
     CLAIM,
     SUPPRESSED,
     Case,
     CaseState,
     Judgement,
-    Origin,
+    Wanted,
     check_note,
 )
 from services.abuse.domain.verdict import REVIEW, State
@@ -42,34 +43,13 @@ class Cases:
         self._clock = clock
 
     async def list_cases(
-        self,
-        who: Reviewer,
-        *,
-        state: CaseState | None = None,
-        severity: int = 0,
-        scope: str = "",
-        reason: str = "",
-        detector: str = "",
-        origin: Origin | None = None,
-        limit: int = 0,
-        cursor: str = "",
+        self, who: Reviewer, wanted: Wanted = ALL, *, limit: int = 0, cursor: str = ""
     ) -> case_pb2.ListCasesResponse:
         """Returns a page of cases, the newest first."""
         before = ids.decode("case", cursor, field="cursor") if cursor else NEWEST
         size = min(limit, MOST) if limit > 0 else DEFAULT_LIMIT
         async with self._db.tenant(who.account, "list_cases", read_only=True) as conn:
-            found = await cases.page(
-                conn,
-                who.account,
-                before,
-                size + 1,
-                state=state,
-                severity=severity,
-                scope=scope,
-                reason=reason,
-                detector=detector,
-                origin=origin,
-            )
+            found = await cases.page(conn, who.account, before, size + 1, wanted)
         now = self._clock.wall()
         return case_pb2.ListCasesResponse(
             data=[present.case(case, now) for case in found[:size]],

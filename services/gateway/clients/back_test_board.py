@@ -1,18 +1,18 @@
 """Owns how gateways are asked to try an expression, and how their answers come back: through the store."""
 
-import asyncio
 from typing import Any
 
 from gatefold.gateway.v1 import bundle_pb2
 from google.protobuf.message import DecodeError
 
+from libs.events import listening
+from libs.events.listening import Last
 from libs.redis_client import Store
 
 STREAM = "gatefold:back_tests"
 FIELD = b"question"
 MOST_QUESTIONS = 100
 KEEP_SECONDS = 30
-BLOCK_MILLISECONDS = 400
 _PATIENCE_SECONDS = 3.0
 
 
@@ -46,18 +46,15 @@ class BackTestBoard:
                 continue
         return found
 
-    async def questions(self, last: bytes) -> tuple[list[bundle_pb2.BackTestQuestion], bytes]:
+    async def questions(self, last: Last) -> tuple[list[bundle_pb2.BackTestQuestion], Last]:
         """Waits a moment for questions behind `last` (`b"0"` is the beginning); raises as BundleFeed.after."""
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            answer: Any = await self._blocking.xread({STREAM: last}, count=8, block=BLOCK_MILLISECONDS)
+        told, last = await listening.read(self._blocking, STREAM, last, count=8, patience_seconds=_PATIENCE_SECONDS)
         found = []
-        for _, entries in answer or ():
-            for entry, fields in entries:
-                last = entry
-                try:
-                    found.append(bundle_pb2.BackTestQuestion.FromString(fields.get(FIELD, b"")))
-                except DecodeError:
-                    continue
+        for fields in told:
+            try:
+                found.append(bundle_pb2.BackTestQuestion.FromString(fields.get(FIELD, b"")))
+            except DecodeError:
+                continue
         return found, last
 
 

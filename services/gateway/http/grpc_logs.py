@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 from urllib.parse import unquote
@@ -18,9 +19,12 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from libs.grpc_errors import DETAILS_KEY, DOMAIN
-from services.gateway.http.address import Peer
+from services.gateway.domain.bounds import ConnectionBounds
+from services.gateway.http.address import Peer, network_of
 from services.gateway.http.answer import Answer
+from services.gateway.http.caches import Monotonic
 from services.gateway.http.certificates import Pairs
+from services.gateway.http.restraint import Restraint
 
 SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
 METHOD = "Export"
@@ -32,6 +36,8 @@ CALLS = 64
 """Under way at once; with their messages that is all the memory they may take."""
 CALLS_PER_CLIENT = 16
 """Of these, for one client that speaks for itself alone."""
+HELD = CALLS // 2
+"""Of these, while they wait to be told that they are refused too often; beyond it the one held longest is told."""
 CONNECTIONS = 256
 _CALLS_PER_CONNECTION = 8
 _HANDSHAKE_MILLISECONDS = 10_000
@@ -65,21 +71,24 @@ class GrpcLogs:
         self,
         handle: Handle,
         listen: str,
+        bounds: ConnectionBounds,
         certificates: Pairs | None = None,
         *,
         message_seconds: float,
-        client_of: Callable[[Peer], str],
+        address_of: Callable[[Peer], str],
+        monotonic: Monotonic,
         shared_port: bool = False,
     ) -> None:
         """`handle` answers HTTP requests; without certificate and key a proxy before this ends TLS, or nobody does.
 
-        A call whose message is not there after `message_seconds` makes room for another. `client_of` says by what a
-        peer's calls are counted; empty for one that speaks for many. Other processes may listen on the same port where
-        it is shared.
+        A call whose message is not there after `message_seconds` makes room for another. `address_of` says by whose
+        address a peer's calls are counted; empty for one that speaks for many. Of `bounds` count those of refusals.
+        Other processes may listen on the same port where it is shared.
         """
         self._handle = handle
         self._message_seconds = message_seconds
-        self._client_of = client_of
+        self._address_of = address_of
+        self._restraint: Restraint[Context] = Restraint(bounds, monotonic=monotonic, most=HELD)
         self._under_way: Counter[str] = Counter()
         self._listen = listen
         self._certificates = certificates
@@ -117,23 +126,24 @@ class GrpcLogs:
 
     async def drain(self, seconds: float) -> None:
         """Takes no new calls, and lets those under way finish."""
+        self._restraint.end()
         if self._server is not None:
             await self._server.stop(seconds)
             self._server = None
 
     async def _export(self, messages: AsyncIterator[bytes], context: Context) -> bytes:
-        client = self._client_of(peer_of(context.peer()))
+        client = network_of(self._address_of(peer_of(context.peer())))
         if client and self._under_way[client] >= CALLS_PER_CLIENT:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many calls of yours are under way.")
         self._under_way[client] += 1
         try:
-            return await self._answered(messages, context)
+            return await self._answered(messages, context, client)
         finally:
             self._under_way[client] -= 1
             if not self._under_way[client]:
                 del self._under_way[client]
 
-    async def _answered(self, messages: AsyncIterator[bytes], context: Context) -> bytes:
+    async def _answered(self, messages: AsyncIterator[bytes], context: Context, client: str) -> bytes:
         try:
             async with asyncio.timeout(self._message_seconds):
                 payload = await anext(messages, None)
@@ -141,13 +151,13 @@ class GrpcLogs:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The message took too long to arrive.")
         if payload is None:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "There is no message.")
-        answer = await self._handle(_request(payload, context))
+        answer = await self._handle(_request(payload, context, partial(self._restraint.hold, context, client)))
         if answer.status != 200:
             await _refuse(context, answer)
         return answer.body
 
 
-def _request(payload: bytes, context: Context) -> web.BaseRequest:
+def _request(payload: bytes, context: Context, refused: Callable[[], Awaitable[None]]) -> web.BaseRequest:
     """Returns a call as the request that says the same."""
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in cast("Any", context.invocation_metadata() or ()):
@@ -164,14 +174,10 @@ def _request(payload: bytes, context: Context) -> web.BaseRequest:
         "POST", PATH, HttpVersion11, CIMultiDictProxy(headers), (), False, None, False, False, URL(PATH)
     )
     connection = SimpleNamespace(
-        peer=peer_of(context.peer()), refused=_at_once, ssl_context=None, peername=None, sockname=None
+        peer=peer_of(context.peer()), refused=refused, ssl_context=None, peername=None, sockname=None
     )
     task = cast("asyncio.Task[None]", asyncio.current_task())
     return web.BaseRequest(message, content, cast("Any", connection), cast("Any", None), task, loop)
-
-
-async def _at_once() -> None:
-    """A refusal is told at once: calls under way at one time are few."""
 
 
 def peer_of(text: str) -> Peer:

@@ -11,19 +11,22 @@ from services.gateway.http.caches import Monotonic
 _GOLDEN = 0.618034
 
 Held = TypeVar("Held")
-"""What is held: a connection, which can have one answer held at a time."""
+"""What is held: a connection or a call, which can have one answer held at a time."""
 
 
 class Restraint(Generic[Held]):
     """The answers that are held back, the longest held first.
 
     To refuse costs less than to serve, and yet enough of it would leave no time for anybody else. One connection
-    asks for nothing more while its answer is held, so that a client's next refusals are as many as its connections.
+    asks for nothing more while its answer is held, so that a client's next refusals are as many as its connections;
+    where calls are held, as many as its calls that may be under way.
     """
 
-    def __init__(self, bounds: ConnectionBounds, *, monotonic: Monotonic) -> None:
+    def __init__(self, bounds: ConnectionBounds, *, monotonic: Monotonic, most: int | None = None) -> None:
+        """Of more than `most` at one time the one held longest is told; without it, whoever holds them bounds them."""
         self._bounds = bounds
         self._monotonic = monotonic
+        self._most = most
         self._since = monotonic()
         self._refusals: Counter[str] = Counter()
         self._held: dict[Held, asyncio.Future[None]] = {}
@@ -43,6 +46,8 @@ class Restraint(Generic[Held]):
         """
         if not client or self._ended or not self._too_many(client):
             return
+        if len(self._held) == self._most:
+            self.release(next(iter(self._held)))
         loop = asyncio.get_running_loop()
         # Between half and one and a half of it, evenly spread: answers that are held together do not end together.
         self._spread = (self._spread + _GOLDEN) % 1

@@ -7,6 +7,7 @@ from redis.exceptions import RedisError
 
 from libs.background import Stop
 from libs.errors import GatefoldError
+from libs.events.listening import Last
 from libs.events.pause import pause
 from libs.telemetry import Telemetry
 from services.gateway.clients.bundle_feed import BundleFeed
@@ -38,7 +39,7 @@ class FollowingLoop:
         self._feed = feed
         self._file = file
         self._monotonic = monotonic
-        self._last = b"0"
+        self._last: Last = b"0"
         self._log = telemetry.logger("bundles")
         self._failures = telemetry.counter(
             "gateway_bundle_failures", "Times that the newest version could not be asked for.", ("part",)

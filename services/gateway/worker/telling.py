@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 
 from libs.background import Stop
 from libs.errors import GatefoldError, Kind
+from libs.events.listening import Last
 from libs.events.pause import pause
 from libs.telemetry import Telemetry
 from services.gateway.clients.back_test_board import BackTestBoard
@@ -115,7 +116,7 @@ class Answering:
 
     async def run(self, stop: Stop) -> None:
         """Works until `stop` is set. Questions that nobody waits for any more are passed over."""
-        last = b"0"
+        last: Last = b"0"
         while not stop.is_set():
             self._lookback.forget()
             try:

@@ -5,10 +5,9 @@ import io
 import socket
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -28,7 +27,7 @@ from libs.hop.config import HopConfig
 from libs.kill_points import KillPoints
 from libs.policies import PolicyError
 from libs.telemetry import Telemetry
-from tests.support.net import ACCOUNT, DRAINED, KEYS, NOTHING, STAFF, Answer, Net
+from tests.support.net import ACCOUNT, DRAINED, KEYS, NOTHING, STAFF, Answer, Net, failure, never
 
 
 @pytest.fixture
@@ -49,12 +48,6 @@ async def net(directory: Path, request: pytest.FixtureRequest) -> AsyncIterator[
 def as_auth() -> Iterator[None]:
     with caller.acting(service_caller("auth", ACCOUNT, live=False, request_id="req_1")):
         yield
-
-
-async def failure(call: Awaitable[Any]) -> GatefoldError:
-    with pytest.raises(GatefoldError) as caught:
-        await call
-    return caught.value
 
 
 # What a served method sees.
@@ -300,15 +293,7 @@ async def test_a_stream_is_refused_to_whom_it_is_not_for(net: Net) -> None:
 @pytest.mark.usefixtures("as_auth")
 async def test_a_call_ends_at_its_deadline_on_both_sides(net: Net) -> None:
     ended = asyncio.Event()
-
-    async def answer(request: object) -> clock_pb2.DrainedResponse:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        raise AssertionError
-
-    net.clock.answer = answer
+    net.clock.answer = never(ended)
     await net.serve()
 
     error = await failure(net.clock_stub().Drained(NOTHING, timeout=0.2))
@@ -331,8 +316,12 @@ async def test_a_call_does_not_outlive_the_request_that_made_it(net: Net) -> Non
     stub = net.clock_stub()
 
     await stub.Drained(NOTHING, timeout=600)
-    with deadline.within(100):
+
+    async def within(seconds: float) -> None:
+        deadline.enter(seconds)
         await stub.Drained(NOTHING, timeout=600)
+
+    await asyncio.create_task(within(100))
     await stub.Drained(NOTHING)
 
     assert 110 < seen[0] <= 660

@@ -15,13 +15,15 @@ class Pair:
     def __init__(self, folder: Path) -> None:
         self.files = (folder / "one", folder / "two")
         self.telemetry = Telemetry("tests", stream=io.StringIO())
-        self.made = 0
+        self.made = self.tried = 0
+        self.now = 0.0
 
     def say(self, *texts: str) -> None:
         for path, text in zip(self.files, texts, strict=True):
             path.write_text(text)
 
     def read(self) -> str:
+        self.tried += 1
         one, two = (path.read_text() for path in self.files)
         if one != two:
             raise ValueError("they do not belong together")
@@ -30,7 +32,7 @@ class Pair:
 
     def reloaded(self) -> Reloaded[str]:
         changes = self.telemetry.counter("changes", "Changes", ("result",))
-        return Reloaded(self.files, self.read, changes, self.telemetry)
+        return Reloaded(self.files, self.read, changes, self.telemetry, monotonic=lambda: self.now)
 
     def count(self, result: str) -> float:
         return self.telemetry.registry.get_sample_value("gatefold_changes_total", {"result": result}) or 0.0
@@ -72,6 +74,31 @@ def test_a_change_that_cannot_be_used_is_told_of_once_however_many_look(pair: Pa
     pair.files[1].unlink()
     assert [found.value() for _ in range(5)] == ["first"] * 5
     assert pair.count("unusable") == 2
+
+
+def test_files_that_cannot_be_used_are_tried_again_when_they_change_and_else_once_a_second(pair: Pair) -> None:
+    pair.say("first", "first")
+    found = pair.reloaded()
+    pair.say("the second", "first")
+    assert [found.value() for _ in range(5)] == ["first"] * 5
+    assert pair.tried == 2
+    pair.now += 0.9
+    found.value()
+    assert pair.tried == 2
+    pair.now += 0.1
+    assert [found.value() for _ in range(5)] == ["first"] * 5
+    assert pair.tried == 3
+    # What hindered need not have been the files.
+    read, found._make = found._make, lambda: "at last"
+    assert found.value() == "first"
+    pair.now += 1
+    assert found.value() == "at last"
+    found._make = read
+    pair.say("the third one", "first")
+    assert found.value() == "at last"
+    pair.say("the third one", "the third one")
+    assert found.value() == "the third one"
+    assert pair.tried == 5
 
 
 def test_what_changes_while_it_is_made_is_not_believed(pair: Pair) -> None:

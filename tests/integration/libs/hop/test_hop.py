@@ -2,13 +2,14 @@
 
 import asyncio
 import contextvars
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from libs.hop.client import Hop
 from libs.hop.config import HopConfig
 from libs.telemetry import Telemetry
 from tests.support.hop_peer import Frames, for_ever, peer
-from tests.support.net import ACCOUNT, DRAINED, KEYS, NOTHING, STAFF, CatalogueStandIn, Net
+from tests.support.net import ACCOUNT, DRAINED, KEYS, NOTHING, STAFF, CatalogueStandIn, Net, failure
 from tests.support.waiting import until
 
 PLENTY_SECONDS = 60.0
@@ -53,12 +54,6 @@ async def net(directory: Path) -> AsyncIterator[Net]:
 def _as_auth() -> Iterator[None]:
     with caller.acting(service_caller("auth", ACCOUNT, live=False, request_id="req_1")):
         yield
-
-
-async def failure(call: Awaitable[Any]) -> GatefoldError:
-    with pytest.raises(GatefoldError) as caught:
-        await call
-    return caught.value
 
 
 def catalogue(net: Net, **options: Any) -> Any:
@@ -502,6 +497,51 @@ async def test_what_was_not_sent_when_a_stream_broke_goes_on_the_next(net: Net) 
     lost = [end for end in ends if isinstance(end, GatefoldError)]
     assert {end.reason for end in lost} == {"outcome_unknown"}
     assert 0 < len(lost) < 100
+
+
+async def test_a_stream_that_breaks_with_the_connection_keeps_calls_from_the_others_of_it(net: Net) -> None:
+    """The other has not heard of it yet: what is under way there may still be answered, and nothing is added."""
+    numbers = itertools.count()
+    under_way, lost, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    first: list[tuple[Frames, int]] = []
+
+    async def serve(frames: Frames, name: str) -> None:
+        while (call := await frames.call()) is not None:
+            await frames.answer(call.id, catalogue_pb2.Product(id=name).SerializeToString())
+
+    async def script(frames: Frames) -> None:
+        number = next(numbers)
+        if number == 0:
+            await frames.window()
+            call = await frames.call()
+            assert call is not None
+            first.append((frames, call.id))
+            under_way.set()
+            await serve(frames, "of the old connection")
+            ended.set()
+        elif number == 1:
+            await under_way.wait()
+            await frames.window()
+            await lost.wait()
+            await frames.lose()
+        else:
+            await frames.window()
+            await serve(frames, "of the new connection")
+
+    async with peer(net.socket, script):
+        stub = catalogue(net, hop=HopConfig(hop_streams=2))
+        slow = asyncio.create_task(create(stub))
+        await until(lambda: net.streams == 2)
+        lost.set()
+        await until(lambda: net.streams < 2)
+
+        assert (await create(stub)).id == "of the new connection"
+
+        ((frames, call),) = first
+        await frames.answer(call, catalogue_pb2.Product(id="slow").SerializeToString())
+        assert (await slow).id == "slow"
+        async with asyncio.timeout(PLENTY_SECONDS):
+            await ended.wait()
 
 
 async def test_a_call_begins_with_nothing_of_whoever_opened_the_stream_or_started_the_server(net: Net) -> None:

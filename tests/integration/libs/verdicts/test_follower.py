@@ -1,36 +1,40 @@
 """Shows that verdicts of a running abuse service are followed: by the stream, without it, and after a restart."""
 
 import asyncio
-import base64
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from gatefold.abuse.v1 import verdict_pb2, verdict_pb2_grpc
+from gatefold.activity.v1 import activity_pb2
 
 from infra.local.valkey import ValkeyServer
-from libs.caller import CallerSigner
+from libs.caller import CallerSigner, CallerVerifier
 from libs.clock import FixedClock, SystemClock
 from libs.config import Secret
 from libs.grpc_client import Channels, GrpcConfig
+from libs.grpc_server import GrpcServer
 from libs.ids import IdMaker
 from libs.kill_points import KillPoints
 from libs.redis_client import RedisConfig, Store, connect
 from libs.telemetry import Telemetry
-from libs.verdicts.follower import Follower
+from libs.verdicts.follower import Follower, Forget, Obey
 from libs.verdicts.held import HeldVerdicts, in_force_until
-from libs.verdicts.source import VerdictSource
+from libs.verdicts.source import FIELD, STREAM, VerdictSource
 from services.abuse.domain.case import Judgement
 from services.abuse.domain.finding import Scope
 from services.billing.usecases.holds import ACTIONS, SCOPES
 from tests.conftest import ServiceDb
-from tests.support.abuse import Desk, pair_keys, running
+from tests.support.abuse import Desk, running
 from tests.support.activities import hashed
+from tests.support.neighbours import pair_secrets
 from tests.support.stores import ServiceDatabase
-from tests.support.waiting import until
+from tests.support.verdicts import verdict
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.case("edge-15")
 
@@ -65,32 +69,68 @@ async def desk(service_db: ServiceDb, redis: Store, clock: FixedClock, ids: IdMa
 
 
 @asynccontextmanager
-async def listening(database: ServiceDatabase, redis_url: Secret, socket: str) -> AsyncIterator[Listener]:
+async def following(
+    redis_url: Secret, socket: str, telemetry: Telemetry, obey: Obey, forget: Forget, **bounds: int
+) -> AsyncIterator[None]:
     """Follows until it is left, as a service does that starts with nothing in memory."""
-    log, clock = io.StringIO(), SystemClock()
-    telemetry = Telemetry("billing", stream=log)
-    keys = {pair: (base64.b64decode(text),) for pair, text in pair_keys().items()}
+    clock = SystemClock()
     channels = Channels(
         "billing",
         GrpcConfig(peers=f'{{"abuse": "{socket}"}}'),
-        CallerSigner("billing", keys, clock),
+        CallerSigner("billing", pair_secrets(), clock),
         telemetry=telemetry,
         kill_points=KillPoints("billing"),
     )
     store = connect(RedisConfig(redis_url), blocking_seconds=1, most_connections=1)
-    held = HeldVerdicts(database.app, database.jobs, SCOPES, ACTIONS, clock=clock, telemetry=telemetry)
     source = VerdictSource("billing", store, channels)
     stop = asyncio.Event()
-    following = asyncio.create_task(
-        Follower(source, held.obey, held.forget, clock=clock, telemetry=telemetry).run(stop)
-    )
+    follower = Follower(source, obey, forget, clock=clock, telemetry=telemetry, **bounds)
+    running_on = asyncio.create_task(follower.run(stop))
     try:
-        yield Listener(database, telemetry, log)
+        yield
     finally:
         stop.set()
-        await following
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await running_on
         await channels.close()
         await store.aclose()
+
+
+@asynccontextmanager
+async def listening(database: ServiceDatabase, redis_url: Secret, socket: str) -> AsyncIterator[Listener]:
+    """Follows, and keeps what it hears in billing's database."""
+    log = io.StringIO()
+    telemetry = Telemetry("billing", stream=log)
+    held = HeldVerdicts(database.app, database.jobs, SCOPES, ACTIONS, clock=SystemClock(), telemetry=telemetry)
+    async with following(redis_url, socket, telemetry, held.obey, held.forget):
+        yield Listener(database, telemetry, log)
+
+
+class Endless(verdict_pb2_grpc.VerdictServiceServicer):
+    """An abuse service that always has another page of one verdict."""
+
+    def __init__(self) -> None:
+        self.cursors: list[str] = []
+
+    async def ListVerdicts(
+        self, request: verdict_pb2.ListVerdictsRequest, context: object
+    ) -> verdict_pb2.ListVerdictsResponse:
+        self.cursors.append(request.cursor)
+        told = verdict("actor", hashed("actor", "any"), None, SystemClock().wall())
+        return verdict_pb2.ListVerdictsResponse(verdicts=[told], next_cursor=str(len(self.cursors)))
+
+
+@asynccontextmanager
+async def endless(socket: str) -> AsyncIterator[Endless]:
+    verifier = CallerVerifier("abuse", pair_secrets(), SystemClock())
+    server = GrpcServer("abuse", socket, verifier=verifier, telemetry=Telemetry("abuse", stream=io.StringIO()))
+    made = Endless()
+    server.add(verdict_pb2_grpc.add_VerdictServiceServicer_to_server, made)
+    await server.start()
+    try:
+        yield made
+    finally:
+        await server.drain(0)
 
 
 async def test_verdicts_are_followed_with_and_without_the_stream_and_after_a_restart(
@@ -145,3 +185,31 @@ async def test_whoever_hears_nothing_is_seen_to_be_stale(service_db: ServiceDb, 
         # Both ways failed by now, each more than once.
         await until(lambda: listener.log.getvalue().count("verdicts cannot be followed") > 4)
         assert listener.followed_at() == first
+
+
+async def test_more_than_can_be_asked_for_at_once_is_asked_for_later_and_the_stream_is_heard_in_between(
+    redis: Store, valkey_server: ValkeyServer, run_directory: Path
+) -> None:
+    socket, log, heard = f"unix:{run_directory}/endless.sock", io.StringIO(), set[bytes]()
+    asked: list[int] = []
+    telemetry = Telemetry("billing", stream=log)
+
+    async def obey(told: Sequence[activity_pb2.Verdict]) -> None:
+        heard.update(one.entity_hash for one in told)
+
+    async def forget() -> None:
+        asked.append(len(abuse.cursors))
+
+    async with endless(socket) as abuse, following(valkey_server.url(), socket, telemetry, obey, forget, pages=3):
+        await until(lambda: abuse.cursors)
+        told = verdict("actor", hashed("actor", "by the stream"), None, SystemClock().wall())
+        await redis.xadd(STREAM, {FIELD: activity_pb2.VerdictBatch(verdicts=[told]).SerializeToString()})
+        await until(lambda: told.entity_hash in heard)
+        await until(lambda: asked)
+        assert asked[0] == 3
+        assert "more verdicts have changed than are asked for at once" in log.getvalue()
+    nowhere = Secret(f"unix://{run_directory}/nobody.sock")
+    async with endless(socket) as abuse, following(nowhere, socket, telemetry, obey, forget, pages=3):
+        # Without the stream it is asked for often, each time from where the last ended.
+        await until(lambda: len(abuse.cursors) >= 6)
+        assert abuse.cursors[:6] == ["", "1", "2", "3", "4", "5"]

@@ -12,7 +12,7 @@ from libs import ids
 from libs.due import Due
 from libs.errors import GatefoldError
 from libs.postgres import PLATFORM
-from services.abuse.domain.case import ActionKind, CaseState, Judgement, Origin
+from services.abuse.domain.case import ActionKind, CaseState, Judgement, Origin, Wanted
 from services.abuse.domain.detector import Action, Mode
 from services.abuse.domain.finding import Entity, Scope
 from services.abuse.domain.verdict import REVIEW, Verdict, request_key
@@ -83,7 +83,7 @@ class TestOpening:
         await desk.store(desk.decision(account, "attacker", after=3600))
         assert len((await detail(desk, account, case)).verdicts) == 2
         await desk.store(desk.decision(account, "attacker", after=8 * DAY))
-        assert len((await desk.cases.list_cases(desk.who(account), state=CaseState.OPEN)).data) == 1
+        assert len((await desk.cases.list_cases(desk.who(account), Wanted(state=CaseState.OPEN))).data) == 1
 
     async def test_a_few_of_those_in_whom_nothing_was_found_are_looked_at(self, desk: Desk, account: UUID) -> None:
         at = int(desk.clock.wall().timestamp() * 1000)
@@ -92,7 +92,7 @@ class TestOpening:
         await desk.store(samples=samples)
         await desk.store(samples=samples)
         await desk.store(samples=[Sample(text, 7, Scope.ACTOR, hashed("actor", "another"), at)])
-        page = await desk.cases.list_cases(desk.who(account), origin=Origin.AUDIT)
+        page = await desk.cases.list_cases(desk.who(account), Wanted(origin=Origin.AUDIT))
         assert [(case.severity, case.entity) for case in page.data] == [(0, hashed("actor", "reader").hex())]
 
     async def test_nobody_who_is_refused_anyway_is_picked(self, desk: Desk, account: UUID) -> None:
@@ -110,10 +110,10 @@ class TestListing:
             desk.decision(account, "key", scope=Scope.ACTOR, action=Action.REVOKE, reasons=("api_key_leak",))
         )
         who = desk.who(account)
-        assert [case.scope for case in (await desk.cases.list_cases(who, severity=4)).data] == ["actor"]
-        assert len((await desk.cases.list_cases(who, reason="api_key_leak")).data) == 1
-        assert len((await desk.cases.list_cases(who, scope="address", detector="stuffing-address")).data) == 5
-        assert not (await desk.cases.list_cases(who, state=CaseState.DECIDED)).data
+        assert [case.scope for case in (await desk.cases.list_cases(who, Wanted(severity=4))).data] == ["actor"]
+        assert len((await desk.cases.list_cases(who, Wanted(reason="api_key_leak"))).data) == 1
+        assert len((await desk.cases.list_cases(who, Wanted(scope="address", detector="stuffing-address"))).data) == 5
+        assert not (await desk.cases.list_cases(who, Wanted(state=CaseState.DECIDED))).data
         first = await desk.cases.list_cases(who, limit=4)
         rest = await desk.cases.list_cases(who, limit=4, cursor=first.next_cursor)
         assert len({case.id for case in (*first.data, *rest.data)}) == 6
@@ -327,7 +327,7 @@ class TestPrecision:
             await desk.cases.decide(who, ids.decode("case", case.id), Judgement.LEGIT, 1.0, "")
         [early] = await desk.store(desk.decision(account, "early"))
         assert not early.shadow
-        last = (await desk.cases.list_cases(who, state=CaseState.OPEN)).data[-1]
+        last = (await desk.cases.list_cases(who, Wanted(state=CaseState.OPEN))).data[-1]
         await desk.cases.decide(who, ids.decode("case", last.id), Judgement.LEGIT, 1.0, "")
         [late] = await desk.store(desk.decision(account, "late"))
         assert late.shadow

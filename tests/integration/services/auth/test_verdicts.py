@@ -1,7 +1,6 @@
 """What auth does when sessions or keys are to end for abuse: once, to whom it is about, and no more."""
 
 import asyncio
-import os
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -20,6 +19,7 @@ from libs.telemetry import Telemetry
 from services.auth.repository import credentials
 from services.auth.usecases.verdicts import Verdicts
 from tests.support.auth import AuthHouse
+from tests.support.verdicts import verdict
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.case("edge-15")
@@ -31,19 +31,8 @@ def hidden(house: AuthHouse) -> Pseudonyms:
     return Pseudonyms(house.environ["GATEFOLD_KEY_PEPPER"])
 
 
-def verdict(house: AuthHouse, scope: str, entity: bytes, account: UUID | None = None, **changes: Any) -> Any:
-    made = activity_pb2.Verdict(
-        id=ids.encode("verdict", UUID(bytes=os.urandom(16))),
-        account_id=ids.encode("acct", account) if account else "",
-        scope=scope,
-        entity_hash=entity,
-        action=REVOKE,
-        revision=1,
-    )
-    made.expires_at.FromDatetime(house.clock.wall() + timedelta(hours=1))
-    for name, value in changes.items():
-        setattr(made, name, value)
-    return made
+def revocation(house: AuthHouse, scope: str, entity: bytes, account: UUID | None = None, **changes: Any) -> Any:
+    return verdict(scope, entity, account, house.clock.wall(), **({"action": REVOKE} | changes))
 
 
 @pytest.fixture
@@ -66,7 +55,7 @@ async def test_a_readers_sessions_end_and_nobody_elses(house: AuthHouse, verdict
     await house.reader(publisher.live, other)
     theirs = [await house.sign_in(publisher.live, email) for _ in range(2)]
     spared = await house.sign_in(publisher.live, other)
-    told = verdict(house, "actor", hidden(house).of("actor", ids.encode("subj", subject)), publisher.live)
+    told = revocation(house, "actor", hidden(house).of("actor", ids.encode("subj", subject)), publisher.live)
     await verdicts.obey([told])
     assert [await ended(house, tokens.refresh_token) for tokens in theirs] == [True, True]
     assert not await ended(house, spared.refresh_token)
@@ -82,7 +71,7 @@ async def test_a_session_ends_wherever_it_is(house: AuthHouse, verdicts: Verdict
     await house.reader(publisher.live, email)
     stolen, kept = await house.sign_in(publisher.live, email), await house.sign_in(publisher.live, email)
     session = str((await house.claims(stolen.access_token))["sid"])
-    await verdicts.obey([verdict(house, "session", hidden(house).of("session", session))])
+    await verdicts.obey([revocation(house, "session", hidden(house).of("session", session))])
     assert await ended(house, stolen.refresh_token)
     assert not await ended(house, kept.refresh_token)
 
@@ -94,7 +83,7 @@ async def test_a_leaked_key_ends(house: AuthHouse, verdicts: Verdicts) -> None:
     )
     made = [await house.call(house.staff(publisher.live), house.api_keys.CreateApiKey, request) for _ in range(2)]
     leaked = made[0].api_key.id
-    await verdicts.obey([verdict(house, "actor", hidden(house).of("actor", leaked), publisher.live)])
+    await verdicts.obey([revocation(house, "actor", hidden(house).of("actor", leaked), publisher.live)])
     listed = await house.call(house.staff(publisher.live), house.api_keys.ListApiKeys, api_key_pb2.ListApiKeysRequest())
     assert {
         key.id: key.HasField("revoked_at") for key in listed.data if key.id in {one.api_key.id for one in made}
@@ -115,7 +104,7 @@ async def test_a_password_that_was_guessed_is_changed_before_the_next_session(
         index = await credentials.index_of(conn, publisher.live, subject)
     assert index is not None
     entity = hidden(house).of("target", publisher.live.hex + index.hex())
-    await verdicts.obey([verdict(house, "target", entity, publisher.live)])
+    await verdicts.obey([revocation(house, "target", entity, publisher.live)])
     assert await ended(house, tokens.refresh_token)
     async with house.app.tenant(publisher.live, "look", read_only=True) as conn:
         demanded = await conn.fetchval(
@@ -144,10 +133,8 @@ async def test_what_is_not_to_end_anything_ends_nothing(
     subject = await house.reader(publisher.live, email)
     tokens = await house.sign_in(publisher.live, email)
     entity = hidden(house).of("actor", ids.encode("subj", subject))
-    await verdicts.obey([verdict(house, "actor", entity, publisher.live, **changes)])
-    over = verdict(house, "actor", entity, publisher.live)
-    over.expires_at.FromDatetime(house.clock.wall() - timedelta(seconds=1))
-    await verdicts.obey([over])
+    await verdicts.obey([revocation(house, "actor", entity, publisher.live, **changes)])
+    await verdicts.obey([revocation(house, "actor", entity, publisher.live, lasts=timedelta(seconds=-1))])
     assert not await ended(house, tokens.refresh_token)
 
 
@@ -157,7 +144,7 @@ async def test_the_stream_reaches_auth(house: AuthHouse) -> None:
     subject = await house.reader(publisher.live, email)
     tokens = await house.sign_in(publisher.live, email)
     session = str((await house.claims(tokens.access_token))["sid"])
-    told = verdict(house, "actor", hidden(house).of("actor", ids.encode("subj", subject)), publisher.live)
+    told = revocation(house, "actor", hidden(house).of("actor", ids.encode("subj", subject)), publisher.live)
     store = connect(RedisConfig(Secret(house.environ["GATEFOLD_REDIS_URL"])))
     try:
         batch = activity_pb2.VerdictBatch(verdicts=[told])

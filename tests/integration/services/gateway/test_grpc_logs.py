@@ -1,8 +1,7 @@
 """Logs that an OpenTelemetry client sends by gRPC: taken as by HTTP, and refused as there."""
 
 import asyncio
-import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,11 +24,15 @@ from libs import ids
 from libs.activity import FIELD, Pseudonyms, network_of, stream_of
 from libs.config import Secret
 from libs.redis_client import Store
-from services.gateway.http.grpc_logs import CALLS_PER_CLIENT, MESSAGE_BYTES, METHOD, SERVICE, GrpcLogs
+from services.gateway.domain.bounds import ConnectionBounds
+from services.gateway.http.address import Peer
+from services.gateway.http.answer import Answer
+from services.gateway.http.grpc_logs import CALLS_PER_CLIENT, HELD, MESSAGE_BYTES, METHOD, SERVICE, GrpcLogs, Handle
 from tests.conftest import ServiceDb
 from tests.support import abuse
 from tests.support.certificates import Authority
 from tests.support.gateway import ACCOUNT, PUBLISHABLE_KEY, SECRET_KEY, RunningGateway, api_key, running_gateway
+from tests.support.neighbours import pair_secrets
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.case("edge-15")
@@ -44,7 +47,11 @@ class Site:
     """A gateway, and the abuse service behind it, as a publisher's exporter reaches them."""
 
     gateway: RunningGateway
-    port: int
+    logs: GrpcLogs
+
+    @property
+    def port(self) -> int:
+        return self.logs.port or 0
 
     @asynccontextmanager
     async def stub(self, credentials: grpc.ChannelCredentials | None = None) -> AsyncIterator[Any]:
@@ -86,14 +93,13 @@ class Site:
 
 @asynccontextmanager
 async def site_of(directory: Path, redis_url: Secret, socket: str = "", **environ: str) -> AsyncIterator[Site]:
-    neighbours = {"abuse": (socket, base64.b64decode(abuse.pair_keys()["gateway>abuse"]))} if socket else {}
+    neighbours = {"abuse": (socket, pair_secrets()["gateway>abuse"][0])} if socket else {}
     environ = {"rate_quotas": WIDE, "otlp_listen": "127.0.0.1:0", **environ}
     async with running_gateway(directory, redis_url, neighbours=neighbours, **environ) as gateway:
         gateway.backend.add_key(SITE_KEY, scopes=("activity:write",))
         gateway.backend.add_key(OFFICE_KEY, scopes=("activity:write",), networks=("198.51.100.0/24",))
         (served,) = [served for served in gateway.process._servers if isinstance(served, GrpcLogs)]
-        assert served.port is not None
-        yield Site(gateway, served.port)
+        yield Site(gateway, served)
 
 
 @pytest.fixture(scope="module")
@@ -298,15 +304,21 @@ async def test_with_a_certificate_it_speaks_tls_and_takes_a_new_one(
         assert site.gateway.metric("gatefold_gateway_certificate_changes_total", result="taken") == 1
 
 
+def logs_of(handle: Handle, address_of: Callable[[Peer], str] = str, *, port: int = 0, **options: Any) -> GrpcLogs:
+    bounds = ConnectionBounds(refusals_per_client=1, refusal_seconds=3600)
+    listen = f"127.0.0.1:{port}"
+    return GrpcLogs(handle, listen, bounds, message_seconds=60, address_of=address_of, monotonic=lambda: 0.0, **options)
+
+
 async def test_processes_share_a_port_only_where_it_is_said() -> None:
     async def nobody(request: Any) -> Any:
         raise AssertionError("nobody asks")
 
-    first = GrpcLogs(nobody, "127.0.0.1:0", message_seconds=30, client_of=str, shared_port=True)
+    first = logs_of(nobody, shared_port=True)
     await first.start()
     try:
         for shared in (True, False):
-            other = GrpcLogs(nobody, f"127.0.0.1:{first.port}", message_seconds=30, client_of=str, shared_port=shared)
+            other = logs_of(nobody, port=first.port or 0, shared_port=shared)
             if shared:
                 await other.start()
                 await other.drain(0)
@@ -317,25 +329,83 @@ async def test_processes_share_a_port_only_where_it_is_said() -> None:
         await first.drain(0)
 
 
-@pytest.mark.parametrize("client", ["198.51.100.7", ""])
-async def test_one_client_does_not_take_all_places(client: str) -> None:
+def channels_to(logs: GrpcLogs, count: int) -> list[grpc.aio.Channel]:
+    """Returns channels of one connection each, which takes eight calls at one time."""
+    own = (("grpc.use_local_subchannel_pool", 1),)
+    return [grpc.aio.insecure_channel(f"127.0.0.1:{logs.port}", own) for _ in range(count)]
+
+
+def neighbouring(peer: Peer) -> str:
+    """Another address of one /64 for each connection."""
+    return f"2001:db8::{peer[1]:x}"
+
+
+@pytest.mark.parametrize(
+    ("address_of", "bounded"), [(lambda peer: "198.51.100.7", True), (neighbouring, True), (lambda peer: "", False)]
+)
+async def test_one_client_does_not_take_all_places(address_of: Callable[[Peer], str], bounded: bool) -> None:
     async def nobody(request: Any) -> Any:
         raise AssertionError("no message comes")
 
-    logs = GrpcLogs(nobody, "127.0.0.1:0", message_seconds=60, client_of=lambda peer: client)
+    logs = logs_of(nobody, address_of)
     await logs.start()
-    own = (("grpc.use_local_subchannel_pool", 1),)
-    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{logs.port}", own) for _ in range(3)]
+    channels = channels_to(logs, 3)
     try:
         # Heads alone, as many as two connections hold, and one more.
         calls = [channels[n // 8].stream_unary(f"/{SERVICE}/{METHOD}")() for n in range(CALLS_PER_CLIENT + 1)]
-        if client:
+        if bounded:
             done, _ = await asyncio.wait(
                 [asyncio.ensure_future(call.code()) for call in calls], return_when=asyncio.FIRST_COMPLETED, timeout=60
             )
             assert {task.result() for task in done} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         else:
-            await until(lambda: logs._under_way[client] == CALLS_PER_CLIENT + 1)
+            await until(lambda: logs._under_way.total() == CALLS_PER_CLIENT + 1)
+    finally:
+        for channel in channels:
+            await channel.close()
+        await logs.drain(0)
+
+
+async def test_who_is_refused_too_often_waits_for_it(run_directory: Path, valkey_server: ValkeyServer) -> None:
+    request = logged(record(client__address="192.0.2.23"))
+    settings = {"refusals_per_client": "2", "refusal_seconds": "3600"}
+    async with site_of(run_directory, valkey_server.url(), **settings) as site:
+        # However long it takes until all are there, it is one second.
+        site.logs._restraint._monotonic = lambda: 0.0
+        calls = [asyncio.create_task(site.refusal(request, key=None)) for _ in range(6)]
+        await until(lambda: len(site.logs._restraint) == 4)
+        await until(lambda: sum(call.done() for call in calls) == 2)
+        # What the gateway lets pass is not held, whatever comes of it.
+        assert (await site.refusal(request))[0] is grpc.StatusCode.UNAVAILABLE
+        impatient = next(call for call in calls if not call.done())
+        impatient.cancel()
+        await until(lambda: len(site.logs._restraint) == 3)
+        site.logs._restraint.end()
+        told = await asyncio.gather(*(call for call in calls if call is not impatient))
+    assert set(told) == {(grpc.StatusCode.UNAUTHENTICATED, "credential_required", 0)}
+
+
+async def test_calls_that_are_held_leave_places_for_others() -> None:
+    async def refuse(request: Any) -> Answer:
+        await request.protocol.refused()
+        return Answer(403)
+
+    # Each connection is another client's.
+    logs = logs_of(refuse, lambda peer: f"client {peer[1]}")
+    await logs.start()
+    channels = channels_to(logs, 7)
+    try:
+        calls = [
+            asyncio.ensure_future(channels[n // 8].unary_unary(f"/{SERVICE}/{METHOD}")(b"").code()) for n in range(48)
+        ]
+        # Six are told at once, and of the others those held longest.
+        await until(lambda: sum(call.done() for call in calls) == 48 - HELD)
+        assert len(logs._restraint) == HELD
+        late = channels[6].unary_unary(f"/{SERVICE}/{METHOD}")(b"")
+        assert await late.code() is grpc.StatusCode.PERMISSION_DENIED
+        draining = asyncio.create_task(logs.drain(60))
+        assert set(await asyncio.gather(*calls)) == {grpc.StatusCode.PERMISSION_DENIED}
+        await draining
     finally:
         for channel in channels:
             await channel.close()

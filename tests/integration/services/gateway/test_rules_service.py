@@ -16,18 +16,13 @@ from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
-async def shared(
+async def operator(
     run_directory: Path, valkey_server: ValkeyServer, postgres_server: TestPostgres
 ) -> AsyncIterator[Operator]:
     """One gateway for the module; each test makes things of its own names."""
     database = await postgres_server.service_database("gateway")
     async with running_operator(run_directory, valkey_server.url(), postgres_server, database) as operator:
         yield operator
-
-
-@pytest.fixture
-def operator(shared: Operator) -> Operator:
-    return shared
 
 
 class TestRules:

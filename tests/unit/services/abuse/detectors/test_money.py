@@ -42,16 +42,24 @@ def test_cards_tried_slowly_are_seen_within_days() -> None:
     assert surest(findings, "card-testing-actor", "actor", "slow") >= 0.85
 
 
-def test_one_card_each_from_everywhere_is_seen() -> None:
+@pytest.mark.parametrize(
+    ("devices", "sure", "least"),
+    # Whoever names a device may be a reader with a browser, and is noted, but asked for no proof.
+    [(False, 0.9, 340), (True, 0.7, 260)],
+)
+def test_one_card_each_from_everywhere_is_seen_and_nobody_else_is(devices: bool, sure: float, least: int) -> None:
     story = Story()
     ordinary_payments(story, 3)
     for index in range(400):
         fields = {"address": f"bot {index}", "actor": f"bot {index}"}
+        if devices:
+            fields["device"] = f"bot {index}"
         story.pay(2 * DAY + index * 9, f"stolen {index}", ok=index % 12 == 0, **fields)
-    seen = accused(found(story), "card_testing", least=0.9)
+    findings = found(story)
     bots = {hashed("address", f"bot {index}") for index in range(400)}
-    assert len(seen & bots) > 280
-    assert not seen & {hashed("address", f"home {reader}") for reader in range(200)}
+    assert len(accused(findings, "card_testing", least=sure)) > least
+    assert accused(findings, "card_testing", least=0) <= bots
+    assert families(findings) == {"card_testing"}
 
 
 def test_whoever_signed_in_or_has_a_coupon_may_have_a_card_declined_amid_an_attack() -> None:
@@ -65,9 +73,11 @@ def test_whoever_signed_in_or_has_a_coupon_may_have_a_card_declined_amid_an_atta
             else:
                 story.code(index * 4 - 20, "SUMMER26", ok=True, actor=f"reader {index}", **who)
             story.pay(index * 4, f"card {index}", actor=f"reader {index}", **who)
-    seen = accused(found(story), "card_testing", least=0.9)
-    assert len([index for index in range(600) if hashed("address", f"bot {index}") in seen]) > 400
-    assert not [index for index in range(600) if hashed("address", f"home {index}") in seen]
+    findings = found(story)
+    bots = {hashed("address", f"bot {index}") for index in range(600)}
+    assert len(accused(findings, "card_testing", least=0.9)) > 480
+    assert accused(findings, "card_testing", least=0) <= bots
+    assert families(findings) == {"card_testing"}
 
 
 def test_a_reader_whose_two_cards_are_declined_in_two_places_at_once_is_no_reader() -> None:
@@ -78,7 +88,7 @@ def test_a_reader_whose_two_cards_are_declined_in_two_places_at_once_is_no_reade
         story.pay(index * 20, f"card {index}", actor="unlucky", address="cafe", device="phone", user_agent="browser")
     findings = found(story)
     assert surest(findings, "card-testing-actor", "actor", "registered for it") >= 0.85
-    assert surest(findings, "card-testing-actor", "actor", "unlucky") < 0.5
+    assert accused(findings, "card_testing", least=0) == {hashed("actor", "registered for it")}
 
 
 def test_cards_of_three_readers_that_are_declined_on_one_device_are_seen() -> None:
@@ -126,10 +136,15 @@ def test_codes_guessed_from_everywhere_are_seen_and_shoppers_meanwhile_are_not()
         if index % 5 == 0:
             shopper = {"address": f"home {index}", "actor": f"shopper {index}", "device": f"own {index}"}
             story.code(index * 6 + 1, f"typo {index}", **shopper)
+            # Who is not signed in has to have entered a code that exists.
+            guest = {"address": f"guest {index}", "device": f"guest's {index}"}
+            story.code(index * 6 - DAY, "SUMMER26", ok=True, **guest)
+            story.code(index * 6 + 2, f"typo {index}", **guest)
+    findings = found(story)
     bots = {hashed("address", f"bot {index}") for index in range(300)}
-    seen = accused(found(story), "code_guessing", least=0.7)
-    assert len(seen & bots) > 180
-    assert seen <= bots
+    assert len(accused(findings, "code_guessing", least=0.9)) > 240
+    assert accused(findings, "code_guessing", least=0) <= bots
+    assert families(findings) == {"code_guessing"}
 
 
 def test_a_sale_in_which_many_mistype_one_code_is_no_guessing() -> None:
@@ -174,7 +189,7 @@ def test_couples_and_offices_may_each_have_their_trial() -> None:
         story.add(
             "trial.started", person * HOUR, actor=f"person {person}", user_agent=f"browser {person % 13}", **fields
         )
-    assert not accused(found(story), "trial_abuse", least=0.7)
+    assert families(found(story)) == set()
 
 
 def test_a_key_that_was_found_in_public_is_revoked_at_once() -> None:
@@ -198,9 +213,10 @@ def test_a_key_in_strange_hands_is_seen() -> None:
         status = 403 if index % 3 == 0 else 200
         story.add("", 3.5 * DAY + index * 10, status=status, method="GET", caller_kind="SECRET_KEY", **fields)
     findings = found(story)
-    assert surest(findings, "key-leak-use", "address", "thief") >= 0.9
-    # The owner's servers go on.
-    assert accused(findings, "api_key_leak", least=0.6) == {hashed("address", "thief")}
+    assert surest(findings, "key-leak-use", "address", "thief") >= 0.98
+    # The owner's servers go on, and so does the key, which people decide about.
+    assert accused(findings, "api_key_leak", least=0) == {hashed("address", "thief")}
+    assert families(findings) == {"api_key_leak"}
 
 
 def test_a_key_that_one_program_uses_from_everywhere_is_seen_by_the_program() -> None:
@@ -226,7 +242,7 @@ def test_servers_that_are_multiplied_or_updated_are_in_known_hands() -> None:
         story.add("", 3 * DAY + index * 10, http_route=route, method="GET", caller_kind="SECRET_KEY", **more)
         newer = {"actor": "key", "address": "server 1", "network": "rack", "user_agent": "sdk/2"}
         story.add("", 4 * DAY + index * 10, http_route=route, method="GET", caller_kind="SECRET_KEY", **newer)
-    assert not accused(found(story), "api_key_leak", least=0.6)
+    assert families(found(story)) == set()
 
 
 def test_refunds_as_a_habit_are_seen() -> None:
@@ -317,7 +333,7 @@ def test_refunds_of_one_card_under_many_names_are_seen_and_a_couples_are_not() -
         story.add("refund.requested", index * DAY, target="their card", actor=name)
     findings = found(story)
     assert surest(findings, "refund-abuse-card", "target", "one card") >= 0.9
-    assert surest(findings, "refund-abuse-card", "target", "their card") < 0.7
+    assert surest(findings, "refund-abuse-card", "target", "their card") == 0
 
 
 def test_a_key_that_everybody_uses_is_nobody() -> None:

@@ -47,6 +47,18 @@ async def test_what_is_held_is_told_in_the_end(clock: Clock) -> None:
     assert len(restraint) == 0
 
 
+async def test_of_too_many_the_one_held_longest_is_told(clock: Clock) -> None:
+    restraint: Restraint[str] = Restraint(BOUNDS, monotonic=clock, most=2)
+    held = [asyncio.create_task(restraint.hold(f"call {n}", "203.0.113.7")) for n in range(5)]
+    await held[2]
+    assert list(restraint) == ["call 3", "call 4"]
+    # Who is not held takes nobody's place.
+    await restraint.hold("another's call", "203.0.113.8")
+    assert list(restraint) == ["call 3", "call 4"]
+    restraint.end()
+    await asyncio.gather(*held)
+
+
 async def test_who_speaks_for_many_is_never_held(clock: Clock) -> None:
     restraint: Restraint[str] = Restraint(BOUNDS, monotonic=clock)
     for _ in range(10):

@@ -1,0 +1,5 @@
+"""Owns the gateway that attacks on its credentials share."""
+
+from tests.support.shared_gateway import fresh_gateway, gateway, shared_gateway
+
+__all__ = ["fresh_gateway", "gateway", "shared_gateway"]
