@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from aiohttp.web import BaseRequest
 from gatefold.activity.v1.activity_pb2 import Activity
-from prometheus_client import Histogram
 
 from libs.clock import WallClock
+from libs.durations import Durations
 from libs.events.pause import pause
 from services.gateway.http.answer import Answer
 from services.gateway.http.caches import Monotonic
@@ -43,7 +43,7 @@ class _Said:
         exchange: Exchange,
         answer: Answer,
         activity: Activity,
-        seconds: Histogram,
+        seconds: Durations,
         remember: Callable[[], None],
         until: float,
     ) -> None:
@@ -110,7 +110,7 @@ class Refusals:
         return answer
 
     def keep(
-        self, exchange: Exchange, answer: Answer, activity: Activity, seconds: Histogram, remember: Callable[[], None]
+        self, exchange: Exchange, answer: Answer, activity: Activity, seconds: Durations, remember: Callable[[], None]
     ) -> None:
         """Takes a refusal that will hold for a moment, unless it is a service's, ends its connection or has a body."""
         request = exchange.request
