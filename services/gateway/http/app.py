@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from aiohttp import web
 from gatefold.edge.v1 import policy_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from opentelemetry.trace import SpanKind
@@ -39,6 +38,7 @@ from services.gateway.http.overload import Overload
 from services.gateway.http.pages import READY_PATH, Pages, reposted
 from services.gateway.http.problems import Problems
 from services.gateway.http.refusals import REASONS, Refusals
+from services.gateway.http.request import Request
 from services.gateway.http.routes import Routes
 from services.gateway.http.transcoding import Transcoder
 
@@ -120,12 +120,11 @@ class App:
         # Looking a metric up by its labels costs more than moving it.
         self._refused = lru_cache(_MOST_LABELS)(refused.labels)
 
-    async def handle(self, request: web.BaseRequest) -> Answer:
+    async def handle(self, request: Request) -> Answer:
         """Returns the answer to a request."""
-        connection: Any = request.protocol
         answer = self._edge.refusals.again(request)
         if answer is not None:
-            await connection.refused()
+            await request.protocol.refused()
             return answer
         exchange = self._exchange(request)
         try:
@@ -138,7 +137,7 @@ class App:
             response = await self._problem(exchange, failure)
         response = self._finish(exchange, response)
         if exchange.problem and not exchange.called:
-            await connection.refused()
+            await request.protocol.refused()
         return response
 
     def unreadable(self, peer: Peer, error: GatefoldError) -> Answer:
@@ -156,10 +155,9 @@ class App:
         """Says from now on that this process takes no new work, to whoever asks whether it is ready."""
         self._draining = True
 
-    def _exchange(self, request: web.BaseRequest) -> Exchange:
+    def _exchange(self, request: Request) -> Exchange:
         edge = self._edge
         path, _, query = request.raw_path.partition("?")
-        connection: Any = request.protocol
         return Exchange(
             request,
             request_id_of(request) or edge.request_ids.new(),
@@ -167,7 +165,7 @@ class App:
             edge.clock.wall().timestamp(),
             path,
             query,
-            edge.address.of(connection.peer, request.headers.getall("X-Forwarded-For", ())),
+            edge.address.of(request.protocol.peer, request.headers.getall("X-Forwarded-For", ())),
             origin_of(request),
             text_of(request.headers.get("User-Agent", "")),
             edge.routes.find(path),

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from urllib.parse import unquote
 
-from aiohttp.web import BaseRequest
-
 from libs import ids
 from libs.activity import USER_AGENT_LENGTH, device_of
 from libs.caller import Caller, CallerKind
@@ -13,6 +11,7 @@ from services.gateway.domain.firewall import Facts
 from services.gateway.http.crawlers import VERIFIED, Crawlers, OnList
 from services.gateway.http.exchange import Exchange, text_of
 from services.gateway.http.places import Place, Places
+from services.gateway.http.request import Request
 from services.gateway.http.verdicts import Held, Verdicts
 
 _LONGEST_SIZE = 19
@@ -70,7 +69,7 @@ class RequestFacts:
             self.__dict__.pop(name, None)
 
     @property
-    def request(self) -> BaseRequest:
+    def request(self) -> Request:
         """The request itself."""
         return self._request
 
@@ -104,7 +103,7 @@ class RequestFacts:
 class Headers(Mapping[str, str]):
     """Header fields by their names in lower case; of one that came repeatedly all, joined (RFC 9110, 5.3)."""
 
-    def __init__(self, request: BaseRequest) -> None:
+    def __init__(self, request: Request) -> None:
         self._headers = request.headers
 
     def __getitem__(self, name: str) -> str:
@@ -130,7 +129,7 @@ def _size(facts: RequestFacts) -> int:
     return -1 if request.body_exists else 0
 
 
-def _media_type(request: BaseRequest) -> str:
+def _media_type(request: Request) -> str:
     return text_of(request.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
 
 

@@ -3,13 +3,12 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 from urllib.parse import unquote
 
 import grpc
 import orjson
-from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp import HttpVersion11, StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import RawRequestMessage
 from google.protobuf import duration_pb2
@@ -21,6 +20,7 @@ from libs.grpc_errors import DETAILS_KEY, DOMAIN
 from services.gateway.http.address import Peer
 from services.gateway.http.answer import Answer
 from services.gateway.http.certificates import Pairs
+from services.gateway.http.request import Request
 
 SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
 METHOD = "Export"
@@ -55,7 +55,7 @@ _CODES = {
 }
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Handle = Callable[[web.BaseRequest], Awaitable[Answer]]
+Handle = Callable[[Request], Awaitable[Answer]]
 
 
 class GrpcLogs:
@@ -147,7 +147,7 @@ class GrpcLogs:
         return answer.body
 
 
-def _request(payload: bytes, context: Context) -> web.BaseRequest:
+def _request(payload: bytes, context: Context) -> Request:
     """Returns a call as the request that says the same."""
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in cast("Any", context.invocation_metadata() or ()):
@@ -163,15 +163,20 @@ def _request(payload: bytes, context: Context) -> web.BaseRequest:
     message = RawRequestMessage(
         "POST", PATH, HttpVersion11, CIMultiDictProxy(headers), (), False, None, False, False, URL(PATH)
     )
-    connection = SimpleNamespace(
-        peer=peer_of(context.peer()), refused=_at_once, ssl_context=None, peername=None, sockname=None
-    )
-    task = cast("asyncio.Task[None]", asyncio.current_task())
-    return web.BaseRequest(message, content, cast("Any", connection), cast("Any", None), task, loop)
+    return Request(message, content, _Call(peer_of(context.peer())))
 
 
-async def _at_once() -> None:
-    """A refusal is told at once: calls under way at one time are few."""
+class _Call:
+    """What a call came by."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+
+    async def refused(self) -> None:
+        """A refusal is told at once: calls under way at one time are few."""
+
+    def go_on(self) -> None:
+        """The message is there already."""
 
 
 def peer_of(text: str) -> Peer:

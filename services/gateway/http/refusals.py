@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
-from aiohttp.web import BaseRequest
 from gatefold.activity.v1.activity_pb2 import Activity
 
 from libs.clock import WallClock
@@ -14,6 +13,7 @@ from services.gateway.http.answer import Answer
 from services.gateway.http.caches import Monotonic
 from services.gateway.http.exchange import Exchange, RequestIds, request_id_of
 from services.gateway.http.limits.refusal import Refusal
+from services.gateway.http.request import Request
 
 KEPT_SECONDS = 1.0
 """How long at most: whatever else changes counts after that."""
@@ -83,7 +83,7 @@ class Refusals:
     def __len__(self) -> int:
         return len(self._said)
 
-    def again(self, request: BaseRequest) -> Answer | None:
+    def again(self, request: Request) -> Answer | None:
         """Returns the answer to a request that was refused a moment ago; None for all others."""
         if not self._said:
             return None
@@ -142,7 +142,7 @@ class Refusals:
             self.forget()
 
 
-def _key(request: BaseRequest) -> Hashable:
+def _key(request: Request) -> Hashable:
     connection: Any = request.protocol
     # All that checks read: who sent it, and every byte of the head.
     return connection.peer[0], request.method, request.raw_path, request.raw_headers, request.version
