@@ -25,6 +25,7 @@ from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.challenge import PATH as CHALLENGE_PATH
 from services.gateway.http.challenge import Challenges
+from services.gateway.http.clients import Clients
 from services.gateway.http.contracts import Contracts, Endpoint
 from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
@@ -71,6 +72,7 @@ class Edge:
     problems: Problems
     headers: StandardHeaders
     address: ClientAddress
+    clients: Clients
     leaks: Leaks
     firewall: Firewall
     challenges: Challenges
@@ -156,8 +158,12 @@ class App:
         self._draining = True
 
     def _exchange(self, request: Request) -> Exchange:
-        edge = self._edge
+        edge, headers = self._edge, request.headers
         path, _, query = request.raw_path.partition("?")
+        peer = request.protocol.peer
+        forwarded = headers.getall("X-Forwarded-For", ()) if edge.address.trusts(peer) else ()
+        address = edge.address.of(peer, forwarded)
+        agent = text_of(headers.get("User-Agent", ""))
         return Exchange(
             request,
             request_id_of(request) or edge.request_ids.new(),
@@ -165,9 +171,11 @@ class App:
             edge.clock.wall().timestamp(),
             path,
             query,
-            edge.address.of(request.protocol.peer, request.headers.getall("X-Forwarded-For", ())),
+            address,
             origin_of(request),
-            text_of(request.headers.get("User-Agent", "")),
+            agent,
+            edge.clients.of(address),
+            edge.clients.program(agent),
             edge.routes.find(path),
         )
 

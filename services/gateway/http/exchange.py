@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from libs.caller import Caller
 from libs.ids import Randomness
+from services.gateway.http.clients import NOBODY, UNNAMED, Client, Program
 from services.gateway.http.contracts import Endpoint
 from services.gateway.http.request import Request
 from services.gateway.http.routes import Match
@@ -34,6 +35,10 @@ class Exchange:
     origin: str | None
     agent: str = ""
     """Its User-Agent header, as `header` returns it."""
+    client: Client = NOBODY
+    """What is known of the address."""
+    program: Program = UNNAMED
+    """What is known of the User-Agent."""
     match: Match | None = None
     """What the path leads to."""
     endpoint: Endpoint | None = None

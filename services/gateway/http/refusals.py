@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
-from gatefold.activity.v1.activity_pb2 import Activity
-
 from libs.clock import WallClock
 from libs.durations import Durations
 from libs.events.pause import pause
+from services.gateway.http.activity import Still
 from services.gateway.http.answer import Answer
 from services.gateway.http.caches import Monotonic
 from services.gateway.http.exchange import Exchange, RequestIds, request_id_of
@@ -42,7 +41,7 @@ class _Said:
         self,
         exchange: Exchange,
         answer: Answer,
-        activity: Activity,
+        activity: Still,
         seconds: Durations,
         remember: Callable[[], None],
         until: float,
@@ -63,7 +62,7 @@ class _Said:
 class Repeats(Protocol):
     """What takes activities again; http/activity.Activities."""
 
-    def repeat(self, former: Activity, request_id: str, at: float, seconds: float) -> None: ...
+    def repeat(self, former: Still, request_id: str, at: float, seconds: float) -> None: ...
 
 
 class Refusals:
@@ -110,7 +109,7 @@ class Refusals:
         return answer
 
     def keep(
-        self, exchange: Exchange, answer: Answer, activity: Activity, seconds: Durations, remember: Callable[[], None]
+        self, exchange: Exchange, answer: Answer, activity: Still, seconds: Durations, remember: Callable[[], None]
     ) -> None:
         """Takes a refusal that will hold for a moment, unless it is a service's, ends its connection or has a body."""
         request = exchange.request
