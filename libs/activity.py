@@ -6,7 +6,7 @@ import ipaddress
 import re
 import zlib
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,8 @@ from libs.telemetry import Telemetry
 SHARDS = 8
 """An account's activities all go to one of so many streams, so that whoever reads that one sees all of them."""
 FIELD = b"batch"
+_ACTIVITIES = b"\x0a"
+"""Number and kind of `ActivityBatch.activities` on the wire."""
 MOST_HELD = 20_000
 MOST_IN_BATCH = 512
 LONGEST_STREAM = 2_000
@@ -47,7 +49,12 @@ def stream_of(shard: int) -> str:
 
 def shard_of(activity: activity_pb2.Activity) -> int:
     """Returns the shard that an activity belongs to: its account's, and its network's where no account is known."""
-    return zlib.crc32(activity.account_id.encode() or activity.client_network_hash) % SHARDS
+    return shard_at(activity.account_id.encode() or activity.client_network_hash)
+
+
+def shard_at(key: bytes) -> int:
+    """Returns the shard of an account, as text, or of a network, as its hash."""
+    return zlib.crc32(key) % SHARDS
 
 
 class Routing:
@@ -66,7 +73,7 @@ class Routing:
         home, network = shard_of(activity), activity.client_network_hash
         if not ((activity.event_name or self._is_news(activity)) and network and activity.account_id):
             return [(home, activity)]
-        around = zlib.crc32(network) % SHARDS
+        around = shard_at(network)
         if around == home:
             return [(home, activity)]
         told = activity_pb2.Activity()
@@ -76,11 +83,11 @@ class Routing:
             activity.reach = activity_pb2.Activity.REACH_ACCOUNT
         return [(home, activity), (around, told)]
 
-    def _is_news(self, activity: activity_pb2.Activity) -> bool:
-        """Tells whether somebody was let in where they were not met for a while."""
-        if activity.caller_kind not in _PEOPLE or not 200 <= activity.http_response_status_code < 300:
-            return False
-        key, now = (activity.actor_hash, activity.client_address_hash), activity.time.seconds
+    def meets(self, actor: bytes, address: bytes, now: int) -> bool:
+        """Tells whether somebody (`lets_in`) is met, by hashes and in seconds of the epoch, where they were not met
+        for a while.
+        """
+        key = (actor, address)
         met = self._met.get(key)
         if met is not None and now - met < _MET_SECONDS:
             return False
@@ -89,6 +96,16 @@ class Routing:
         if len(self._met) > _MOST_MET:
             self._met.popitem(last=False)
         return True
+
+    def _is_news(self, activity: activity_pb2.Activity) -> bool:
+        return lets_in(activity.caller_kind, activity.http_response_status_code) and self.meets(
+            activity.actor_hash, activity.client_address_hash, activity.time.seconds
+        )
+
+
+def lets_in(caller_kind: str, status: int) -> bool:
+    """Tells whether a request was somebody's, who was let in."""
+    return caller_kind in _PEOPLE and 200 <= status < 300
 
 
 def network_of(address: str) -> str:
@@ -136,35 +153,39 @@ class ActivityStream:
 
     def __init__(self, store: Store, telemetry: Telemetry) -> None:
         self._store = store
-        self._routing = Routing()
-        self._held: deque[activity_pb2.Activity] = deque()
+        self.routing = Routing()
+        """Which shards are told of what."""
+        self._held: deque[tuple[int, bytes]] = deque()
         self._lost: dict[int, int] = defaultdict(int)
         self._lost_total = telemetry.counter("activities_lost", "Activities that the abuse service never sees.")
 
     def record(self, activity: activity_pb2.Activity) -> None:
         """Takes an activity to be sent; returns at once."""
+        for shard, told in self.routing.places(activity):
+            self.tell(shard, told.SerializeToString())
+
+    def tell(self, shard: int, packed: bytes) -> None:
+        """Takes a serialised activity to be sent to one shard; returns at once."""
         if len(self._held) >= MOST_HELD:
-            self._lose(shard_of(activity), 1)
+            self._lose(shard, 1)
         else:
-            self._held.append(activity)
+            self._held.append((shard, packed))
 
     async def flush(self) -> bool:
         """Sends one batch to each shard that is told something; one that the store does not take is lost, and the
         shard's next says how many were. Returns whether the store took all.
         """
-        sharded: dict[int, list[activity_pb2.Activity]] = defaultdict(list)
+        sharded: dict[int, list[bytes]] = defaultdict(list)
         for _ in range(min(len(self._held), MOST_IN_BATCH)):
-            for shard, told in self._routing.places(self._held.popleft()):
-                sharded[shard].append(told)
-        batches = {
-            shard: activity_pb2.ActivityBatch(activities=packed, lost=self._lost.pop(shard, 0))
-            for shard, packed in sharded.items()
-        }
+            shard, packed = self._held.popleft()
+            sharded[shard].append(packed)
+        lost = {shard: self._lost.pop(shard, 0) for shard in sharded}
+        batches = {shard: batch_of(several, lost[shard]) for shard, several in sharded.items()}
         taken = True
-        for (shard, batch), answer in zip(batches.items(), await self._send(batches), strict=True):
+        for (shard, several), answer in zip(sharded.items(), await self._send(batches), strict=True):
             if isinstance(answer, Exception):
-                self._lost[shard] += batch.lost
-                self._lose(shard, len(batch.activities))
+                self._lost[shard] += lost[shard]
+                self._lose(shard, len(several))
                 taken = False
         return taken
 
@@ -180,17 +201,17 @@ class ActivityStream:
         """Sends what is left, also of what was recorded after `run`; a store that is away is not waited for twice."""
         while self._held and await self.flush():
             pass
-        for activity in self._held:
-            self._lose(shard_of(activity), 1)
+        for shard, _ in self._held:
+            self._lose(shard, 1)
         self._held.clear()
 
-    async def _send(self, batches: Mapping[int, activity_pb2.ActivityBatch]) -> list[Any]:
+    async def _send(self, batches: Mapping[int, bytes]) -> list[Any]:
         """Sends all in one go, and returns an answer for each, which may be an exception."""
         if not batches:
             return []
         together = self._store.pipeline(transaction=False)
         for shard, batch in batches.items():
-            entry: dict[Any, Any] = {FIELD: batch.SerializeToString()}
+            entry: dict[Any, Any] = {FIELD: batch}
             together.xadd(stream_of(shard), entry, maxlen=LONGEST_STREAM, approximate=True)
         try:
             return await together.execute(raise_on_error=False)
@@ -200,3 +221,20 @@ class ActivityStream:
     def _lose(self, shard: int, number: int) -> None:
         self._lost[shard] += number
         self._lost_total.inc(number)
+
+
+def batch_of(packed: Iterable[bytes], lost: int = 0) -> bytes:
+    """Returns serialised activities as a serialised ActivityBatch.
+
+    Each is its field 1 with a length before it (protobuf.dev/programming-guides/encoding): nothing is parsed and
+    copied to be written again.
+    """
+    parts = [activity_pb2.ActivityBatch(lost=lost).SerializeToString()]
+    for one in packed:
+        size, head = len(one), bytearray(_ACTIVITIES)
+        while size > 0x7F:
+            head.append(size & 0x7F | 0x80)
+            size >>= 7
+        head.append(size)
+        parts += (bytes(head), one)
+    return b"".join(parts)

@@ -20,9 +20,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 
 from libs import caller
+from libs.durations import Histogram
 from libs.version import version
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -125,7 +126,8 @@ class Telemetry:
         """Returns the histogram `gatefold_<name>`, made on first use; durations are in seconds."""
         found = self._metrics.get(name)
         if not isinstance(found, Histogram):
-            found = Histogram(f"gatefold_{name}", text, tuple(labels), registry=self.registry, buckets=buckets)
+            found = Histogram(f"gatefold_{name}", text, labels, buckets)
+            self.registry.register(found)
             self._metrics[name] = found
         return found
 

@@ -56,6 +56,7 @@ async def compose(process: Process, environ: Mapping[str, str] | None) -> None:
         problems=Problems(settings.problem_base),
         headers=StandardHeaders(settings.hsts()),
         address=address,
+        clients=telling.clients,
         leaks=known.leaks,
         firewall=guarding.firewall,
         challenges=guarding.challenges,

@@ -12,7 +12,8 @@ from libs.telemetry import Telemetry
 from services.gateway.http import proxy_header
 from services.gateway.http.address import ClientAddress, Peer, network_of
 from services.gateway.http.certificates import Certificates
-from services.gateway.http.connections import Connections, NewConnection
+from services.gateway.http.connection import NewConnection
+from services.gateway.http.connections import Connections
 from services.gateway.http.proxy_header import ProxyHeaderError
 
 BACKLOG = 1024

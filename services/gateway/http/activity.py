@@ -1,34 +1,57 @@
-"""Owns what the abuse service is told of requests: one activity each, pseudonymised, once the answer is known."""
+"""Owns what the abuse service is told of requests: one activity each, pseudonymised, once the answer is known.
 
-from collections.abc import Callable
+A serialised message followed by another is both in one (protobuf.dev/programming-guides/encoding), so what comes again
+and again is serialised once: a client's part, a program's, a caller's, and an answer's.
+"""
+
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
-from uuid import UUID
 
-from gatefold.activity.v1 import activity_pb2
+from gatefold.activity.v1.activity_pb2 import Activity
 
 from libs import ids
-from libs.activity import USER_AGENT_LENGTH, Pseudonyms, device_of, network_of
-from libs.caller import CallerKind
+from libs.activity import ActivityStream, Pseudonyms, device_of, lets_in, shard_at
+from libs.caller import Caller, CallerKind
 from libs.clock import WallClock
 from libs.errors import GatefoldError, Kind
+from services.gateway.http.clients import Clients, Program
 from services.gateway.http.exchange import Exchange
-from services.gateway.http.places import NOWHERE, Place
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY"})
 _OTHER_METHOD = "_OTHER"  # what OpenTelemetry calls a method that nobody knows, and that may be any text
 _REFUSALS = frozenset({Kind.TOO_MANY, Kind.FORBIDDEN, Kind.UNAVAILABLE})
 _MOST_REMEMBERED = 16_384
+_MOST_ANSWERS = 4_096
+_PLATFORM = Activity(reach=Activity.REACH_PLATFORM).SerializeToString()
 
 
-PlaceOf = Callable[[str], Place]
-"""Tells where an address is; called once a request, so it must be quick and never wait."""
+@dataclass(frozen=True, slots=True)
+class _Actor:
+    """What is told of a caller with a program."""
+
+    told: bytes
+    kind: str
+    hash: bytes
+    shard: int | None
+    """Of the account; None where none is known."""
 
 
-class Recorder(Protocol):
-    """What takes activities without waiting; libs.activity.ActivityStream."""
+_NO_ACTOR = _Actor(b"", "", b"", None)
 
-    def record(self, activity: activity_pb2.Activity) -> None: ...
+
+@dataclass(slots=True)
+class Still:
+    """What an activity has in common with those of requests that are all the same."""
+
+    told: bytes
+    body_bytes: int
+    """Of the answer."""
+    shard: int
+    """That of the account, or of the network where no account is known."""
+    around: int
+    """That of the network."""
+    met: tuple[bytes, bytes] | None
+    """Hashes of somebody who was let in, and of the address, where another shard watches the network."""
 
 
 def refused_by_edge(exchange: Exchange, error: GatefoldError) -> bool:
@@ -43,99 +66,95 @@ def refused_by_edge(exchange: Exchange, error: GatefoldError) -> bool:
 class Activities:
     """Makes one activity of each request; never waits and never fails a request."""
 
-    def __init__(self, stream: Recorder, pseudonyms: Pseudonyms, place_of: PlaceOf, *, clock: WallClock) -> None:
+    def __init__(self, stream: ActivityStream, pseudonyms: Pseudonyms, clients: Clients, *, clock: WallClock) -> None:
         self._stream = stream
         self._of = pseudonyms.of
         self._clock = clock
-        self._place_of = place_of
-        # Clients come back: what costs a hash or an encoding is kept for those seen last.
-        self._client = lru_cache(_MOST_REMEMBERED)(self._hashed_client)
-        self._owner = lru_cache(_MOST_REMEMBERED)(self._hashed_owner)
+        self._clients = clients
+        self._actors: dict[tuple[bytes, str], _Actor] = {}
+        self._answered = lru_cache(_MOST_ANSWERS)(_answered)
+        # One message for all: what moves is set anew in each.
+        self._moving = Activity()
+        self._time = self._moving.time
 
-    def record(self, exchange: Exchange, status: int, *, seconds: float, body_bytes: int) -> activity_pb2.Activity:
+    def record(self, exchange: Exchange, status: int, *, seconds: float, body_bytes: int) -> Still:
         """Takes a request that was answered after `seconds` with a body of so many bytes."""
-        method = exchange.request.method
-        activity = self._begun(exchange.address, exchange.request_id, exchange.at, status)
-        activity.duration_micros = int(seconds * 1_000_000)
-        activity.http_request_method = method if method in _METHODS else _OTHER_METHOD
-        if exchange.endpoint is not None:
-            activity.http_route = exchange.endpoint.template
-        elif exchange.page:
-            activity.http_route = exchange.path
-        agent = exchange.agent
-        if agent:
-            activity.user_agent_hash = self._of("user_agent", agent[:USER_AGENT_LENGTH])
-        caller = exchange.caller
-        if caller is not None:
-            activity.caller_kind = caller.kind.name
-            activity.account_id, activity.session_hash = self._owner(caller.account, caller.session)
-            if caller.kind is not CallerKind.ANONYMOUS:
-                activity.actor_hash = self._of("actor", caller.actor)
-            if agent and caller.session is not None:
-                activity.device_hash = self._of("device", device_of(caller.actor, agent[:USER_AGENT_LENGTH]))
-        if exchange.values:
-            activity.target_hash = self._of("target", "/".join(exchange.values))
-        if exchange.problem:
-            activity.problem_reason = exchange.problem
-        if exchange.refused:
-            activity.refused_by_edge = True
-        facts = exchange.facts
-        if facts is not None:
-            activity.verdict_id = facts.verdict_id
-            activity.verified_crawler = facts.verified_crawler
-        if exchange.body_bytes:
-            activity.http_request_body_size = exchange.body_bytes
-        activity.http_response_body_size = body_bytes
-        self._stream.record(activity)
-        return activity
+        client, program, caller = exchange.client, exchange.program, exchange.caller
+        actor = _NO_ACTOR if caller is None else self._actor(caller, program)
+        endpoint = exchange.endpoint
+        route = endpoint.template if endpoint is not None else exchange.path if exchange.page else ""
+        answered = self._answered(exchange.request.method, route, status)
+        told = client.told + program.told + actor.told + answered + self._more(exchange)
+        shard, met = client.shard, None
+        if actor.shard is not None:
+            shard = actor.shard
+            if shard != client.shard and client.network_hash and lets_in(actor.kind, status):
+                met = (actor.hash, client.address_hash)
+        still = Still(told, body_bytes, shard, client.shard, met)
+        self.repeat(still, exchange.request_id, exchange.at, seconds)
+        return still
 
-    def repeat(self, former: activity_pb2.Activity, request_id: str, at: float, seconds: float) -> None:
+    def repeat(self, still: Still, request_id: str, at: float, seconds: float) -> None:
         """Takes a request that was all the same as a former one, at a time in seconds of the epoch."""
-        activity = activity_pb2.Activity()
-        activity.CopyFrom(former)
-        _timed(activity, at)
-        activity.request_id = request_id
-        activity.duration_micros = int(seconds * 1_000_000)
-        self._stream.record(activity)
+        moving, time = self._moving, self._time
+        time.seconds = whole = int(at)
+        time.nanos = int((at - whole) * 1_000_000_000)
+        moving.request_id = request_id
+        moving.duration_micros = int(seconds * 1_000_000)
+        moving.http_response_body_size = still.body_bytes
+        told = still.told + moving.SerializeToString()
+        self._stream.tell(still.shard, told)
+        if still.met is not None and self._stream.routing.meets(*still.met, whole):
+            self._stream.tell(still.around, told + _PLATFORM)
 
     def record_unreadable(self, address: str, request_id: str, status: int, reason: str) -> None:
         """Takes what was no HTTP request, or one that never arrived whole, and was answered with a problem."""
-        activity = self._begun(address, request_id, self._clock.wall().timestamp(), status)
-        activity.http_request_method = _OTHER_METHOD
-        activity.problem_reason = reason
-        self._stream.record(activity)
+        client = self._clients.of(address)
+        told = client.told + self._answered("", "", status) + Activity(problem_reason=reason).SerializeToString()
+        still = Still(told, 0, client.shard, client.shard, None)
+        self.repeat(still, request_id, self._clock.wall().timestamp(), 0.0)
 
-    def _begun(self, address: str, request_id: str, began: float, status: int) -> activity_pb2.Activity:
-        # Fields are set one by one: that costs half of handing them to the constructor.
-        activity = activity_pb2.Activity()
-        _timed(activity, began)
-        activity.http_response_status_code = status
-        activity.request_id = request_id
-        if address:
-            activity.client_address_hash, activity.client_network_hash = self._client(address)
-            place = self._place_of(address)
-            if place is not NOWHERE:
-                _locate(activity, place)
-        return activity
+    def _more(self, exchange: Exchange) -> bytes:
+        """Returns what is told of few requests."""
+        facts = exchange.facts
+        of_rules = facts is not None and (facts.verdict_id or facts.client_verified_crawler)
+        if not (exchange.values or exchange.problem or exchange.refused or exchange.body_bytes or of_rules):
+            return b""
+        more = Activity()
+        if exchange.values:
+            more.target_hash = self._of("target", "/".join(exchange.values))
+        more.problem_reason = exchange.problem
+        more.refused_by_edge = exchange.refused
+        more.http_request_body_size = exchange.body_bytes
+        if facts is not None:
+            more.verdict_id = facts.verdict_id
+            more.verified_crawler = facts.client_verified_crawler
+        return more.SerializeToString()
 
-    def _hashed_owner(self, account: UUID | None, session: UUID | None) -> tuple[str, bytes]:
-        return (
-            "" if account is None else ids.encode("acct", account),
-            b"" if session is None else self._of("session", ids.encode("ses", session)),
-        )
+    def _actor(self, caller: Caller, program: Program) -> _Actor:
+        # All that lasts of a caller, without what is of one request.
+        key = (caller.lasting_claims, program.text)
+        found = self._actors.get(key)
+        if found is None:
+            if len(self._actors) >= _MOST_REMEMBERED:
+                self._actors.clear()
+            found = self._actors[key] = self._told_of(caller, program.text)
+        return found
 
-    def _hashed_client(self, address: str) -> tuple[bytes, bytes]:
-        return self._of("address", address), self._of("network", network_of(address))
+    def _told_of(self, caller: Caller, agent: str) -> _Actor:
+        told = Activity(caller_kind=caller.kind.name)
+        if caller.account is not None:
+            told.account_id = ids.encode("acct", caller.account)
+        if caller.kind is not CallerKind.ANONYMOUS:
+            told.actor_hash = self._of("actor", caller.actor)
+        if caller.session is not None:
+            told.session_hash = self._of("session", ids.encode("ses", caller.session))
+            if agent:
+                told.device_hash = self._of("device", device_of(caller.actor, agent))
+        shard = shard_at(told.account_id.encode()) if told.account_id else None
+        return _Actor(told.SerializeToString(), told.caller_kind, told.actor_hash, shard)
 
 
-def _timed(activity: activity_pb2.Activity, at: float) -> None:
-    time = activity.time
-    time.seconds = whole = int(at)
-    time.nanos = int((at - whole) * 1_000_000_000)
-
-
-def _locate(activity: activity_pb2.Activity, place: Place) -> None:
-    activity.geo_country_iso_code = place.country
-    activity.client_asn = place.asn
-    if place.latitude is not None and place.longitude is not None:
-        activity.geo_location_lat, activity.geo_location_lon = place.latitude, place.longitude
+def _answered(method: str, route: str, status: int) -> bytes:
+    known = method if method in _METHODS else _OTHER_METHOD
+    return Activity(http_request_method=known, http_route=route, http_response_status_code=status).SerializeToString()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from aiohttp import web
 from gatefold.edge.v1 import policy_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from opentelemetry.trace import SpanKind
@@ -26,6 +25,7 @@ from services.gateway.http.authentication import Authentication
 from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.challenge import PATH as CHALLENGE_PATH
 from services.gateway.http.challenge import Challenges
+from services.gateway.http.clients import Clients
 from services.gateway.http.contracts import Contracts, Endpoint
 from services.gateway.http.cookies import Cookies
 from services.gateway.http.cors import Cors
@@ -39,6 +39,7 @@ from services.gateway.http.overload import Overload
 from services.gateway.http.pages import READY_PATH, Pages, reposted
 from services.gateway.http.problems import Problems
 from services.gateway.http.refusals import REASONS, Refusals
+from services.gateway.http.request import Request
 from services.gateway.http.routes import Routes
 from services.gateway.http.transcoding import Transcoder
 
@@ -71,6 +72,7 @@ class Edge:
     problems: Problems
     headers: StandardHeaders
     address: ClientAddress
+    clients: Clients
     leaks: Leaks
     firewall: Firewall
     challenges: Challenges
@@ -120,12 +122,11 @@ class App:
         # Looking a metric up by its labels costs more than moving it.
         self._refused = lru_cache(_MOST_LABELS)(refused.labels)
 
-    async def handle(self, request: web.BaseRequest) -> Answer:
+    async def handle(self, request: Request) -> Answer:
         """Returns the answer to a request."""
-        connection: Any = request.protocol
         answer = self._edge.refusals.again(request)
         if answer is not None:
-            await connection.refused()
+            await request.protocol.refused()
             return answer
         exchange = self._exchange(request)
         try:
@@ -138,7 +139,7 @@ class App:
             response = await self._problem(exchange, failure)
         response = self._finish(exchange, response)
         if exchange.problem and not exchange.called:
-            await connection.refused()
+            await request.protocol.refused()
         return response
 
     def unreadable(self, peer: Peer, error: GatefoldError) -> Answer:
@@ -156,10 +157,13 @@ class App:
         """Says from now on that this process takes no new work, to whoever asks whether it is ready."""
         self._draining = True
 
-    def _exchange(self, request: web.BaseRequest) -> Exchange:
-        edge = self._edge
+    def _exchange(self, request: Request) -> Exchange:
+        edge, headers = self._edge, request.headers
         path, _, query = request.raw_path.partition("?")
-        connection: Any = request.protocol
+        peer = request.protocol.peer
+        forwarded = headers.getall("X-Forwarded-For", ()) if edge.address.trusts(peer) else ()
+        address = edge.address.of(peer, forwarded)
+        agent = text_of(headers.get("User-Agent", ""))
         return Exchange(
             request,
             request_id_of(request) or edge.request_ids.new(),
@@ -167,9 +171,11 @@ class App:
             edge.clock.wall().timestamp(),
             path,
             query,
-            edge.address.of(connection.peer, request.headers.getall("X-Forwarded-For", ())),
+            address,
             origin_of(request),
-            text_of(request.headers.get("User-Agent", "")),
+            agent,
+            edge.clients.of(address),
+            edge.clients.program(agent),
             edge.routes.find(path),
         )
 

@@ -99,7 +99,7 @@ class Challenges:
 
     def cleared(self, exchange: Exchange) -> bool:
         """Tells whether a request carries a clearance, as a header or a cookie."""
-        token = exchange.header(HEADER) or exchange.request.cookies.get(COOKIE, "")
+        token = exchange.header(HEADER) or _cookies(exchange.header("Cookie")).get(COOKIE, "")
         return bool(token) and self.clears(token, exchange.address, exchange.agent)
 
     def wants_page(self, exchange: Exchange) -> bool:
@@ -159,3 +159,8 @@ def _read(body: bytes) -> tuple[str, int]:
         case {"challenge": str(challenge), "number": int(number)} if not isinstance(number, bool):
             return challenge, number
     raise errors.malformed("json_malformed", 'Send {"challenge": "…", "number": 0}.')
+
+
+def _cookies(sent: str) -> dict[str, str]:
+    pairs = (pair.partition("=") for pair in sent.split(";"))
+    return {name.strip(): value.strip() for name, _, value in pairs}

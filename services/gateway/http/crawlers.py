@@ -23,8 +23,6 @@ UNKNOWN_SECONDS = 60.0
 """How long it is left at that when the name system does not answer."""
 _MOST_KEPT = 20_000
 _MOST_WAITING = 256
-_MOST_NAMED = 4_096
-_LONGEST_NAMED = 300
 _AT_ONCE = 8
 _MOST_NAMES = 4
 _ANSWER_SECONDS = 3.0
@@ -55,6 +53,14 @@ CRAWLERS = (
     # help.baidu.com/question?prod_id=99&class=476&id=2996
     Crawler("baiduspider", r"baiduspider", ("baidu.com", "baidu.jp")),
 )
+
+
+_CLAIMS = tuple((crawler, re.compile(crawler.claim, re.IGNORECASE)) for crawler in CRAWLERS)
+
+
+def claimed(user_agent: str) -> Crawler | None:
+    """Returns the crawler that a client says it is."""
+    return next((crawler for crawler, claim in _CLAIMS if claim.search(user_agent)), None)
 
 
 class Resolver(Protocol):
@@ -110,8 +116,6 @@ class Crawlers:
     def __init__(self, resolver: Resolver, *, monotonic: Monotonic, telemetry: Telemetry) -> None:
         self._resolver = resolver
         self._monotonic = monotonic
-        self._claims = [(crawler, re.compile(crawler.claim, re.IGNORECASE)) for crawler in CRAWLERS]
-        self._named: dict[str, Crawler | None] = {}
         self._known: OrderedDict[tuple[str, str], tuple[float, str]] = OrderedDict()
         self._asking: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
@@ -119,10 +123,9 @@ class Crawlers:
             "gateway_crawler_checks", "Claims that were looked into", ("crawler", "result")
         )
 
-    def standing(self, address: str, user_agent: str, on_list: OnList) -> str:
-        """Returns `pending`, `verified` or `impostor` for a client that says it is a crawler; empty for all others."""
-        crawler = self._claimed(user_agent)
-        if crawler is None or not address:
+    def standing(self, crawler: Crawler, address: str, on_list: OnList) -> str:
+        """Returns `pending`, `verified` or `impostor` for a client that says it is a crawler (`claimed`)."""
+        if not address:
             return ""
         listed = on_list(LIST_PREFIX + crawler.name, address)
         if listed:
@@ -139,18 +142,6 @@ class Crawlers:
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         # While it is looked into anew, what was found before holds.
         return known[1] if known is not None else PENDING
-
-    def _claimed(self, user_agent: str) -> Crawler | None:
-        """Returns the crawler that a client says it is; the same few User-Agents come again and again."""
-        try:
-            return self._named[user_agent]
-        except KeyError:
-            found = next((crawler for crawler, claim in self._claims if claim.search(user_agent)), None)
-        if len(user_agent) <= _LONGEST_NAMED:
-            if len(self._named) >= _MOST_NAMED:
-                self._named.clear()
-            self._named[user_agent] = found
-        return found
 
     async def settled(self) -> None:
         """Returns once nothing is being looked into."""

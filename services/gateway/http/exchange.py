@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aiohttp.web import BaseRequest
-
 from libs.caller import Caller
 from libs.ids import Randomness
+from services.gateway.http.clients import NOBODY, UNNAMED, Client, Program
 from services.gateway.http.contracts import Endpoint
+from services.gateway.http.request import Request
 from services.gateway.http.routes import Match
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Exchange:
     """One request, and the headers its answer has so far."""
 
-    request: BaseRequest
+    request: Request
     request_id: str
     began: float
     """By the monotonic clock, in seconds."""
@@ -35,6 +35,10 @@ class Exchange:
     origin: str | None
     agent: str = ""
     """Its User-Agent header, as `header` returns it."""
+    client: Client = NOBODY
+    """What is known of the address."""
+    program: Program = UNNAMED
+    """What is known of the User-Agent."""
     match: Match | None = None
     """What the path leads to."""
     endpoint: Endpoint | None = None
@@ -108,13 +112,13 @@ def text_of(header: str) -> str:
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def request_id_of(request: BaseRequest) -> str | None:
+def request_id_of(request: Request) -> str | None:
     """Returns the client's own request id, if it is one that logs and headers can carry."""
     sent = request.headers.get("X-Request-Id")
     return sent if sent and _REQUEST_ID.fullmatch(sent) else None
 
 
-def origin_of(request: BaseRequest) -> str | None:
+def origin_of(request: Request) -> str | None:
     """Returns the Origin header; what is no text becomes `null`, the origin that is nobody's site (RFC 6454)."""
     sent: str | None = request.headers.get("Origin")
     return "null" if sent is not None and not (sent.isascii() and sent.isprintable()) else sent

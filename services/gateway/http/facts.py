@@ -4,15 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from urllib.parse import unquote
 
-from aiohttp.web import BaseRequest
-
 from libs import ids
 from libs.activity import USER_AGENT_LENGTH, device_of
 from libs.caller import Caller, CallerKind
 from services.gateway.domain.firewall import Facts
 from services.gateway.http.crawlers import VERIFIED, Crawlers, OnList
 from services.gateway.http.exchange import Exchange, text_of
-from services.gateway.http.places import Place, Places
+from services.gateway.http.request import Request
 from services.gateway.http.verdicts import Held, Verdicts
 
 _LONGEST_SIZE = 19
@@ -25,7 +23,6 @@ _KEYS = frozenset({CallerKind.SECRET_KEY, CallerKind.PUBLISHABLE_KEY})
 class Sources:
     """Where things that are not in the request come from."""
 
-    places: Places
     crawlers: Crawlers
     verdicts: Verdicts
     network_of: Callable[[str], str]
@@ -35,12 +32,19 @@ class RequestFacts:
     """The fields of docs/firewall.md, each with an underscore for the dot; what is absent is looked up once."""
 
     def __init__(self, exchange: Exchange, sources: Sources, on_list: OnList) -> None:
-        self._sources = sources
-        self._on_list = on_list
-        self._caller: Caller | None = None
+        self.sources = sources
+        """Where the rest comes from."""
+        self.caller: Caller | None = None
+        """Who the caller is, once that is known."""
         # Not the exchange, which holds these facts: each would keep the other, and all of the request, for long.
-        self._request = exchange.request
+        self.request = exchange.request
         self.client_address = exchange.address
+        place = exchange.client.place
+        self.client_country = place.country
+        self.client_asn = place.asn
+        claim = exchange.program.claim
+        self.client_crawler = "" if claim is None else sources.crawlers.standing(claim, exchange.address, on_list)
+        self.client_verified_crawler = self.client_crawler == VERIFIED
         self.request_method: str = exchange.request.method
         # As the routes read it, so that no way of writing a path goes round a rule.
         self.request_path = unquote(exchange.path) if "%" in exchange.path else exchange.path
@@ -65,46 +69,24 @@ class RequestFacts:
 
     def know(self, caller: Caller) -> None:
         """Takes note of who the caller is; verdicts on them are looked for anew."""
-        self._caller = caller
-        for name in ("verdict", "verdict_action", "verdict_reasons"):
-            self.__dict__.pop(name, None)
-
-    @property
-    def request(self) -> BaseRequest:
-        """The request itself."""
-        return self._request
-
-    @property
-    def sources(self) -> Sources:
-        """Where the rest comes from."""
-        return self._sources
-
-    @property
-    def caller(self) -> Caller | None:
-        """Who the caller is, once that is known."""
-        return self._caller
+        self.caller = caller
+        known = self.__dict__
+        if "verdict" in known:
+            for name in ("verdict", "verdict_action", "verdict_reasons"):
+                known.pop(name, None)
 
     def kept(self) -> Facts:
         """Returns everything that rules may ask for, as it is to be kept: without what proves who somebody is."""
         found = {name: getattr(self, name) for name in _KEPT}
-        headers = Headers(self._request)
+        headers = Headers(self.request)
         shown = {name: headers[name] for name in headers if name not in _CREDENTIALS}
         return Facts(**{**found, "request_headers": shown})
-
-    @property
-    def verified_crawler(self) -> bool:
-        """Whether it is a crawler whose claim was found true."""
-        return self.client_crawler == VERIFIED
-
-    def crawler(self) -> str:
-        """Returns how a claim to be a crawler stands."""
-        return self._sources.crawlers.standing(self.client_address, self.request_user_agent, self._on_list)
 
 
 class Headers(Mapping[str, str]):
     """Header fields by their names in lower case; of one that came repeatedly all, joined (RFC 9110, 5.3)."""
 
-    def __init__(self, request: BaseRequest) -> None:
+    def __init__(self, request: Request) -> None:
         self._headers = request.headers
 
     def __getitem__(self, name: str) -> str:
@@ -130,12 +112,8 @@ def _size(facts: RequestFacts) -> int:
     return -1 if request.body_exists else 0
 
 
-def _media_type(request: BaseRequest) -> str:
+def _media_type(request: Request) -> str:
     return text_of(request.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
-
-
-def _place(facts: RequestFacts) -> Place:
-    return facts.sources.places.of(facts.client_address)
 
 
 def _verdict(facts: RequestFacts) -> Held | None:
@@ -168,11 +146,6 @@ def _of_caller(read: Callable[[Caller], str]) -> Callable[[RequestFacts], str]:
 
 
 _FINDERS: Mapping[str, Callable[[RequestFacts], object]] = {
-    "place": _place,
-    "client_country": lambda facts: _place(facts).country,
-    "client_asn": lambda facts: _place(facts).asn,
-    "client_crawler": RequestFacts.crawler,
-    "client_verified_crawler": lambda facts: facts.verified_crawler,
     "request_headers": lambda facts: Headers(facts.request),
     "request_content_type": lambda facts: _media_type(facts.request),
     "request_size": _size,

@@ -4,13 +4,12 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 from urllib.parse import unquote
 
 import grpc
 import orjson
-from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp import HttpVersion11, StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import RawRequestMessage
 from google.protobuf import duration_pb2
@@ -24,6 +23,7 @@ from services.gateway.http.address import Peer, network_of
 from services.gateway.http.answer import Answer
 from services.gateway.http.caches import Monotonic
 from services.gateway.http.certificates import Pairs
+from services.gateway.http.request import Request
 from services.gateway.http.restraint import Restraint
 
 SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
@@ -61,7 +61,7 @@ _CODES = {
 }
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Handle = Callable[[web.BaseRequest], Awaitable[Answer]]
+Handle = Callable[[Request], Awaitable[Answer]]
 
 
 class GrpcLogs:
@@ -157,7 +157,7 @@ class GrpcLogs:
         return answer.body
 
 
-def _request(payload: bytes, context: Context, refused: Callable[[], Awaitable[None]]) -> web.BaseRequest:
+def _request(payload: bytes, context: Context, refused: Callable[[], Awaitable[None]]) -> Request:
     """Returns a call as the request that says the same."""
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in cast("Any", context.invocation_metadata() or ()):
@@ -173,11 +173,22 @@ def _request(payload: bytes, context: Context, refused: Callable[[], Awaitable[N
     message = RawRequestMessage(
         "POST", PATH, HttpVersion11, CIMultiDictProxy(headers), (), False, None, False, False, URL(PATH)
     )
-    connection = SimpleNamespace(
-        peer=peer_of(context.peer()), refused=refused, ssl_context=None, peername=None, sockname=None
-    )
-    task = cast("asyncio.Task[None]", asyncio.current_task())
-    return web.BaseRequest(message, content, cast("Any", connection), cast("Any", None), task, loop)
+    return Request(message, content, _Call(peer_of(context.peer()), refused))
+
+
+class _Call:
+    """What a call came by."""
+
+    def __init__(self, peer: Peer, refused: Callable[[], Awaitable[None]]) -> None:
+        self.peer = peer
+        self._refused = refused
+
+    async def refused(self) -> None:
+        """Returns when its sender may be told that it is refused."""
+        await self._refused()
+
+    def go_on(self) -> None:
+        """The message is there already."""
 
 
 def peer_of(text: str) -> Peer:

@@ -9,6 +9,7 @@ from libs import errors
 from services.gateway.domain.bounds import BodyBounds
 from services.gateway.http.contracts import Endpoint
 from services.gateway.http.exchange import Exchange
+from services.gateway.http.request import Request
 
 VERSION = "2026-11-01"
 """The one version of the API there is."""
@@ -44,13 +45,13 @@ class Bodies:
     def __init__(self, bounds: BodyBounds) -> None:
         self._bounds = bounds
 
-    def check(self, request: web.BaseRequest, endpoint: Endpoint) -> None:
+    def check(self, request: Request, endpoint: Endpoint) -> None:
         """Refuses a body whose stated length is too large, before any of it is read; raises `too_large`."""
         length = request.headers.get("Content-Length")
         if length is not None and _LENGTH.fullmatch(length) and int(length) > self._limit(endpoint):
             raise self._too_large(endpoint)
 
-    async def read(self, request: web.BaseRequest, endpoint: Endpoint | None) -> bytes:
+    async def read(self, request: Request, endpoint: Endpoint | None) -> bytes:
         """Returns the body.
 
         Raises `too_large("body_too_large")` as soon as it is, `malformed("body_timeout")` (408) when it takes too long
@@ -60,9 +61,8 @@ class Bodies:
             return b""
         limit = self._limit(endpoint)
         if request.headers.get("Expect", "").lower() == "100-continue":
-            # Said only now, so that a request which was refused before never sends its body (RFC 9110, 10.1.1).
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
+            # Said only now, so that a request which was refused before never sends its body.
+            request.protocol.go_on()
         try:
             body = await self._read(request.content, limit)
         except TimeoutError:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from aiohttp import web
 
 from libs import errors
 from services.gateway.http.answer import Answer
 from services.gateway.http.headers import HOSTED_PAGE_HEADERS, PAGE_HEADERS
+from services.gateway.http.request import Request
 
 _ROW = re.compile(r"\| `([a-z0-9_]+)` \| ([0-9]{3}) \| ([^|]+) \|")
 _FORM = re.compile(rb"[A-Za-z0-9%&=+*._-]{0,7000}")
@@ -34,7 +34,7 @@ class Page:
     forms: bool = False
     """Whether a form may be posted to it, whose fields then become its query."""
 
-    def response(self, request: web.BaseRequest) -> Answer:
+    def response(self, request: Request) -> Answer:
         """Returns the answer; raises `method_not_allowed("method_not_allowed")`."""
         if request.method not in ("GET", "HEAD"):
             raise errors.method_not_allowed(

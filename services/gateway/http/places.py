@@ -13,7 +13,6 @@ from libs.telemetry import Telemetry
 
 LOOK_SECONDS = 10.0
 """How often the files are looked at."""
-_MOST_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +44,13 @@ class Places:
         """
         self._cities = _Database(cities)
         self._asns = _Database(asns)
-        self._kept: dict[str, Place] = {}
+        self.edition = 0
+        """Changes with the databases: what was said before holds no more."""
         self._log = telemetry.logger("places")
         self._failures = telemetry.counter("gateway_place_database_failures", "Databases of places that are no good")
 
     def of(self, address: str) -> Place:
-        """Returns what is known of an address."""
-        found = self._kept.get(address)
-        if found is None:
-            if len(self._kept) >= _MOST_KEPT:
-                self._kept.clear()
-            found = self._kept[address] = self._looked_up(address)
-        return found
-
-    def _looked_up(self, address: str) -> Place:
+        """Returns what is known of an address; http/clients.py keeps it."""
         city, network = self._cities.get(address), self._asns.get(address)
         country = _read(city, "country", "iso_code")
         asn = _read(network, "autonomous_system_number")
@@ -80,7 +72,7 @@ class Places:
                 self._log.warning("a database of places is no good", extra={"why": type(error).__name__})
                 continue
             if changed:
-                self._kept.clear()
+                self.edition += 1
                 self._log.info("a database of places was replaced")
 
     async def watch(self, stop: asyncio.Event) -> None:

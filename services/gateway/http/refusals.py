@@ -4,16 +4,15 @@ import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
-from aiohttp.web import BaseRequest
-from gatefold.activity.v1.activity_pb2 import Activity
-from prometheus_client import Histogram
-
 from libs.clock import WallClock
+from libs.durations import Durations
 from libs.events.pause import pause
+from services.gateway.http.activity import Still
 from services.gateway.http.answer import Answer
 from services.gateway.http.caches import Monotonic
 from services.gateway.http.exchange import Exchange, RequestIds, request_id_of
 from services.gateway.http.limits.refusal import Refusal
+from services.gateway.http.request import Request
 
 KEPT_SECONDS = 1.0
 """How long at most: whatever else changes counts after that."""
@@ -42,8 +41,8 @@ class _Said:
         self,
         exchange: Exchange,
         answer: Answer,
-        activity: Activity,
-        seconds: Histogram,
+        activity: Still,
+        seconds: Durations,
         remember: Callable[[], None],
         until: float,
     ) -> None:
@@ -63,7 +62,7 @@ class _Said:
 class Repeats(Protocol):
     """What takes activities again; http/activity.Activities."""
 
-    def repeat(self, former: Activity, request_id: str, at: float, seconds: float) -> None: ...
+    def repeat(self, former: Still, request_id: str, at: float, seconds: float) -> None: ...
 
 
 class Refusals:
@@ -83,7 +82,7 @@ class Refusals:
     def __len__(self) -> int:
         return len(self._said)
 
-    def again(self, request: BaseRequest) -> Answer | None:
+    def again(self, request: Request) -> Answer | None:
         """Returns the answer to a request that was refused a moment ago; None for all others."""
         if not self._said:
             return None
@@ -110,7 +109,7 @@ class Refusals:
         return answer
 
     def keep(
-        self, exchange: Exchange, answer: Answer, activity: Activity, seconds: Histogram, remember: Callable[[], None]
+        self, exchange: Exchange, answer: Answer, activity: Still, seconds: Durations, remember: Callable[[], None]
     ) -> None:
         """Takes a refusal that will hold for a moment, unless it is a service's, ends its connection or has a body."""
         request = exchange.request
@@ -142,7 +141,7 @@ class Refusals:
             self.forget()
 
 
-def _key(request: BaseRequest) -> Hashable:
+def _key(request: Request) -> Hashable:
     connection: Any = request.protocol
     # All that checks read: who sent it, and every byte of the head.
     return connection.peer[0], request.method, request.raw_path, request.raw_headers, request.version

@@ -15,7 +15,8 @@ from services.gateway.http.address import ClientAddress, Peer
 from services.gateway.http.app import App
 from services.gateway.http.caches import Monotonic
 from services.gateway.http.certificates import Certificates
-from services.gateway.http.connections import Connection, Connections
+from services.gateway.http.connection import Connection
+from services.gateway.http.connections import Connections
 
 MAX_LINE_BYTES = 8190
 MAX_FIELD_BYTES = 8190

@@ -9,6 +9,7 @@ from libs.activity import ActivityStream, Pseudonyms
 from libs.process import Process
 from services.gateway.config import GatewayConfig
 from services.gateway.http.activity import Activities
+from services.gateway.http.clients import Clients
 from services.gateway.http.exchange import RequestIds
 from services.gateway.http.places import Places
 from services.gateway.http.refusals import Refusals
@@ -23,7 +24,7 @@ class Told:
     refusals: Refusals
     request_ids: RequestIds
     pseudonyms: Pseudonyms
-    places: Places
+    clients: Clients
 
     @property
     def changed(self) -> Callable[[], None]:
@@ -41,7 +42,8 @@ def told(process: Process, settings: GatewayConfig, stores: Stores) -> Told:
     process.on_drain(places.close)
     process.background("places", places.watch, in_closed_mode=True)
     request_ids = RequestIds(os.urandom)
-    activities = Activities(stream, pseudonyms, places.of, clock=process.clock)
+    clients = Clients(pseudonyms, places)
+    activities = Activities(stream, pseudonyms, clients, clock=process.clock)
     refusals = Refusals(request_ids, activities, clock=process.clock, monotonic=time.monotonic)
     process.background("refusals", refusals.run, in_closed_mode=True)
-    return Told(activities, refusals, request_ids, pseudonyms, places)
+    return Told(activities, refusals, request_ids, pseudonyms, clients)

@@ -55,7 +55,7 @@ def guard(process: Process, settings: GatewayConfig, stores: Stores, backends: B
     )
     firewall = Firewall(
         compile_bundle(Bundle(rules=default_rules()), Patterns()),
-        Sources(told.places, crawlers, verdicts, network_of),
+        Sources(crawlers, verdicts, network_of),
         challenges,
         HitCounter(),
         Lookback(process.clock.wall, random.random),

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from gatefold.activity.v1 import activity_pb2
 
 from libs import activity
-from libs.activity import ActivityStream, Pseudonyms, Routing, device_of, network_of, shard_of
+from libs.activity import ActivityStream, Pseudonyms, Routing, batch_of, device_of, network_of, shard_of
 from libs.telemetry import Telemetry
 
 
@@ -106,6 +106,14 @@ def test_an_update_makes_no_new_device_and_two_people_share_none() -> None:
     assert device_of("subj_1", old) == device_of("subj_1", new)
     assert len({device_of("subj_1", old), device_of("subj_2", old), device_of("subj_1", "Mozilla/5.0 Chrome/1.0")}) == 3
     assert (device_of("", old), device_of("subj_1", "")) == ("", "")
+
+
+def test_a_batch_of_what_was_serialised_is_the_batch_of_what_it_was() -> None:
+    names = [f"{number}" * length for number, length in enumerate((0, 100, 125, 126, 127, 128, 16_381, 40_000))]
+    made = [activity_pb2.Activity(http_route=name) for name in names]
+    for lost in (0, 7):
+        batch = batch_of([one.SerializeToString() for one in made], lost)
+        assert activity_pb2.ActivityBatch.FromString(batch) == activity_pb2.ActivityBatch(activities=made, lost=lost)
 
 
 WHOLE, ACCOUNT, PLATFORM = (

@@ -7,7 +7,8 @@ import pytest
 
 from libs.telemetry import Telemetry
 from services.gateway.domain.bounds import ConnectionBounds
-from services.gateway.http.connections import Connection, Connections
+from services.gateway.http.connection import Connection
+from services.gateway.http.connections import Connections
 from tests.support.crowd import Clock
 
 BOUNDS = ConnectionBounds(connections=4, connections_per_client=2)

@@ -15,7 +15,7 @@ import pytest
 
 from libs.telemetry import Telemetry
 from services.gateway.http import crawlers
-from services.gateway.http.crawlers import IMPOSTOR, PENDING, VERIFIED, Crawlers, SystemResolver
+from services.gateway.http.crawlers import IMPOSTOR, PENDING, VERIFIED, Crawlers, SystemResolver, claimed
 
 GOOGLE = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 DUCK = "DuckDuckBot/1.1; (+http://duckduckgo.com/duckduckbot.html)"
@@ -76,7 +76,9 @@ class House:
     lists: dict[str, bool] = field(default_factory=dict)
 
     def standing(self, address: str, agent: str = GOOGLE) -> str:
-        return self.crawlers.standing(address, agent, lambda name, _: self.lists.get(name))
+        crawler = claimed(agent)
+        assert crawler is not None
+        return self.crawlers.standing(crawler, address, lambda name, _: self.lists.get(name))
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ async def test_a_name_that_only_looks_alike_is_none(house: House, server: NameSe
 
 
 async def test_nobody_is_asked_about_others(house: House, server: NameServer) -> None:
-    assert house.standing(GOOD, "Mozilla/5.0 Firefox") == ""
+    assert claimed("Mozilla/5.0 Firefox") is None
     assert house.standing("", GOOGLE) == ""
     await house.crawlers.settled()
 

@@ -15,7 +15,6 @@ from services.gateway.http.crawlers import Crawlers
 from services.gateway.http.exchange import Exchange
 from services.gateway.http.facts import Headers, RequestFacts, Sources
 from services.gateway.http.firewall import network_of
-from services.gateway.http.places import Places
 from services.gateway.http.verdicts import Verdicts
 
 
@@ -31,7 +30,7 @@ def facts(*headers: tuple[str, str], **rest: Any) -> RequestFacts:
     unused: Any = None
     verdicts = Verdicts(unused, None, Pseudonyms("p"), clock=clock, monotonic=time.monotonic, telemetry=telemetry)
     crawlers = Crawlers(unused, monotonic=time.monotonic, telemetry=telemetry)
-    sources = Sources(Places(None, None, telemetry), crawlers, verdicts, network_of)
+    sources = Sources(crawlers, verdicts, network_of)
     return RequestFacts(exchange(*headers, **rest), sources, lambda name, address: None)
 
 
@@ -47,9 +46,9 @@ def test_every_field_is_there_with_its_type() -> None:
 def test_what_costs_something_waits_until_it_is_asked_for() -> None:
     found = facts(path="/a")
 
-    assert "client_country" not in vars(found)
-    assert found.client_country == ""
-    assert "client_country" in vars(found)
+    assert "request_size" not in vars(found)
+    assert found.request_size == 0
+    assert "request_size" in vars(found)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_paths_are_read_as_the_routes_read_them() -> None:
 
 
 def test_headers_are_known_by_lower_case_names_and_joined() -> None:
-    headers = Headers(exchange(("X-A", "1"), ("x-a", "2"), ("Odd", "\udcff")))
+    headers = Headers(exchange(("X-A", "1"), ("x-a", "2"), ("Odd", "\udcff")).request)
 
     assert headers["x-a"] == "1, 2"
     assert headers.get("none", "nothing") == "nothing"

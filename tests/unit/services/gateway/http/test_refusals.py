@@ -3,10 +3,10 @@
 from types import SimpleNamespace
 from typing import Any
 
-from gatefold.activity.v1.activity_pb2 import Activity
-from prometheus_client import Histogram
-
 from libs.clock import FixedClock
+from libs.durations import Durations
+from libs.telemetry import SECONDS as BOUNDS
+from services.gateway.http.activity import Still
 from services.gateway.http.answer import Answer
 from services.gateway.http.exchange import Exchange, RequestIds
 from services.gateway.http.limits.decision import Decision, State
@@ -14,7 +14,7 @@ from services.gateway.http.limits.limit import Limit
 from services.gateway.http.limits.refusal import Refusal
 from services.gateway.http.refusals import KEPT_SECONDS, LONGEST_KEPT, MOST_KEPT, Refusals
 
-SECONDS = Histogram("seconds", "Seconds", registry=None)
+SECONDS = Durations(BOUNDS)
 
 
 class World:
@@ -31,7 +31,7 @@ class World:
             monotonic=lambda: self.now,
         )
 
-    def repeat(self, former: Activity, request_id: str, at: float, seconds: float) -> None:
+    def repeat(self, former: Still, request_id: str, at: float, seconds: float) -> None:
         self.told.append((request_id, at))
 
     def remember(self) -> None:
@@ -45,7 +45,7 @@ class World:
         for name, value in rest.items():
             setattr(exchange, name, value)
         answer = Answer(404, {"X-Request-Id": "first"}, b'{"instance":"urn:first","end":1}')
-        self.refusals.keep(exchange, answer, Activity(), SECONDS, self.remember)
+        self.refusals.keep(exchange, answer, Still(b"", 0, 0, 0, None), SECONDS, self.remember)
 
 
 def request(path: str = "/a", *headers: tuple[bytes, bytes], peer: str = "192.0.2.1", **rest: Any) -> Any:
