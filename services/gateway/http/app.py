@@ -164,7 +164,7 @@ class App:
             request,
             request_id_of(request) or edge.request_ids.new(),
             time.monotonic(),
-            edge.clock.wall().timestamp(),
+            edge.clock.seconds(),
             path,
             query,
             edge.address.of(connection.peer, request.headers.getall("X-Forwarded-For", ())),
@@ -217,10 +217,15 @@ class App:
         edge.bodies.check(exchange.request, endpoint)
         edge.cookies.admit(exchange, endpoint)
         exchange.idempotency_key = idempotency.key_of(exchange, endpoint)
-        caller = exchange.caller = await self._authenticate(exchange, endpoint)
+        caller = edge.authentication.known(exchange, endpoint) or await self._authenticate(exchange, endpoint)
+        exchange.caller = caller
         edge.firewall.check_caller(exchange, caller)
-        with await edge.limits.admit(exchange, caller, endpoint):
+        limits = edge.limits
+        places = limits.enter(exchange, caller, endpoint) or await limits.admit(exchange, caller, endpoint)
+        try:
             return await self._perform(exchange, caller, operation)
+        finally:
+            places.leave()
 
     async def _perform(self, exchange: Exchange, caller: Caller, operation: Operation) -> Answer:
         edge, endpoint = self._edge, operation.endpoint

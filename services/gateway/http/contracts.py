@@ -74,6 +74,16 @@ class Endpoint:
         """Names of the fields in the path, in order."""
         return tuple(part[1:-1] for part in self.template.split("/") if part.startswith("{"))
 
+    @cached_property
+    def rate(self) -> str:
+        """Name of its rate class."""
+        return RATE_CLASSES[self.policy.message.rate]
+
+    @cached_property
+    def cost(self) -> int:
+        """Units that a request takes of its quotas."""
+        return self.policy.message.cost or 1
+
     @property
     def request(self) -> Descriptor:
         """Type of the request message."""

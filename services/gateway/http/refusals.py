@@ -106,7 +106,7 @@ class Refusals:
         said.remember()
         elapsed = self._monotonic() - began
         said.observe(elapsed)
-        self._activities.repeat(said.activity, request_id, self._clock.wall().timestamp(), elapsed)
+        self._activities.repeat(said.activity, request_id, self._clock.seconds(), elapsed)
         return answer
 
     def keep(

@@ -12,6 +12,7 @@ from libs.errors import GatefoldError
 from libs.telemetry import Telemetry
 from services.gateway.http.caches import Monotonic
 from services.gateway.http.limits.decision import UNKNOWN, Decision
+from services.gateway.http.limits.held import Held
 from services.gateway.http.limits.holdings import Asking, Holdings
 from services.gateway.http.limits.limit import Away, Limit
 from services.gateway.http.limits.local import LocalLimiter
@@ -117,9 +118,12 @@ class RateStore:
             loop.call_soon(self._flush)
         return await decided
 
-    def leased(self, limits: Sequence[Limit], cost: int) -> Decision | None:
-        """Lets a request through that leases suffice for; None, and nothing is moved, where they do not."""
-        return self._holdings.leased(limits, cost, self._now())
+    def leased(self, held: Held, cost: int) -> dict[str, str] | None:
+        """Lets a request through that leases suffice for, and returns what its headers say.
+
+        None, and nothing is moved, where they do not.
+        """
+        return self._holdings.leased(held, cost, round(self._monotonic() * 1_000_000))
 
     def _now(self) -> int:
         return round(self._monotonic() * 1_000_000)

@@ -11,6 +11,7 @@ from services.gateway.domain import quotas as names
 from services.gateway.domain.bundle import Override, Quota
 from services.gateway.http.limits import Away, LocalLimiter, Quotas
 from services.gateway.http.limits.decision import UNKNOWN, Decision, State
+from services.gateway.http.limits.held import Held
 from services.gateway.http.limits.holdings import Asking, Holdings
 from services.gateway.http.limits.in_flight import InFlight
 from services.gateway.http.limits.limit import Limit
@@ -145,6 +146,69 @@ def test_units_that_are_given_back_are_less_by_what_came_back_meanwhile() -> Non
         assert holdings.unspent(later) == [], "once"
 
 
+def lease(holdings: Holdings, one: Limit, now: int = 0) -> None:
+    asked(holdings, one, now).answered([0, 0, 0], now)
+    asked(holdings, one, now).answered([0, 0, 10], now)
+
+
+def test_what_leases_suffice_for_is_let_through_and_told_without_being_looked_up() -> None:
+    holdings, one, shadow = Holdings(5_000_000), limit(1000, 100), Limit("read-account", "s", 500, 100, shadow=True)
+    for each in (one, shadow):
+        lease(holdings, each)
+    held = Held((one, shadow), ())
+    told = holdings.leased(held, 3, 0)
+    assert told == Decision([one, shadow], [State(0, 0), State(0, 0)]).headers() | {
+        "RateLimit": '"read-server";r=1000;t=0'
+    }
+    assert holdings.leased(held, 8, 0) is None, "of either there are seven"
+    assert [holdings.leased(held, 1, 0) is None for _ in range(8)] == [False] * 7 + [True]
+
+
+def test_a_lease_is_over_when_its_time_is_and_when_it_was_given_back() -> None:
+    for over in ("expired", "given back"):
+        holdings, one = Holdings(5_000_000), limit(1000, 100)
+        lease(holdings, one)
+        held = Held((one,), ())
+        assert holdings.leased(held, 1, 4_999_999) is not None
+        if over == "given back":
+            holdings.unspent(0)
+            assert holdings.leased(held, 1, 0) is None
+        assert holdings.leased(held, 1, 5_000_000) is None
+
+
+def test_nothing_is_spent_of_what_was_forgotten_or_dropped_or_is_of_another_quota(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.gateway.http.limits.holdings._MOST_KEYS", 1)
+    for what in ("forgotten", "crowded out", "another quota"):
+        holdings, one = Holdings(5_000_000), limit(1000, 100)
+        lease(holdings, one)
+        held = Held((one,), ())
+        assert holdings.leased(held, 1, 0) is not None
+        waiting = holdings.decide([one], 20, 0)
+        if what == "forgotten":
+            holdings = Holdings(5_000_000)
+        elif what == "crowded out":
+            asked(holdings, Limit("read-server", "other", 1000, 100), 0)
+        else:
+            asked(holdings, limit(500, 100), 0)
+        assert isinstance(waiting, Asking)
+        waiting.answered([0, 0, 10], 0)
+        assert holdings.leased(held, 1, 0) is None, what
+
+
+def test_a_new_lease_is_found_where_an_old_one_was() -> None:
+    holdings, one = Holdings(5_000_000), limit(1000, 100)
+    held = Held((one,), ())
+    assert holdings.leased(held, 1, 0) is None
+    lease(holdings, one)
+    assert holdings.leased(held, 1, 0) is not None
+    asked(holdings, limit(500, 100), 0)
+    assert holdings.leased(held, 1, 0) is None
+    lease(holdings, one)
+    assert holdings.leased(held, 1, 0) is not None
+
+
 def test_what_a_gateway_knows_of_counters_is_bounded() -> None:
     holdings = Holdings(0)
     for number in range(50_010):
@@ -167,14 +231,32 @@ def test_headers_tell_neither_of_shadow_nor_of_what_was_not_asked() -> None:
 # -- in flight --------------------------------------------------------------------------------------------------------
 
 
-def test_places_are_given_back_once_and_nothing_is_kept_of_who_has_left() -> None:
+def test_places_are_taken_in_all_limits_or_in_none_and_given_back() -> None:
+    flight, one, wide = InFlight(), limit(2), Limit("read-account", "wide", 3, 60)
+    places = flight.places([wide, one])
+    assert [places.take() for _ in range(3)] == [True, True, False]
+    assert places.full() == [one]
+    assert flight.places([wide]).take(), "the third place there was left"
+    places.leave()
+    assert places.full() == []
+    assert places.take()
+    assert places.full() == [wide, one]
+
+
+def test_those_under_way_count_together_by_whatever_quota_and_nothing_is_kept_of_who_has_left() -> None:
     flight, one = InFlight(), limit(2)
-    slots = [flight.enter([one]) for _ in range(2)]
-    assert flight.full([one]) == [one]
-    with slots[0]:
-        pass
-    slots[0].leave()
-    assert flight.full([one]) == []
-    with pytest.raises(RuntimeError, match="broken"), slots[1]:
-        raise RuntimeError("broken")
+    before = flight.places([one])
+    assert before.take()
+    after = flight.places([limit(1)])
+    assert after.full() == [limit(1)]
+    assert not after.take()
+    after.squeeze()  # in shadow
+    assert before.full() == [one]
+    assert len(flight) == 1
+    del before
+    after.leave()
+    assert after.full() == [limit(1)], "the first one is still under way"
+    after.leave()
     assert len(flight) == 0
+    del after
+    assert not flight.places([one]).full()
