@@ -1,6 +1,7 @@
 """The small parts of the edge: caches, key set, addresses, assurance, keys, local limits."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -359,7 +360,8 @@ def assurance(caller: Caller, acr: str, max_age_seconds: int) -> dict[str, str]:
     callers = frozenset({CallerKind.PLATFORM_OPERATOR})
     policy = Policy("/x/Y", message, False, False, "", callers, frozenset(), False, False, False)
     try:
-        Authorisation(FixedClock(NOW), closed=False).authorise(caller, cast("Any", SimpleNamespace(policy=policy)))
+        endpoint = cast("Any", SimpleNamespace(policy=policy, assured=True))
+        Authorisation(FixedClock(NOW), closed=False).authorise(caller, endpoint)
     except GatefoldError as error:
         answer = Problems("/problems/").response(error, "r")
         return {"reason": error.reason, "challenge": answer.headers["WWW-Authenticate"]}
@@ -401,6 +403,35 @@ def test_assurance_may_ask_for_one_of_both_alone() -> None:
     assert not assurance(operator("aal1", timedelta(seconds=5)), "", 10)
     assert "acr_values" not in assurance(operator("aal1", timedelta(seconds=50)), "", 10)["challenge"]
     assert not assurance(operator("aal2", None), "aal2", 0)
+
+
+def test_what_a_caller_may_do_is_known_by_all_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.http.authorisation._MOST_ADMITTED", 2)
+    message = policy_pb2.Policy(assurance=policy_pb2.Assurance(max_age_seconds=900))
+    staff = Caller(
+        kind=CallerKind.STAFF, actor="per_x", account=UUID(int=1), scopes=frozenset({"a:read"}), auth_time=NOW
+    )
+    clock = FixedClock(NOW)
+    authorisation = Authorisation(clock, closed=False)
+
+    def refused(caller: Caller, method: str = "/x/Y", scope: str = "a:read") -> str:
+        callers = frozenset({CallerKind.STAFF})
+        policy = Policy(method, message, True, False, scope, callers, frozenset(), False, False, False)
+        try:
+            authorisation.authorise(caller, cast("Any", SimpleNamespace(policy=policy, assured=True)))
+        except GatefoldError as error:
+            return error.reason
+        return ""
+
+    for _ in range(2):
+        assert not refused(staff)
+        assert refused(replace(staff, scopes=frozenset({"b:read"}))) == "scope_missing"
+        assert refused(replace(staff, acr="enrol")) == "enrolment_required"
+        assert refused(replace(staff, kind=CallerKind.SUBSCRIBER)) == "caller_kind_not_allowed"
+        assert refused(staff, "/x/Other", "b:read") == "scope_missing"
+        assert [refused(staff, f"/x/{number}") for number in range(5)] == [""] * 5, "more than are kept"
+    clock.advance(timedelta(minutes=16))
+    assert refused(staff) == "authentication_insufficient", "what time takes away is looked at each time"
 
 
 # -- keys and quotas --------------------------------------------------------------------------------------------------
