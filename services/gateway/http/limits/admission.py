@@ -1,6 +1,6 @@
 """Owns holding a request against its limits."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -35,7 +35,7 @@ class Decider(Protocol):
 
     async def decide(self, limits: Sequence[Limit], cost: int) -> Decision: ...
 
-    def leased(self, held: Held, cost: int) -> dict[str, str] | None: ...
+    def bind(self, held: Held) -> None: ...
 
     def forget(self) -> None: ...
 
@@ -58,7 +58,6 @@ class Limits:
         self._quotas = quotas
         self._store = store
         self._in_flight = InFlight()
-        self._leased = store.leased
         self._replaced: tuple[tuple[Quota, ...], tuple[Override, ...]] = ((), ())
         self._clock = clock
         self._monotonic = monotonic
@@ -92,19 +91,19 @@ class Limits:
         None, and nothing is counted, where `admit` has to do so. Raises `too_many("rate_limited")` for what was told
         so before.
         """
-        held = self._held(exchange, caller, endpoint)
+        held = self._quotas.of(endpoint.rate, caller, exchange.address, endpoint.rpc, exchange.rates)
         cost = endpoint.cost * exchange.cost_factor
         if held.refusal is not None:
             self._repeat(exchange, held, cost)
-        places = self._places(held)
+        places = held.places or self._places(held)
         if not places.take():
             return None
-        headers = self._leased(held, cost)
+        headers = held.spend(cost, round(self._monotonic() * 1_000_000))
         if headers is None:
             places.leave()
             return None
         exchange.headers.update(headers)
-        exchange.recount = partial(self._leased, held, cost)
+        exchange.recount = partial(self._recount, held, cost)
         return places
 
     async def admit(self, exchange: Exchange, caller: Caller, endpoint: Endpoint) -> Places:
@@ -112,7 +111,7 @@ class Limits:
 
         Raises `too_many("too_many_in_flight")`, `too_many("rate_limited")` and `unavailable("rate_limits_away")`.
         """
-        held = self._held(exchange, caller, endpoint)
+        held = self._quotas.of(endpoint.rate, caller, exchange.address, endpoint.rpc, exchange.rates)
         cost = endpoint.cost * exchange.cost_factor
         self._repeat(exchange, held, cost)
         places = self._entered(held)
@@ -121,7 +120,7 @@ class Limits:
         except BaseException:
             places.leave()
             raise
-        exchange.recount = partial(self._leased, held, cost)
+        exchange.recount = partial(self._recount, held, cost)
         return places
 
     async def count_failed_authentication(self, exchange: Exchange, reason: str) -> None:
@@ -136,9 +135,6 @@ class Limits:
     async def count_preflight(self, exchange: Exchange) -> None:
         """Counts a preflight, which makes origins be looked up; raises as `admit` does."""
         await self._count_address(exchange, _PREFLIGHT)
-
-    def _held(self, exchange: Exchange, caller: Caller, endpoint: Endpoint) -> Held:
-        return self._quotas.of(endpoint.rate, caller, exchange.address, rpc=endpoint.rpc, rates=exchange.rates)
 
     def _places(self, held: Held) -> Places:
         places = held.places
@@ -183,11 +179,15 @@ class Limits:
             "rate_limited", "This was asked too often.", refusal.retry_after_seconds(now), metadata=refusal.violations
         )
 
+    def _recount(self, held: Held, cost: int) -> Mapping[str, str] | None:
+        return held.spend(cost, self._now())
+
     async def _count(self, exchange: Exchange, held: Held, cost: int) -> None:
         if not held.limits:
             return
         # A request that costs more than a whole quota takes the whole quota.
         decision = await self._store.decide(held.limits, cost)
+        self._store.bind(held)
         exchange.headers.update(decision.headers())
         if decision.unavailable:
             raise errors.unavailable(

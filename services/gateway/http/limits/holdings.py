@@ -152,46 +152,21 @@ class Holdings:
             return Decision(limits, known, refused_until=refused_until)
         return self._spend(limits, cost, now, found, states)
 
-    def leased(self, held: Held, cost: int, now: int) -> dict[str, str] | None:
-        """Lets a request through that leases suffice for, as they do for nearly all; returns what its headers say.
-
-        None, and nothing is moved, for all else.
-        """
-        if cost > held.least or (held.holdings is not self and not self._found(held)):
-            return None
-        for _, holding in held.leases:
-            lease = holding.lease
-            if lease is None or lease.units < cost or lease.expires_at <= now:
-                # Another holding may have come in its place.
-                held.holdings = None
-                return None
-        figures: list[int] = []
-        for limit, holding in held.leases:
-            lease = holding.lease
-            if lease is None:
-                continue  # never: it was just looked at
-            lease.units -= cost
-            holding.spent += cost
-            if limit.shadow:
-                continue
-            backlog = holding.most - now - lease.units * limit.emission
-            if backlog > 0:
-                units = (limit.tolerance - backlog) // limit.emission
-                figures += (units if units > 0 else 0, -(-backlog // 1_000_000))
-            else:
-                figures += (limit.amount, 0)
-        return held.headers(figures)
-
-    def _found(self, held: Held) -> bool:
-        """Looks the counters of a caller up by their names, which `leased` then does without."""
-        leases: list[tuple[Limit, Holding]] = []
+    def bind(self, held: Held) -> None:
+        """Looks the counters of a caller up by their names, so that its leases are found without."""
+        found: list[tuple[Limit, Holding]] = []
         for limit in held.limits:
             holding = self._held.get(limit.key)
             if holding is None or holding.emission != limit.emission:
-                return False
-            leases.append((limit, holding))
-        held.holdings, held.leases = self, tuple(leases)
-        return True
+                return
+            found.append((limit, holding))
+        held.leases = tuple(found)
+
+    def forget(self) -> None:
+        """Forgets everything; nothing of it can be spent any more by whoever still refers to it."""
+        for holding in self._held.values():
+            holding.drop()
+        self._held.clear()
 
     def unspent(self, now: int) -> list[tuple[str, int, int]]:
         """Takes all leases back; returns key, emission and microseconds of backlog that may be given back.

@@ -63,7 +63,7 @@ class Quotas:
         """Returns these, with others in place of what was replaced before; raises ValueError."""
         return Quotas(self._configured, away=self._away, quotas=quotas, overrides=overrides, monotonic=self._monotonic)
 
-    def of(self, rate: str, caller: Caller, address: str, *, rpc: str = "", rates: tuple[str, ...] = ()) -> Held:
+    def of(self, rate: str, caller: Caller, address: str, rpc: str = "", rates: tuple[str, ...] = ()) -> Held:
         """Returns what a caller's request of a rate class is held against.
 
         `rates` are classes, or names of `rule:` quotas, that rules of the firewall add.

@@ -151,29 +151,35 @@ def lease(holdings: Holdings, one: Limit, now: int = 0) -> None:
     asked(holdings, one, now).answered([0, 0, 10], now)
 
 
+def bound(holdings: Holdings, *limits: Limit) -> Held:
+    held = Held(limits, ())
+    holdings.bind(held)
+    return held
+
+
 def test_what_leases_suffice_for_is_let_through_and_told_without_being_looked_up() -> None:
     holdings, one, shadow = Holdings(5_000_000), limit(1000, 100), Limit("read-account", "s", 500, 100, shadow=True)
     for each in (one, shadow):
         lease(holdings, each)
-    held = Held((one, shadow), ())
-    told = holdings.leased(held, 3, 0)
+    held = bound(holdings, one, shadow)
+    told = held.spend(3, 0)
     assert told == Decision([one, shadow], [State(0, 0), State(0, 0)]).headers() | {
         "RateLimit": '"read-server";r=1000;t=0'
     }
-    assert holdings.leased(held, 8, 0) is None, "of either there are seven"
-    assert [holdings.leased(held, 1, 0) is None for _ in range(8)] == [False] * 7 + [True]
+    assert held.spend(8, 0) is None, "of either there are seven"
+    assert [held.spend(1, 0) is None for _ in range(8)] == [False] * 7 + [True]
 
 
 def test_a_lease_is_over_when_its_time_is_and_when_it_was_given_back() -> None:
     for over in ("expired", "given back"):
         holdings, one = Holdings(5_000_000), limit(1000, 100)
         lease(holdings, one)
-        held = Held((one,), ())
-        assert holdings.leased(held, 1, 4_999_999) is not None
+        held = bound(holdings, one)
+        assert held.spend(1, 4_999_999) is not None
         if over == "given back":
             holdings.unspent(0)
-            assert holdings.leased(held, 1, 0) is None
-        assert holdings.leased(held, 1, 5_000_000) is None
+            assert held.spend(1, 0) is None
+        assert held.spend(1, 5_000_000) is None
 
 
 def test_nothing_is_spent_of_what_was_forgotten_or_dropped_or_is_of_another_quota(
@@ -183,30 +189,37 @@ def test_nothing_is_spent_of_what_was_forgotten_or_dropped_or_is_of_another_quot
     for what in ("forgotten", "crowded out", "another quota"):
         holdings, one = Holdings(5_000_000), limit(1000, 100)
         lease(holdings, one)
-        held = Held((one,), ())
-        assert holdings.leased(held, 1, 0) is not None
+        held = bound(holdings, one)
+        assert held.spend(1, 0) is not None
         waiting = holdings.decide([one], 20, 0)
         if what == "forgotten":
-            holdings = Holdings(5_000_000)
+            holdings.forget()
         elif what == "crowded out":
             asked(holdings, Limit("read-server", "other", 1000, 100), 0)
         else:
             asked(holdings, limit(500, 100), 0)
         assert isinstance(waiting, Asking)
         waiting.answered([0, 0, 10], 0)
-        assert holdings.leased(held, 1, 0) is None, what
+        assert held.spend(1, 0) is None, what
 
 
 def test_a_new_lease_is_found_where_an_old_one_was() -> None:
     holdings, one = Holdings(5_000_000), limit(1000, 100)
-    held = Held((one,), ())
-    assert holdings.leased(held, 1, 0) is None
+    held = bound(holdings, one)
+    assert held.spend(1, 0) is None
     lease(holdings, one)
-    assert holdings.leased(held, 1, 0) is not None
+    assert held.spend(1, 0) is None, "it was not known of when it was looked for"
+    holdings.bind(held)
+    assert held.spend(1, 0) is not None
     asked(holdings, limit(500, 100), 0)
-    assert holdings.leased(held, 1, 0) is None
     lease(holdings, one)
-    assert holdings.leased(held, 1, 0) is not None
+    assert held.spend(1, 0) is None
+    holdings.bind(held)
+    assert held.spend(1, 0) is not None
+
+
+def test_a_request_without_limits_waits_for_nobody() -> None:
+    assert Held((), ()).spend(1, 0) == {}
 
 
 def test_what_a_gateway_knows_of_counters_is_bounded() -> None:
