@@ -1,5 +1,7 @@
 """Owns whether a caller may do what was asked: credential, plane, kind, scope, assurance."""
 
+from collections import OrderedDict
+
 from libs import admission, errors
 from libs.caller import Caller, CallerKind
 from libs.clock import WallClock
@@ -15,7 +17,7 @@ class Authorisation:
     def __init__(self, clock: WallClock, *, closed: bool) -> None:
         self._clock = clock
         self._closed = closed
-        self._admitted: dict[tuple[str, bytes], None] = {}
+        self._admitted: OrderedDict[tuple[str, bytes], None] = OrderedDict()
         """By method and lasting claims. What they may do by themselves never changes; others come with other claims."""
 
     def authorise(self, caller: Caller, endpoint: Endpoint) -> None:
@@ -28,9 +30,9 @@ class Authorisation:
         asked = policy.method, caller.lasting_claims
         if asked not in self._admitted:
             self._admit(policy, caller)
-            if len(self._admitted) >= _MOST_ADMITTED:
-                del self._admitted[next(iter(self._admitted))]
             self._admitted[asked] = None
+            if len(self._admitted) > _MOST_ADMITTED:
+                self._admitted.popitem(last=False)
         if endpoint.assured:
             self._assure(caller, policy.message.assurance.acr, policy.message.assurance.max_age_seconds)
 

@@ -1,5 +1,6 @@
 """Owns which limits a request is held against: quotas by class and whom, by RPC and by rule, and accounts' own."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -57,7 +58,7 @@ class Quotas:
         self._special = frozenset(quota.name.rpartition(".")[0] for quota in every if ":" in quota.name)
         self._routes = {name.removeprefix("route:"): name for name in self._special if name.startswith("route:")}
         self._ending = frozenset(override.account for override, until in overrides if until != float("inf"))
-        self._made: dict[tuple[object, ...], Held] = {}
+        self._made: OrderedDict[tuple[object, ...], Held] = OrderedDict()
 
     def replaced(self, quotas: Sequence[Quota], overrides: Sequence[tuple[Override, float]]) -> "Quotas":
         """Returns these, with others in place of what was replaced before; raises ValueError."""
@@ -91,9 +92,9 @@ class Quotas:
         return held
 
     def _keep(self, found: tuple[object, ...], held: Held) -> None:
-        if len(self._made) >= _MOST_MADE:
-            del self._made[next(iter(self._made))]
         self._made[found] = held
+        if len(self._made) > _MOST_MADE:
+            self._made.popitem(last=False)
 
     def _limits(self, rate: str, caller: Caller, network: str, route: str, rates: tuple[str, ...]) -> tuple[Limit, ...]:
         identities = _identities(caller, network)

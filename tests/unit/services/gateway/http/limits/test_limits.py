@@ -4,6 +4,8 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from libs.caller import Caller, CallerKind
 from services.gateway.config import GatewayConfig
@@ -15,6 +17,7 @@ from services.gateway.http.limits.held import Held
 from services.gateway.http.limits.holdings import Asking, Holdings
 from services.gateway.http.limits.in_flight import InFlight
 from services.gateway.http.limits.limit import Limit
+from services.gateway.http.limits.refusal import Refusal
 from tests.support.rates import Microseconds
 
 
@@ -239,6 +242,20 @@ def test_headers_tell_neither_of_shadow_nor_of_what_was_not_asked() -> None:
     }
     assert Decision([shadow], [State(0, 7)]).headers() == {}
     assert Decision([other], [State(24_000_001, 0)]).headers()["RateLimit"] == '"read-account";r=2;t=25'
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.sampled_from([1, 10, 400]), st.integers(1, 3)), min_size=1, max_size=3),
+    st.lists(st.sampled_from([1, 40_000, 333_333, 1_000_000]), min_size=1, max_size=20),
+)
+def test_what_a_refusal_says_is_as_of_now_each_time(quotas: list[tuple[int, int, int]], steps: list[int]) -> None:
+    limits = [Limit(f"read-{n}", str(n), amount, seconds) for n, (amount, seconds, _) in enumerate(quotas)]
+    states = [State(one.tolerance, wait * 700_000) for one, (_, _, wait) in zip(limits, quotas, strict=True)]
+    decision = Decision(limits, states, refused_until=1_000_700_000)
+    kept, now = Refusal(decision, 1, 1_000_000_000), 1_000_000_000
+    for step in steps:
+        now += step
+        assert kept.headers(now) == Refusal(decision, 1, 1_000_000_000).headers(now)
 
 
 # -- in flight --------------------------------------------------------------------------------------------------------
