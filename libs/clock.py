@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -17,6 +18,10 @@ class WallClock(Protocol):
 
     def wall(self) -> datetime:
         """Returns the present time, in UTC; what security expiries are measured by."""
+        ...
+
+    def seconds(self) -> float:
+        """Returns the same in seconds of the epoch, at a tenth of the cost: for what is asked at every request."""
         ...
 
 
@@ -37,6 +42,10 @@ class SystemClock:
     def wall(self) -> datetime:
         """Returns the machine's time, in UTC."""
         return datetime.now(UTC)
+
+    def seconds(self) -> float:
+        """Returns the machine's time in seconds of the epoch."""
+        return time.time()
 
     def now(self, account: UUID) -> datetime:
         """Returns the account's time."""
@@ -65,6 +74,10 @@ class FixedClock(SystemClock):
     def wall(self) -> datetime:
         """Returns the time the clock was left at."""
         return self._at
+
+    def seconds(self) -> float:
+        """Returns the same in seconds of the epoch."""
+        return self._at.timestamp()
 
     def advance(self, by: timedelta) -> None:
         """Moves the wall forward."""

@@ -63,6 +63,10 @@ class ShiftedClock(SystemClock):
         """Returns the machine's time and the shift."""
         return super().wall() + self.shift
 
+    def seconds(self) -> float:
+        """Returns the same in seconds of the epoch."""
+        return super().seconds() + self.shift.total_seconds()
+
 
 @dataclass
 class Desk:

@@ -168,7 +168,7 @@ class App:
             request,
             request_id_of(request) or edge.request_ids.new(),
             time.monotonic(),
-            edge.clock.wall().timestamp(),
+            edge.clock.seconds(),
             path,
             query,
             address,
@@ -219,29 +219,34 @@ class App:
 
     async def _serve(self, exchange: Exchange, operation: Operation) -> Answer:
         edge, endpoint = self._edge, operation.endpoint
-        edge.overload.check(endpoint.policy.message.criticality)
+        edge.overload.check(endpoint.criticality)
         edge.bodies.check(exchange.request, endpoint)
         edge.cookies.admit(exchange, endpoint)
         exchange.idempotency_key = idempotency.key_of(exchange, endpoint)
-        caller = exchange.caller = await self._authenticate(exchange, endpoint)
+        caller = edge.authentication.known(exchange, endpoint) or await self._authenticate(exchange, endpoint)
+        exchange.caller = caller
         edge.firewall.check_caller(exchange, caller)
-        with await edge.limits.admit(exchange, caller, endpoint):
+        limits = edge.limits
+        places = limits.enter(exchange, caller, endpoint) or await limits.admit(exchange, caller, endpoint)
+        try:
             return await self._perform(exchange, caller, operation)
+        finally:
+            places.leave()
 
     async def _perform(self, exchange: Exchange, caller: Caller, operation: Operation) -> Answer:
         edge, endpoint = self._edge, operation.endpoint
         edge.authorisation.authorise(caller, endpoint)
         # A form of another site leads its browser on: there is no answer that a script could read.
         posted = endpoint.redirects and endpoint.anonymous_only
-        if not (exchange.by_cookie or exchange.wants_cookie or posted):
+        if exchange.origin is not None and not (exchange.by_cookie or exchange.wants_cookie or posted):
             await edge.cors.admit(exchange, caller)
-        body = await edge.bodies.read(exchange.request, endpoint)
+        body = await edge.bodies.read(exchange.request, endpoint) if exchange.request.body_exists else b""
         exchange.body_bytes = len(body)
         message = operation.transcoder.request(
             exchange.values, exchange.query, exchange.request.headers, exchange.header("Content-Type"), body
         )
         seconds = DEADLINE_SECONDS[endpoint.policy.message.rate]
-        edge.overload.begin(endpoint.policy.message.criticality)
+        edge.overload.begin(endpoint.criticality)
         try:
             exchange.called = True
             answer: Any = await edge.cookies.answer(exchange, await operation.call(message, seconds, caller))

@@ -1,5 +1,7 @@
 """Owns finding out who sent a request: nobody, an API key's account, or the holder of an access token."""
 
+from multidict import istr
+
 from libs import errors
 from libs.activity import USER_AGENT_LENGTH
 from libs.caller import Caller, CallerKind
@@ -10,6 +12,8 @@ from services.gateway.http.exchange import Exchange
 from services.gateway.http.tokens import Tokens
 
 _ANONYMOUS = Caller(kind=CallerKind.ANONYMOUS, actor="anonymous")
+_AUTHORIZATION, _COOKIE = istr("Authorization"), istr("Cookie")
+_BEARER = "Bearer "
 
 
 class Authentication:
@@ -19,6 +23,26 @@ class Authentication:
         self._api_keys = api_keys
         self._tokens = tokens
         self._cookies = cookies
+
+    def known(self, exchange: Exchange, endpoint: Endpoint) -> Caller | None:
+        """Returns the caller of a request that brings nothing, or a credential that is known to be good.
+
+        None for all for which somebody has to be asked or that is refused: `caller` does so.
+        """
+        headers = exchange.request.headers
+        sent = headers.getall(_AUTHORIZATION, ())
+        found = None
+        if not sent:
+            found = _ANONYMOUS if endpoint.anonymous_only or _COOKIE not in headers else None
+        elif len(sent) == 1 and not (endpoint.anonymous_only or endpoint.reads_authorization):
+            (header,) = sent
+            if header.startswith(_BEARER) and header.isascii():
+                credential = header[len(_BEARER) :]
+                if credential.startswith(MARKS):
+                    found = self._api_keys.known(credential)
+                else:
+                    found = self._tokens.known(credential, exchange.at)
+        return None if found is None else _of(found, exchange)
 
     async def caller(self, exchange: Exchange, endpoint: Endpoint) -> Caller:
         """Returns the caller, with the request's own particulars.
@@ -41,13 +65,17 @@ class Authentication:
             found = await self._api_keys.caller(credential, exchange.address, exchange.request_id)
         else:
             found = await self._tokens.caller(credential, exchange.request_id)
-        return found.with_particulars(
-            request_id=exchange.request_id,
-            idempotency_key=exchange.idempotency_key,
-            address=exchange.address or None,
-            user_agent=exchange.agent[:USER_AGENT_LENGTH] or None,
-            origin=exchange.origin,
-        )
+        return _of(found, exchange)
+
+
+def _of(caller: Caller, exchange: Exchange) -> Caller:
+    return caller.with_particulars(
+        request_id=exchange.request_id,
+        idempotency_key=exchange.idempotency_key,
+        address=exchange.address or None,
+        user_agent=exchange.agent[:USER_AGENT_LENGTH] or None,
+        origin=exchange.origin,
+    )
 
 
 def _credential(sent: list[str]) -> str:

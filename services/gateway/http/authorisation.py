@@ -1,9 +1,14 @@
 """Owns whether a caller may do what was asked: credential, plane, kind, scope, assurance."""
 
+from collections import OrderedDict
+
 from libs import admission, errors
 from libs.caller import Caller, CallerKind
 from libs.clock import WallClock
+from libs.policies import Policy
 from services.gateway.http.contracts import ASSURANCE_LEVELS, Endpoint
+
+_MOST_ADMITTED = 20_000
 
 
 class Authorisation:
@@ -12,6 +17,8 @@ class Authorisation:
     def __init__(self, clock: WallClock, *, closed: bool) -> None:
         self._clock = clock
         self._closed = closed
+        self._admitted: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        """By method and lasting claims. What they may do by themselves never changes; others come with other claims."""
 
     def authorise(self, caller: Caller, endpoint: Endpoint) -> None:
         """Returns when the caller may call.
@@ -20,11 +27,19 @@ class Authorisation:
         `unauthenticated("authentication_insufficient")` with the challenge of RFC 9470.
         """
         policy = endpoint.policy
+        asked = policy.method, caller.lasting_claims
+        if asked not in self._admitted:
+            self._admit(policy, caller)
+            self._admitted[asked] = None
+            if len(self._admitted) > _MOST_ADMITTED:
+                self._admitted.popitem(last=False)
+        if endpoint.assured:
+            self._assure(caller, policy.message.assurance.acr, policy.message.assurance.max_age_seconds)
+
+    def _admit(self, policy: Policy, caller: Caller) -> None:
         if caller.kind is CallerKind.ANONYMOUS and CallerKind.ANONYMOUS not in policy.callers:
             raise errors.unauthenticated("credential_required", "This needs an API key or an access token.")
         admission.admit(policy, admission.EDGE, caller, closed=self._closed)
-        if policy.message.HasField("assurance"):
-            self._assure(caller, policy.message.assurance.acr, policy.message.assurance.max_age_seconds)
 
     def _assure(self, caller: Caller, acr: str, max_age_seconds: int) -> None:
         strong = not acr or (caller.acr in ASSURANCE_LEVELS and caller.acr >= acr)

@@ -31,12 +31,9 @@ class Cache(Generic[K, V]):
         The age counts from before the question was put, so that an answer is never believed longer than `seconds`
         after it held. What `ask` raises is raised to all who wait.
         """
-        found = self._values.get(key)
+        found = self._fresh(key)
         if found is not None:
-            if found[0] > self._monotonic():
-                self._values.move_to_end(key)
-                return found[1]
-            del self._values[key]
+            return found[1]
         task = self._asking.get(key)
         if task is None:
             task = asyncio.ensure_future(self._ask(key, ask, self._monotonic() + self._seconds))
@@ -44,6 +41,11 @@ class Cache(Generic[K, V]):
             task.add_done_callback(lambda done: self._asked(key, done))
         # One waiter that is cancelled does not take the answer from the others.
         return await asyncio.shield(task)
+
+    def known(self, key: K) -> V | None:
+        """Returns the value if it is known and not too old, without asking; it counts as used."""
+        found = self._fresh(key)
+        return None if found is None else found[1]
 
     def peek(self, key: K) -> V | None:
         """Returns the value if it is known and not too old."""
@@ -57,6 +59,16 @@ class Cache(Generic[K, V]):
     def clear(self) -> None:
         """Forgets everything."""
         self._values.clear()
+
+    def _fresh(self, key: K) -> tuple[float, V] | None:
+        found = self._values.get(key)
+        if found is None:
+            return None
+        if found[0] <= self._monotonic():
+            del self._values[key]
+            return None
+        self._values.move_to_end(key)
+        return found
 
     async def _ask(self, key: K, ask: Callable[[], Awaitable[V]], until: float) -> V:
         value = await ask()

@@ -74,6 +74,26 @@ class Endpoint:
         """Names of the fields in the path, in order."""
         return tuple(part[1:-1] for part in self.template.split("/") if part.startswith("{"))
 
+    @cached_property
+    def rate(self) -> str:
+        """Name of its rate class."""
+        return RATE_CLASSES[self.policy.message.rate]
+
+    @cached_property
+    def cost(self) -> int:
+        """Units that a request takes of its quotas."""
+        return self.policy.message.cost or 1
+
+    @cached_property
+    def assured(self) -> bool:
+        """Whether it asks for a strong or fresh authentication."""
+        return self.policy.message.HasField("assurance")
+
+    @cached_property
+    def criticality(self) -> int:
+        """How long it is served when there is too much to do; 0 where nothing is said."""
+        return self.policy.message.criticality
+
     @property
     def request(self) -> Descriptor:
         """Type of the request message."""

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from google.protobuf.message import Message
+from multidict import istr
 
 from libs import errors
 from libs.caller import Caller
@@ -33,6 +34,7 @@ MODE = "cookie"
 CACHE_SECONDS = 0.9
 """How long a cookie is believed after auth was asked: one whose session has ended works for less than a second more."""
 
+_MODE = istr(MODE_HEADER)
 _MOST_COOKIES = 10_000
 _LONGEST = 200
 _TOKENS = "gatefold.auth.v1.Tokens"
@@ -64,7 +66,7 @@ class Cookies:
 
         Signing somebody in as another is forgery as well, so what asks for a cookie is held to the same rules.
         """
-        if exchange.header(MODE_HEADER).strip().lower() == MODE:
+        if _MODE in exchange.request.headers and exchange.header(_MODE).strip().lower() == MODE:
             exchange.wants_cookie = True
             _same_origin(exchange, endpoint)
 

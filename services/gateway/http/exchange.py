@@ -78,7 +78,8 @@ class Exchange:
 
     def header(self, name: str) -> str:
         """Returns a request header, empty when it is absent; never with bytes that are no UTF-8."""
-        return text_of(self.request.headers.get(name, ""))
+        sent = self.request.headers.get(name)
+        return "" if sent is None else text_of(sent)
 
     @property
     def route(self) -> str:

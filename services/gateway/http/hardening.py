@@ -4,6 +4,7 @@ import asyncio
 import re
 
 from aiohttp import ClientError, StreamReader, web
+from multidict import istr
 
 from libs import errors
 from services.gateway.domain.bounds import BodyBounds
@@ -14,6 +15,9 @@ from services.gateway.http.request import Request
 VERSION = "2026-11-01"
 """The one version of the API there is."""
 
+# Names that are looked for in every request: as these, nobody has to write them in small letters first.
+_VERSION, _CONTENT_LENGTH = istr("Gatefold-Version"), istr("Content-Length")
+_CONTENT_ENCODING, _TRANSFER_ENCODING = istr("Content-Encoding"), istr("Transfer-Encoding")
 _TARGET = re.compile(r"[\x21-\x7e]{1,8000}")
 _LENGTH = re.compile(r"[0-9]{1,19}")
 
@@ -27,11 +31,11 @@ def check(exchange: Exchange) -> None:
     if _TARGET.fullmatch(exchange.request.raw_path) is None:
         raise errors.malformed("target_malformed", "The path and query must be printable ASCII, percent-encoded.")
     headers = exchange.request.headers
-    version = headers.get("Gatefold-Version")
+    version = headers.get(_VERSION)
     if version and version != VERSION:
         raise errors.malformed("version_unknown", f"The one version of this API is {VERSION}.")
-    encoded = "Content-Encoding" in headers and not _plain(exchange, "Content-Encoding", "identity")
-    if encoded or ("Transfer-Encoding" in headers and not _plain(exchange, "Transfer-Encoding", "chunked")):
+    encoded = _CONTENT_ENCODING in headers and not _plain(exchange, _CONTENT_ENCODING, "identity")
+    if encoded or (_TRANSFER_ENCODING in headers and not _plain(exchange, _TRANSFER_ENCODING, "chunked")):
         raise errors.unsupported_media("content_encoding_unsupported", "Send the body without Content-Encoding.")
 
 
@@ -47,7 +51,7 @@ class Bodies:
 
     def check(self, request: Request, endpoint: Endpoint) -> None:
         """Refuses a body whose stated length is too large, before any of it is read; raises `too_large`."""
-        length = request.headers.get("Content-Length")
+        length = request.headers.get(_CONTENT_LENGTH)
         if length is not None and _LENGTH.fullmatch(length) and int(length) > self._limit(endpoint):
             raise self._too_large(endpoint)
 

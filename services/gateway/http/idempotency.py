@@ -16,12 +16,11 @@ def key_of(exchange: Exchange, endpoint: Endpoint) -> str | None:
 
     Raises `malformed("idempotency_key_malformed")`, and `malformed("idempotency_key_missing")` where one is required.
     """
-    treatment = endpoint.policy.message.idempotency
-    if treatment not in (policy_pb2.IDEMPOTENCY_OPTIONAL, policy_pb2.IDEMPOTENCY_REQUIRED):
+    if not endpoint.policy.keyed:
         return None
     sent = exchange.request.headers.getall("Idempotency-Key", [])
     if not sent:
-        if treatment == policy_pb2.IDEMPOTENCY_REQUIRED:
+        if endpoint.policy.message.idempotency == policy_pb2.IDEMPOTENCY_REQUIRED:
             raise errors.malformed("idempotency_key_missing", "This needs an Idempotency-Key header.")
         return None
     if len(sent) > 1 or _KEY.fullmatch(sent[0]) is None:

@@ -5,12 +5,15 @@ import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
+from multidict import istr
+
 from libs import errors
 from libs.errors import GatefoldError
 from libs.telemetry import Telemetry
 from services.gateway.http.api_keys import ApiKeys, well_formed
 from services.gateway.http.exchange import Exchange
 
+_REFERER = istr("Referer")
 _MARK = re.compile(r"gfs[kc]_")
 _KEY = re.compile(r"gfs[kc]_(?:live|test)_[0-9A-Za-z]{49}")
 _MOST_REPORTS = 20
@@ -35,6 +38,9 @@ class Leaks:
 
         A real key is reported, and the answer does not wait for that.
         """
+        headers, target = exchange.request.headers, exchange.request.raw_path
+        if exchange.origin is None and _REFERER not in headers and "gfs" not in target and "%" not in target:
+            return
         place, text = _found(exchange)
         if not place:
             return

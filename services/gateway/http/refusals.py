@@ -1,6 +1,7 @@
 """Owns refusals that hold for a moment: who sends the same again meanwhile is told the same, and not looked at anew."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
@@ -34,7 +35,8 @@ class _Said:
     """What was said to a request, and what is counted when it is said again."""
 
     __slots__ = (
-        "activity", "counts", "limit", "observe", "parts", "recount", "remember", "standard", "status", "until"
+        "activity", "answer", "counts", "limit", "observe", "parts", "recount", "remember", "request_id", "standard",
+        "status", "until",
     )  # fmt: skip
 
     def __init__(
@@ -47,16 +49,24 @@ class _Said:
         until: float,
     ) -> None:
         self.status = answer.status
-        still = {name: value for name, value in answer.headers.items() if name not in _MOVING}
-        self.standard = answer.standard + "".join(f"\r\n{name}: {value}" for name, value in still.items())
+        self.answer = answer
+        self.request_id = exchange.request_id
+        # Written once it is said again: of a flood of requests that differ nothing is.
+        self.parts: list[bytes] = []
+        self.standard = ""
         self.activity = activity
         self.counts: Sequence[Callable[[], object]] = exchange.counts
         self.limit: Refusal | None = exchange.refusal
         self.recount = exchange.recount
         self.observe: Callable[[float], None] = seconds.observe
-        self.parts = answer.body.split(exchange.request_id.encode())
         self.remember = remember
         self.until = until if self.limit is None else min(until, self.limit.until / 1_000_000)
+
+    def write(self) -> None:
+        """Writes what is the same each time."""
+        still = [f"\r\n{name}: {value}" for name, value in self.answer.headers.items() if name not in _MOVING]
+        self.standard = self.answer.standard + "".join(still)
+        self.parts = self.answer.body.split(self.request_id.encode())
 
 
 class Repeats(Protocol):
@@ -77,7 +87,8 @@ class Refusals:
         self._activities = activities
         self._clock = clock
         self._monotonic = monotonic
-        self._said: dict[Hashable, _Said] = {}
+        # In the order they were said; taking the first out of a dict takes longer the more were taken before.
+        self._said: OrderedDict[Hashable, _Said] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._said)
@@ -93,19 +104,21 @@ class Refusals:
         counted = None if said.recount is None else said.recount()
         if said.recount is not None and counted is None:
             return None
+        if not said.parts:
+            said.write()
         request_id = request_id_of(request) or self._ids.new()
-        headers = {"X-Request-Id": request_id, **(counted or {})}
+        headers = {"X-Request-Id": request_id}
+        if counted:
+            headers.update(counted)
         if said.limit is not None:
-            now = round(began * 1_000_000)
-            headers.update(said.limit.headers(now))
-            headers["Retry-After"] = str(said.limit.retry_after_seconds(now))
+            headers.update(said.limit.headers(round(began * 1_000_000)))
         answer = Answer(said.status, headers, request_id.encode().join(said.parts), standard=said.standard)
         for count in said.counts:
             count()
         said.remember()
         elapsed = self._monotonic() - began
         said.observe(elapsed)
-        self._activities.repeat(said.activity, request_id, self._clock.wall().timestamp(), elapsed)
+        self._activities.repeat(said.activity, request_id, self._clock.seconds(), elapsed)
         return answer
 
     def keep(
@@ -119,13 +132,13 @@ class Refusals:
             return
         if (exchange.problem in _COUNTED) is (exchange.recount is None):
             return
-        if (
-            len(exchange.path) + len(exchange.query) + sum(len(k) + len(v) for k, v in request.raw_headers)
-            > LONGEST_KEPT
-        ):
+        size = len(exchange.path) + len(exchange.query)
+        for name, value in request.raw_headers:
+            size += len(name) + len(value)
+        if size > LONGEST_KEPT:
             return
         if len(self._said) >= MOST_KEPT:
-            del self._said[next(iter(self._said))]
+            self._said.popitem(last=False)
         self._said[_key(request)] = _Said(
             exchange, answer, activity, seconds, remember, self._monotonic() + KEPT_SECONDS
         )

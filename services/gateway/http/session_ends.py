@@ -42,6 +42,10 @@ class SessionEnds:
     def __len__(self) -> int:
         return len(self._ended)
 
+    def goes_on(self, session: UUID | None) -> bool:
+        """Tells whether a session is not known to have ended; of none before auth was asked once."""
+        return self._loaded and not (self._ended and session in self._ended)
+
     async def check(self, session: UUID | None) -> None:
         """Returns when a session is not known to have ended; raises `unauthenticated("session_ended")`.
 

@@ -69,6 +69,10 @@ class KeySet:
             await asyncio.shield(self._fetching(request_id))
         return self._keys.get(kid)
 
+    def holds(self, kid: str, key: Any) -> bool:
+        """Tells whether a key with an id is the one that is known now, and no key set is due to be fetched."""
+        return self._keys.get(kid) is key and self._monotonic() - self._fetched_at <= KEY_SET_SECONDS
+
     def peek(self, kid: str, request_id: str) -> Any | None:
         """Returns the key with an id as far as it is known now; a key set that is old is fetched meanwhile."""
         if self._due(kid):
@@ -139,13 +143,26 @@ class Tokens:
     def __len__(self) -> int:
         return len(self._known)
 
+    def known(self, token: str, now: float) -> Caller | None:
+        """Returns whom a token stands for that was verified before and still holds; None for all others.
+
+        `now` is in seconds of the epoch. What is to be said of the others, `caller` says.
+        """
+        known = self._known.get(_digest(token))
+        if known is None or known.expires <= now or not self._keys.holds(known.kid, known.key):
+            return None
+        goes_on = self._ends.goes_on
+        if not goes_on(known.caller.session) or (known.grant is not None and not goes_on(known.grant)):
+            return None
+        return known.caller
+
     async def caller(self, token: str, request_id: str) -> Caller:
         """Returns whom a token stands for.
 
         Raises `unauthenticated` with reason `access_token_invalid`, `access_token_expired` or `session_ended`.
         """
-        now = self._clock.wall().timestamp()
-        digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        now = self._clock.seconds()
+        digest = _digest(token)
         known = self._known.get(digest)
         if known is None or self._keys.peek(known.kid, request_id) is not known.key:
             known = await self._verify(token, now, request_id)
@@ -162,7 +179,7 @@ class Tokens:
 
     async def fresh(self, token: str, request_id: str) -> Caller:
         """Returns whom a token stands for that auth has just made, and that nobody will show again."""
-        now = self._clock.wall().timestamp()
+        now = self._clock.seconds()
         found = await self._verify(token, now, request_id)
         if found.expires <= now:
             raise _expired()
@@ -191,6 +208,11 @@ class Tokens:
         if max(issued, not_before) > now + _FUTURE_SECONDS:
             raise _invalid()
         return _Verified(caller, expires, kid, key, grant)
+
+
+def _digest(token: str) -> bytes:
+    """Returns what a token is known by: tokens themselves are not kept."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()
 
 
 @functools.lru_cache(maxsize=_MOST_HEADERS)

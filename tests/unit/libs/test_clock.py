@@ -16,6 +16,12 @@ TEST, OTHER = UUID(int=1), UUID(int=2)
 DAY = timedelta(days=1)
 
 
+@pytest.mark.parametrize("clock", [SystemClock(), FixedClock(datetime(2026, 11, 1, 12, 0, 0, 250_000, UTC))])
+def test_seconds_are_the_walls(clock: SystemClock) -> None:
+    before, seconds, after = clock.wall(), clock.seconds(), clock.wall()
+    assert before.timestamp() <= seconds <= after.timestamp() + 1e-6
+
+
 class Offsets:
     """A table of offsets."""
 

@@ -12,12 +12,13 @@ from libs.clock import WallClock
 from libs.telemetry import Telemetry
 from services.gateway.domain.bundle import Override, Quota
 from services.gateway.http.caches import Monotonic
-from services.gateway.http.contracts import RATE_CLASSES, Endpoint
+from services.gateway.http.contracts import Endpoint
 from services.gateway.http.exchange import Exchange
 from services.gateway.http.limits.decision import Decision
-from services.gateway.http.limits.in_flight import InFlight, Slot
+from services.gateway.http.limits.held import Held
+from services.gateway.http.limits.in_flight import InFlight, Places
 from services.gateway.http.limits.limit import Limit
-from services.gateway.http.limits.quotas import Held, Quotas
+from services.gateway.http.limits.quotas import Quotas
 from services.gateway.http.limits.refusal import Refusal
 
 SHADOW_LOG_SECONDS = 60.0
@@ -34,7 +35,7 @@ class Decider(Protocol):
 
     async def decide(self, limits: Sequence[Limit], cost: int) -> Decision: ...
 
-    def leased(self, limits: Sequence[Limit], cost: int) -> Decision | None: ...
+    def bind(self, held: Held) -> None: ...
 
     def forget(self) -> None: ...
 
@@ -84,25 +85,43 @@ class Limits:
         self._replaced = given
         self._changed()
 
-    async def admit(self, exchange: Exchange, caller: Caller, endpoint: Endpoint) -> Slot:
-        """Counts a request of a known caller, which is under way until it leaves the slot.
+    def enter(self, exchange: Exchange, caller: Caller, endpoint: Endpoint) -> Places | None:
+        """Counts a request of a known caller where that takes no waiting; it is under way until it leaves its places.
+
+        None, and nothing is counted, where `admit` has to do so. Raises `too_many("rate_limited")` for what was told
+        so before.
+        """
+        held = self._quotas.of(endpoint.rate, caller, exchange.address, endpoint.rpc, exchange.rates)
+        cost = endpoint.cost * exchange.cost_factor
+        if held.refusal is not None:
+            self._repeat(exchange, held, cost)
+        places = held.places or self._places(held)
+        if not places.take():
+            return None
+        headers = held.spend(cost, round(self._monotonic() * 1_000_000))
+        if headers is None:
+            places.leave()
+            return None
+        exchange.headers.update(headers)
+        exchange.recount = partial(self._recount, held, cost)
+        return places
+
+    async def admit(self, exchange: Exchange, caller: Caller, endpoint: Endpoint) -> Places:
+        """Counts a request of a known caller, which is under way until it leaves its places.
 
         Raises `too_many("too_many_in_flight")`, `too_many("rate_limited")` and `unavailable("rate_limits_away")`.
         """
-        message = endpoint.policy.message
-        held = self._quotas.of(
-            RATE_CLASSES[message.rate], caller, exchange.address, rpc=endpoint.rpc, rates=exchange.rates
-        )
-        cost = (message.cost or 1) * exchange.cost_factor
+        held = self._quotas.of(endpoint.rate, caller, exchange.address, endpoint.rpc, exchange.rates)
+        cost = endpoint.cost * exchange.cost_factor
         self._repeat(exchange, held, cost)
-        slot = self._entered(held.in_flight)
+        places = self._entered(held)
         try:
             await self._count(exchange, held, cost)
         except BaseException:
-            slot.leave()
+            places.leave()
             raise
         exchange.recount = partial(self._recount, held, cost)
-        return slot
+        return places
 
     async def count_failed_authentication(self, exchange: Exchange, reason: str) -> None:
         """Counts a credential that was no good against its sender's address; raises as `admit` does.
@@ -117,8 +136,15 @@ class Limits:
         """Counts a preflight, which makes origins be looked up; raises as `admit` does."""
         await self._count_address(exchange, _PREFLIGHT)
 
-    def _entered(self, limits: Sequence[Limit]) -> Slot:
-        if full := self._in_flight.full(limits):
+    def _places(self, held: Held) -> Places:
+        places = held.places
+        if places is None:
+            places = held.places = self._in_flight.places(held.in_flight)
+        return places
+
+    def _entered(self, held: Held) -> Places:
+        places = self._places(held)
+        if full := places.full():
             self._shadowed([limit for limit in full if limit.shadow])
             if violated := [limit for limit in full if not limit.shadow]:
                 raise errors.too_many(
@@ -127,7 +153,8 @@ class Limits:
                     1,
                     metadata=self._violations(violated),
                 )
-        return self._in_flight.enter(limits)
+        places.squeeze()
+        return places
 
     async def _count_address(self, exchange: Exchange, rate: str) -> None:
         held = self._quotas.of_address(rate, exchange.address)
@@ -153,19 +180,15 @@ class Limits:
         )
 
     def _recount(self, held: Held, cost: int) -> Mapping[str, str] | None:
-        if not held.limits:
-            return {}
-        decision = self._store.leased(held.limits, cost)
-        return None if decision is None else decision.headers()
+        return held.spend(cost, self._now())
 
     async def _count(self, exchange: Exchange, held: Held, cost: int) -> None:
         if not held.limits:
             return
         # A request that costs more than a whole quota takes the whole quota.
         decision = await self._store.decide(held.limits, cost)
+        self._store.bind(held)
         exchange.headers.update(decision.headers())
-        if decision.clear:
-            return
         if decision.unavailable:
             raise errors.unavailable(
                 "rate_limits_away", "This cannot be counted for a moment, and is refused uncounted."

@@ -29,8 +29,6 @@ class Decision:
     """The store is away, and a limit is of a class that is closed without it."""
     refused_until: int = 0
     """Microsecond of the monotonic clock before which the same would be refused again, whatever else is asked."""
-    clear: bool = False
-    """Every limit lets it through, so that nothing has to be looked at closer."""
 
     @property
     def admitted(self) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from services.gateway.http.limits.decision import UNKNOWN, Decision, State
+from services.gateway.http.limits.held import Held
 from services.gateway.http.limits.limit import Limit
 
 LEASE_SHARE = 20
@@ -24,7 +25,7 @@ class Lease:
         self.expires_at = expires_at
 
 
-class _Holding:
+class Holding:
     """What is known of one counter; times are microseconds of the monotonic clock.
 
     The store's arrival time lies between `least` and `most`, as far as it is known: its answer left it after the
@@ -32,7 +33,7 @@ class _Holding:
     nothing has to be asked.
     """
 
-    __slots__ = ("asking", "emission", "lease", "least", "most", "since", "spent")
+    __slots__ = ("asking", "emission", "kept", "lease", "least", "most", "since", "spent")
 
     def __init__(self, emission: int, now: int) -> None:
         self.emission = emission
@@ -44,6 +45,13 @@ class _Holding:
         self.since = now
         self.spent = 0
         """Units let through since then."""
+        self.kept = True
+        """It is the one that is known of its counter: another one may be asked for a lease else."""
+
+    def drop(self) -> None:
+        """Lets go of what is leased: whoever still refers to this finds nothing to spend here."""
+        self.kept = False
+        self.lease = None
 
 
 class Missing(NamedTuple):
@@ -54,7 +62,7 @@ class Missing(NamedTuple):
     units: int
     want: int
     """Units to lease besides."""
-    holding: _Holding
+    holding: Holding
 
 
 class Asking:
@@ -67,7 +75,7 @@ class Asking:
         limits: Sequence[Limit],
         states: list[State],
         missing: list[Missing],
-        reserved: list[tuple[_Holding, Lease, int]],
+        reserved: list[tuple[Holding, Lease, int]],
         now: int,
         ttl: int,
     ) -> None:
@@ -87,7 +95,7 @@ class Asking:
             holding.least, holding.most = self.now + backlog, answered_at + backlog
             if want:
                 holding.asking = False
-            if leased:
+            if leased and holding.kept:
                 # Held for no longer than `ttl` from before it was given.
                 holding.lease = Lease(leased, self.now, self.now + self._ttl)
         return self._decided(Decision(self.limits, self.states))
@@ -118,38 +126,16 @@ class Holdings:
 
     def __init__(self, lease_microseconds: int) -> None:
         self._ttl = lease_microseconds
-        self._held: OrderedDict[str, _Holding] = OrderedDict()
+        self._held: OrderedDict[str, Holding] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
 
     def decide(self, limits: Sequence[Limit], cost: int, now: int) -> Decision | Asking:
         """Decides without the store, or says what it has to be asked; what is leased is reserved meanwhile."""
-        return self.leased(limits, cost, now) or self._looked_at(limits, cost, now)
-
-    def leased(self, limits: Sequence[Limit], cost: int, now: int) -> Decision | None:
-        """Decides what leases suffice for, as is so with nearly all that is let through; None for all else."""
-        spent: list[tuple[_Holding, Lease, int]] = []
-        for limit in limits:
-            holding = self._held.get(limit.key)
-            lease = holding.lease if holding is not None and holding.emission == limit.emission else None
-            units = cost if cost < limit.amount else limit.amount
-            if holding is None or lease is None or lease.expires_at <= now or lease.units < units:
-                return None
-            spent.append((holding, lease, units))
-        states: list[State] = []
-        for limit, (holding, lease, units) in zip(limits, spent, strict=True):
-            self._held.move_to_end(limit.key)
-            lease.units -= units
-            holding.spent += units
-            backlog = holding.most - now - lease.units * limit.emission
-            states.append(State(backlog if backlog > 0 else 0, 0))
-        return Decision(limits, states, clear=True)
-
-    def _looked_at(self, limits: Sequence[Limit], cost: int, now: int) -> Decision | Asking:
         refused_until = 0
         states: list[State | None] = []
-        found: list[_Holding] = []
+        found: list[Holding] = []
         for limit in limits:
             holding = self._holding(limit, now)
             found.append(holding)
@@ -166,6 +152,22 @@ class Holdings:
             return Decision(limits, known, refused_until=refused_until)
         return self._spend(limits, cost, now, found, states)
 
+    def bind(self, held: Held) -> None:
+        """Looks the counters of a caller up by their names, so that its leases are found without."""
+        found: list[tuple[Limit, Holding]] = []
+        for limit in held.limits:
+            holding = self._held.get(limit.key)
+            if holding is None or holding.emission != limit.emission:
+                return
+            found.append((limit, holding))
+        held.leases = tuple(found)
+
+    def forget(self) -> None:
+        """Forgets everything; nothing of it can be spent any more by whoever still refers to it."""
+        for holding in self._held.values():
+            holding.drop()
+        self._held.clear()
+
     def unspent(self, now: int) -> list[tuple[str, int, int]]:
         """Takes all leases back; returns key, emission and microseconds of backlog that may be given back.
 
@@ -181,12 +183,14 @@ class Holdings:
                     backs.append((key, holding.emission, back))
         return backs
 
-    def _holding(self, limit: Limit, now: int) -> _Holding:
+    def _holding(self, limit: Limit, now: int) -> Holding:
         holding = self._held.get(limit.key)
         if holding is None or holding.emission != limit.emission:
-            holding = self._held[limit.key] = _Holding(limit.emission, now)
+            if holding is not None:
+                holding.drop()
+            holding = self._held[limit.key] = Holding(limit.emission, now)
             if len(self._held) > _MOST_KEYS:
-                self._held.popitem(last=False)
+                self._held.popitem(last=False)[1].drop()
         else:
             self._held.move_to_end(limit.key)
             if holding.lease is not None and holding.lease.expires_at <= now:
@@ -194,10 +198,10 @@ class Holdings:
         return holding
 
     def _spend(
-        self, limits: Sequence[Limit], cost: int, now: int, found: list[_Holding], states: list[State | None]
+        self, limits: Sequence[Limit], cost: int, now: int, found: list[Holding], states: list[State | None]
     ) -> Decision | Asking:
         missing: list[Missing] = []
-        reserved: list[tuple[_Holding, Lease, int]] = []
+        reserved: list[tuple[Holding, Lease, int]] = []
         known: list[State] = []
         for index, (limit, holding, state) in enumerate(zip(limits, found, states, strict=True)):
             lease, units = holding.lease, min(cost, limit.amount)
@@ -217,7 +221,7 @@ class Holdings:
             missing[position] = Missing(index, units, self._want(limits[index], holding, units, now), holding)
         return Asking(limits, known, missing, reserved, now, self._ttl)
 
-    def _want(self, limit: Limit, holding: _Holding, units: int, now: int) -> int:
+    def _want(self, limit: Limit, holding: Holding, units: int, now: int) -> int:
         """Half of what will be asked for while a lease holds, as lately it was, so that little is left to expire."""
         if self._ttl == 0 or limit.strict or holding.asking:
             return 0

@@ -1,5 +1,6 @@
 """Owns which limits a request is held against: quotas by class and whom, by RPC and by rule, and accounts' own."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -9,22 +10,11 @@ from services.gateway.domain import quotas as names
 from services.gateway.domain.bundle import Mode, Override, Quota
 from services.gateway.http.address import network_of
 from services.gateway.http.caches import Monotonic
+from services.gateway.http.limits.held import Held
 from services.gateway.http.limits.limit import Away, Limit
-from services.gateway.http.limits.refusal import Refusal
 
 _PEOPLE = frozenset({CallerKind.STAFF, CallerKind.SUBSCRIBER, CallerKind.PLATFORM_OPERATOR, CallerKind.SCIM})
 _MOST_MADE = 10_000
-
-
-@dataclass(slots=True)
-class Held:
-    """What one caller's requests are held against."""
-
-    limits: tuple[Limit, ...]
-    in_flight: tuple[Limit, ...]
-    """How many requests may be under way at one time."""
-    refusal: Refusal | None = None
-    """What they were told last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +56,20 @@ class Quotas:
             raise ValueError(f"there is no rate class {', '.join(sorted(unknown))}")
         # Most requests have neither a route's quota nor a rule's: nothing is looked up for them.
         self._special = frozenset(quota.name.rpartition(".")[0] for quota in every if ":" in quota.name)
+        self._routes = {name.removeprefix("route:"): name for name in self._special if name.startswith("route:")}
         self._ending = frozenset(override.account for override, until in overrides if until != float("inf"))
-        self._made: dict[tuple[object, ...], Held] = {}
+        self._made: OrderedDict[tuple[object, ...], Held] = OrderedDict()
 
     def replaced(self, quotas: Sequence[Quota], overrides: Sequence[tuple[Override, float]]) -> "Quotas":
         """Returns these, with others in place of what was replaced before; raises ValueError."""
         return Quotas(self._configured, away=self._away, quotas=quotas, overrides=overrides, monotonic=self._monotonic)
 
-    def of(self, rate: str, caller: Caller, address: str, *, rpc: str = "", rates: tuple[str, ...] = ()) -> Held:
+    def of(self, rate: str, caller: Caller, address: str, rpc: str = "", rates: tuple[str, ...] = ()) -> Held:
         """Returns what a caller's request of a rate class is held against.
 
         `rates` are classes, or names of `rule:` quotas, that rules of the firewall add.
         """
-        route = f"route:{rpc}" if f"route:{rpc}" in self._special else ""
+        route = self._routes.get(rpc, "")
         network = network_of(address)
         # One object for all requests of a caller, so that its hash is worked out once.
         found = (rate, route, rates, caller.lasting_claims, network)
@@ -101,9 +92,9 @@ class Quotas:
         return held
 
     def _keep(self, found: tuple[object, ...], held: Held) -> None:
-        if len(self._made) >= _MOST_MADE:
-            del self._made[next(iter(self._made))]
         self._made[found] = held
+        if len(self._made) > _MOST_MADE:
+            self._made.popitem(last=False)
 
     def _limits(self, rate: str, caller: Caller, network: str, route: str, rates: tuple[str, ...]) -> tuple[Limit, ...]:
         identities = _identities(caller, network)

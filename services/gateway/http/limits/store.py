@@ -12,6 +12,7 @@ from libs.errors import GatefoldError
 from libs.telemetry import Telemetry
 from services.gateway.http.caches import Monotonic
 from services.gateway.http.limits.decision import UNKNOWN, Decision
+from services.gateway.http.limits.held import Held
 from services.gateway.http.limits.holdings import Asking, Holdings
 from services.gateway.http.limits.limit import Away, Limit
 from services.gateway.http.limits.local import LocalLimiter
@@ -67,8 +68,7 @@ class RateStore:
         self._local = local
         self._seconds = seconds
         self._monotonic = monotonic
-        self._lease_microseconds = int(lease_seconds * 1_000_000)
-        self._holdings = Holdings(self._lease_microseconds)
+        self._holdings = Holdings(int(lease_seconds * 1_000_000))
         self._pending: list[_Waiting] = []
         self._running: set[asyncio.Task[None]] = set()
         self._asking: set[asyncio.Future[Any]] = set()
@@ -91,7 +91,7 @@ class RateStore:
 
     def forget(self) -> None:
         """Forgets what is leased and what is used up: quotas have changed."""
-        self._holdings = Holdings(self._lease_microseconds)
+        self._holdings.forget()
 
     async def close(self) -> None:
         """Gives back what was leased, as far as the store takes it within a second."""
@@ -117,9 +117,9 @@ class RateStore:
             loop.call_soon(self._flush)
         return await decided
 
-    def leased(self, limits: Sequence[Limit], cost: int) -> Decision | None:
-        """Lets a request through that leases suffice for; None, and nothing is moved, where they do not."""
-        return self._holdings.leased(limits, cost, self._now())
+    def bind(self, held: Held) -> None:
+        """Makes what is leased of a caller's limits be found there."""
+        self._holdings.bind(held)
 
     def _now(self) -> int:
         return round(self._monotonic() * 1_000_000)

@@ -1,33 +1,36 @@
 """The small parts of the edge: caches, key set, addresses, assurance, keys, local limits."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from gatefold.auth.v1 import api_key_pb2
 from gatefold.edge.v1 import policy_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs import errors
+from libs import errors, ids
 from libs.caller import Caller, CallerKind
 from libs.clock import FixedClock
+from libs.config import Secret
 from libs.errors import GatefoldError
 from libs.policies import Policy
 from libs.telemetry import Telemetry
 from services.auth.domain import api_key as auths_api_key
 from services.gateway.config import GatewayConfig
 from services.gateway.http.address import ClientAddress, network_of
-from services.gateway.http.api_keys import checksum
+from services.gateway.http.api_keys import CACHE_SECONDS, ApiKeys, checksum
 from services.gateway.http.authorisation import Authorisation
 from services.gateway.http.caches import Cache
 from services.gateway.http.limits import LocalLimiter, Quotas
 from services.gateway.http.limits.limit import Limit
 from services.gateway.http.problems import Problems
 from services.gateway.http.session_ends import SessionEnds
-from services.gateway.http.tokens import KEY_SET_SECONDS, REFETCH_SECONDS, KeySet, Tokens
+from services.gateway.http.tokens import CLIENTS_PATH, KEY_SET_SECONDS, REFETCH_SECONDS, KeySet, Tokens
 from tests.support.gateway import ISSUER, Signer
 from tests.support.waiting import until
 
@@ -158,12 +161,16 @@ async def test_known_keys_stay_good_while_auth_is_away() -> None:
 
 
 def tokens_of(fetch: Keys, monotonic: Monotonic) -> Tokens:
+    return tokens_and_ends(fetch, monotonic)[1]
+
+
+def tokens_and_ends(fetch: Keys, monotonic: Monotonic) -> tuple[SessionEnds, Tokens]:
     async def none_ended(cursor: str, request_id: str) -> tuple[list[UUID], str]:
         return [], cursor
 
     ends = SessionEnds(cast("Any", None), none_ended, monotonic=monotonic, telemetry=Telemetry("gateway"))
     keys = KeySet(fetch, monotonic=monotonic)
-    return Tokens(keys, ends, issuer=ISSUER, clock=FixedClock(datetime.now(UTC)))
+    return ends, Tokens(keys, ends, issuer=ISSUER, clock=FixedClock(datetime.now(UTC)))
 
 
 async def test_remembered_tokens_are_bounded_in_number_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +213,93 @@ async def test_a_remembered_token_ends_with_its_key_where_no_other_token_comes()
         return False
 
     await until(refused)
+
+
+class Verified:
+    """A token that was verified, and what it may end by."""
+
+    def __init__(self, **claims: Any) -> None:
+        self.clock, self.fetch, self.signer = Monotonic(), Keys(), Signer("one")
+        self.fetch.documents = [document("one", x=self.signer.jwk().x, y=self.signer.jwk().y)]
+        self.ends, self.tokens = tokens_and_ends(self.fetch, self.clock)
+        self.token = self.signer.token(**claims)
+
+    def known(self, at: datetime | None = None) -> bool:
+        return self.tokens.known(self.token, (at or datetime.now(UTC)).timestamp()) is not None
+
+
+OF_CLIENT: dict[str, Any] = {
+    "aud": ISSUER + CLIENTS_PATH,
+    "kind": None,
+    "client_id": ids.encode("cli", UUID(int=9)),
+    "sid": ids.encode("ses", UUID(int=1)),
+    "grant": ids.encode("grant", UUID(int=2)),
+}
+"""Claims of a token of an OpenID client."""
+
+
+async def test_a_token_is_known_once_it_was_verified_and_until_it_ends() -> None:
+    end = datetime.now(UTC) + timedelta(seconds=500)
+    world = Verified(exp=int(end.timestamp()))
+    assert not world.known()
+    caller = await world.tokens.caller(world.token, "r")
+    assert world.tokens.known(world.token, 0.0) is caller
+    assert world.tokens.known(world.token + "x", 0.0) is None
+    assert world.known(end - timedelta(seconds=1))
+    assert not world.known(end)
+
+
+async def test_a_known_token_is_not_taken_once_its_session_or_grant_has_ended() -> None:
+    for claims, ended in (
+        ({"sid": ids.encode("ses", UUID(int=1))}, UUID(int=1)),
+        (OF_CLIENT, UUID(int=1)),
+        (OF_CLIENT, UUID(int=2)),
+    ):
+        world = Verified(**claims)
+        await world.tokens.caller(world.token, "r")
+        world.ends.add(UUID(int=3))
+        assert world.known()
+        world.ends.add(ended)
+        assert not world.known()
+        with pytest.raises(GatefoldError, match="session_ended"):
+            await world.tokens.caller(world.token, "r")
+
+
+async def test_a_known_token_is_looked_at_again_when_its_key_is_old_or_another() -> None:
+    world = Verified()
+    await world.tokens.caller(world.token, "r")
+    world.clock.now += KEY_SET_SECONDS
+    assert world.known()
+    world.clock.now += 1
+    assert not world.known()
+    await world.tokens.caller(world.token, "r")  # makes the key set be fetched meanwhile
+    await until(world.known)
+    world.fetch.documents = [document("one")]
+    world.clock.now += KEY_SET_SECONDS + 1
+    await world.tokens.caller(world.token, "r")
+    await until(lambda: world.fetch.asked == 3 and not world.known())
+
+
+async def test_a_key_is_known_for_less_than_a_second_and_never_from_anywhere_else_than_it_may_be() -> None:
+    clock, networks = Monotonic(), list[str]()
+    key = auths_api_key.mint("secret", True, lambda size: bytes(size))
+
+    async def resolve(fingerprint: bytes, request_id: str) -> api_key_pb2.ResolveApiKeyResponse:
+        found = api_key_pb2.ApiKey(
+            id="key_1", kind=api_key_pb2.API_KEY_KIND_SECRET, live=True, scopes=["a:read"], networks=networks
+        )
+        return api_key_pb2.ResolveApiKeyResponse(account_id=ids.encode("acct", UUID(int=1)), api_key=found)
+
+    keys = ApiKeys(resolve, Secret("pepper"), monotonic=clock)
+    assert keys.known(key) is None
+    caller = await keys.caller(key, "203.0.113.1", "r")
+    clock.now = CACHE_SECONDS - 0.001
+    assert keys.known(key) is caller
+    clock.now = CACHE_SECONDS
+    assert keys.known(key) is None
+    networks.append("203.0.113.0/24")
+    await keys.caller(key, "203.0.113.1", "r")
+    assert keys.known(key) is None
 
 
 @pytest.mark.parametrize("odd", [{"kty": "oct"}, {"crv": "P-384"}, {"alg": "RS256"}, {"use": "enc"}, {"kid": ""}])
@@ -266,7 +360,8 @@ def assurance(caller: Caller, acr: str, max_age_seconds: int) -> dict[str, str]:
     callers = frozenset({CallerKind.PLATFORM_OPERATOR})
     policy = Policy("/x/Y", message, False, False, "", callers, frozenset(), False, False, False)
     try:
-        Authorisation(FixedClock(NOW), closed=False).authorise(caller, cast("Any", SimpleNamespace(policy=policy)))
+        endpoint = cast("Any", SimpleNamespace(policy=policy, assured=True))
+        Authorisation(FixedClock(NOW), closed=False).authorise(caller, endpoint)
     except GatefoldError as error:
         answer = Problems("/problems/").response(error, "r")
         return {"reason": error.reason, "challenge": answer.headers["WWW-Authenticate"]}
@@ -308,6 +403,35 @@ def test_assurance_may_ask_for_one_of_both_alone() -> None:
     assert not assurance(operator("aal1", timedelta(seconds=5)), "", 10)
     assert "acr_values" not in assurance(operator("aal1", timedelta(seconds=50)), "", 10)["challenge"]
     assert not assurance(operator("aal2", None), "aal2", 0)
+
+
+def test_what_a_caller_may_do_is_known_by_all_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.http.authorisation._MOST_ADMITTED", 2)
+    message = policy_pb2.Policy(assurance=policy_pb2.Assurance(max_age_seconds=900))
+    staff = Caller(
+        kind=CallerKind.STAFF, actor="per_x", account=UUID(int=1), scopes=frozenset({"a:read"}), auth_time=NOW
+    )
+    clock = FixedClock(NOW)
+    authorisation = Authorisation(clock, closed=False)
+
+    def refused(caller: Caller, method: str = "/x/Y", scope: str = "a:read") -> str:
+        callers = frozenset({CallerKind.STAFF})
+        policy = Policy(method, message, True, False, scope, callers, frozenset(), False, False, False)
+        try:
+            authorisation.authorise(caller, cast("Any", SimpleNamespace(policy=policy, assured=True)))
+        except GatefoldError as error:
+            return error.reason
+        return ""
+
+    for _ in range(2):
+        assert not refused(staff)
+        assert refused(replace(staff, scopes=frozenset({"b:read"}))) == "scope_missing"
+        assert refused(replace(staff, acr="enrol")) == "enrolment_required"
+        assert refused(replace(staff, kind=CallerKind.SUBSCRIBER)) == "caller_kind_not_allowed"
+        assert refused(staff, "/x/Other", "b:read") == "scope_missing"
+        assert [refused(staff, f"/x/{number}") for number in range(5)] == [""] * 5, "more than are kept"
+    clock.advance(timedelta(minutes=16))
+    assert refused(staff) == "authentication_insufficient", "what time takes away is looked at each time"
 
 
 # -- keys and quotas --------------------------------------------------------------------------------------------------

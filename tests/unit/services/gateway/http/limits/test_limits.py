@@ -4,6 +4,8 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from libs.caller import Caller, CallerKind
 from services.gateway.config import GatewayConfig
@@ -11,9 +13,11 @@ from services.gateway.domain import quotas as names
 from services.gateway.domain.bundle import Override, Quota
 from services.gateway.http.limits import Away, LocalLimiter, Quotas
 from services.gateway.http.limits.decision import UNKNOWN, Decision, State
+from services.gateway.http.limits.held import Held
 from services.gateway.http.limits.holdings import Asking, Holdings
 from services.gateway.http.limits.in_flight import InFlight
 from services.gateway.http.limits.limit import Limit
+from services.gateway.http.limits.refusal import Refusal
 from tests.support.rates import Microseconds
 
 
@@ -145,6 +149,82 @@ def test_units_that_are_given_back_are_less_by_what_came_back_meanwhile() -> Non
         assert holdings.unspent(later) == [], "once"
 
 
+def lease(holdings: Holdings, one: Limit, now: int = 0) -> None:
+    asked(holdings, one, now).answered([0, 0, 0], now)
+    asked(holdings, one, now).answered([0, 0, 10], now)
+
+
+def bound(holdings: Holdings, *limits: Limit) -> Held:
+    held = Held(limits, ())
+    holdings.bind(held)
+    return held
+
+
+def test_what_leases_suffice_for_is_let_through_and_told_without_being_looked_up() -> None:
+    holdings, one, shadow = Holdings(5_000_000), limit(1000, 100), Limit("read-account", "s", 500, 100, shadow=True)
+    for each in (one, shadow):
+        lease(holdings, each)
+    held = bound(holdings, one, shadow)
+    told = held.spend(3, 0)
+    assert told == Decision([one, shadow], [State(0, 0), State(0, 0)]).headers() | {
+        "RateLimit": '"read-server";r=1000;t=0'
+    }
+    assert held.spend(8, 0) is None, "of either there are seven"
+    assert [held.spend(1, 0) is None for _ in range(8)] == [False] * 7 + [True]
+
+
+def test_a_lease_is_over_when_its_time_is_and_when_it_was_given_back() -> None:
+    for over in ("expired", "given back"):
+        holdings, one = Holdings(5_000_000), limit(1000, 100)
+        lease(holdings, one)
+        held = bound(holdings, one)
+        assert held.spend(1, 4_999_999) is not None
+        if over == "given back":
+            holdings.unspent(0)
+            assert held.spend(1, 0) is None
+        assert held.spend(1, 5_000_000) is None
+
+
+def test_nothing_is_spent_of_what_was_forgotten_or_dropped_or_is_of_another_quota(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.gateway.http.limits.holdings._MOST_KEYS", 1)
+    for what in ("forgotten", "crowded out", "another quota"):
+        holdings, one = Holdings(5_000_000), limit(1000, 100)
+        lease(holdings, one)
+        held = bound(holdings, one)
+        assert held.spend(1, 0) is not None
+        waiting = holdings.decide([one], 20, 0)
+        if what == "forgotten":
+            holdings.forget()
+        elif what == "crowded out":
+            asked(holdings, Limit("read-server", "other", 1000, 100), 0)
+        else:
+            asked(holdings, limit(500, 100), 0)
+        assert isinstance(waiting, Asking)
+        waiting.answered([0, 0, 10], 0)
+        assert held.spend(1, 0) is None, what
+
+
+def test_a_new_lease_is_found_where_an_old_one_was() -> None:
+    holdings, one = Holdings(5_000_000), limit(1000, 100)
+    held = bound(holdings, one)
+    assert held.spend(1, 0) is None
+    lease(holdings, one)
+    assert held.spend(1, 0) is None, "it was not known of when it was looked for"
+    holdings.bind(held)
+    assert held.spend(1, 0) is not None
+    asked(holdings, limit(500, 100), 0)
+    lease(holdings, one)
+    assert held.spend(1, 0) is None
+    holdings.bind(held)
+    assert held.spend(1, 0) is not None
+
+
+def test_a_request_without_limits_waits_for_nobody() -> None:
+    assert Held((), ()).spend(1, 0) == {}
+
+
 def test_what_a_gateway_knows_of_counters_is_bounded() -> None:
     holdings = Holdings(0)
     for number in range(50_010):
@@ -164,17 +244,49 @@ def test_headers_tell_neither_of_shadow_nor_of_what_was_not_asked() -> None:
     assert Decision([other], [State(24_000_001, 0)]).headers()["RateLimit"] == '"read-account";r=2;t=25'
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.sampled_from([1, 10, 400]), st.integers(1, 3)), min_size=1, max_size=3),
+    st.lists(st.sampled_from([1, 40_000, 333_333, 1_000_000]), min_size=1, max_size=20),
+)
+def test_what_a_refusal_says_is_as_of_now_each_time(quotas: list[tuple[int, int, int]], steps: list[int]) -> None:
+    limits = [Limit(f"read-{n}", str(n), amount, seconds) for n, (amount, seconds, _) in enumerate(quotas)]
+    states = [State(one.tolerance, wait * 700_000) for one, (_, _, wait) in zip(limits, quotas, strict=True)]
+    decision = Decision(limits, states, refused_until=1_000_700_000)
+    kept, now = Refusal(decision, 1, 1_000_000_000), 1_000_000_000
+    for step in steps:
+        now += step
+        assert kept.headers(now) == Refusal(decision, 1, 1_000_000_000).headers(now)
+
+
 # -- in flight --------------------------------------------------------------------------------------------------------
 
 
-def test_places_are_given_back_once_and_nothing_is_kept_of_who_has_left() -> None:
+def test_places_are_taken_in_all_limits_or_in_none_and_given_back() -> None:
+    flight, one, wide = InFlight(), limit(2), Limit("read-account", "wide", 3, 60)
+    places = flight.places([wide, one])
+    assert [places.take() for _ in range(3)] == [True, True, False]
+    assert places.full() == [one]
+    assert flight.places([wide]).take(), "the third place there was left"
+    places.leave()
+    assert places.full() == []
+    assert places.take()
+    assert places.full() == [wide, one]
+
+
+def test_those_under_way_count_together_by_whatever_quota_and_nothing_is_kept_of_who_has_left() -> None:
     flight, one = InFlight(), limit(2)
-    slots = [flight.enter([one]) for _ in range(2)]
-    assert flight.full([one]) == [one]
-    with slots[0]:
-        pass
-    slots[0].leave()
-    assert flight.full([one]) == []
-    with pytest.raises(RuntimeError, match="broken"), slots[1]:
-        raise RuntimeError("broken")
+    before = flight.places([one])
+    assert before.take()
+    after = flight.places([limit(1)])
+    assert after.full() == [limit(1)]
+    assert not after.take()
+    after.squeeze()  # in shadow
+    assert before.full() == [one]
+    assert len(flight) == 1
+    del before
+    after.leave()
+    assert after.full() == [limit(1)], "the first one is still under way"
+    after.leave()
     assert len(flight) == 0
+    del after
+    assert not flight.places([one]).full()
