@@ -153,7 +153,7 @@ class CallerSigner:
         claims = {
             "iss": self._service,
             "aud": audience,
-            "exp": int(self._clock.wall().timestamp()) + LIFETIME_SECONDS,
+            "exp": int(self._clock.seconds()) + LIFETIME_SECONDS,
             "request_id": caller.request_id,
             "idempotency_key": caller.idempotency_key,
             "address": caller.address,
@@ -196,7 +196,7 @@ class CallerVerifier:
         if not keys or not any(matches) or claims.get("aud") != self._service:
             raise _invalid()
         expires = claims.get("exp")
-        if not isinstance(expires, int) or expires <= self._clock.wall().timestamp():
+        if not isinstance(expires, int) or expires <= self._clock.seconds():
             raise errors.unauthenticated("caller_expired", "The caller's signature has expired.")
         try:
             lasts = self._caller(lasting)
@@ -303,7 +303,14 @@ _MOST_KEPT = 4_096
 
 
 def _mac(key: bytes, document: bytes) -> bytes:
-    return hashlib.blake2b(document, key=key, digest_size=_MAC_BYTES, person=b"gatefold caller").digest()
+    keyed = _keyed(key).copy()
+    keyed.update(document)
+    return keyed.digest()
+
+
+@lru_cache(64)
+def _keyed(key: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(key=key, digest_size=_MAC_BYTES, person=b"gatefold caller")
 
 
 def _key(pair: str, text: object) -> bytes:
