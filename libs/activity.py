@@ -36,7 +36,8 @@ USER_AGENT_LENGTH = 300
 _MOST_HASHES = 32_768
 _VERSION = re.compile(r"[0-9][0-9._]*")
 _LONGEST_REMEMBERED = 300
-_PEOPLE = ("SUBSCRIBER", "STAFF")
+PEOPLE = ("SUBSCRIBER", "STAFF")
+"""Kinds of callers who are met somewhere when they are let in."""
 _MET_SECONDS = 8 * 3600
 """Somebody is known where they were met on two days (services/abuse/engine/acquaintance.py)."""
 _MOST_MET = 65_536
@@ -83,29 +84,23 @@ class Routing:
             activity.reach = activity_pb2.Activity.REACH_ACCOUNT
         return [(home, activity), (around, told)]
 
-    def meets(self, actor: bytes, address: bytes, now: int) -> bool:
-        """Tells whether somebody (`lets_in`) is met, by hashes and in seconds of the epoch, where they were not met
-        for a while.
+    def meets(self, somebody: tuple[bytes, bytes], now: int) -> bool:
+        """Tells whether somebody of PEOPLE, by hashes of the actor and of the address, was not met there for a while
+        before `now`, in seconds of the epoch.
         """
-        key = (actor, address)
-        met = self._met.get(key)
+        met = self._met.get(somebody)
         if met is not None and now - met < _MET_SECONDS:
             return False
-        self._met[key] = now
-        self._met.move_to_end(key)
+        self._met[somebody] = now
+        self._met.move_to_end(somebody)
         if len(self._met) > _MOST_MET:
             self._met.popitem(last=False)
         return True
 
     def _is_news(self, activity: activity_pb2.Activity) -> bool:
-        return lets_in(activity.caller_kind, activity.http_response_status_code) and self.meets(
-            activity.actor_hash, activity.client_address_hash, activity.time.seconds
-        )
-
-
-def lets_in(caller_kind: str, status: int) -> bool:
-    """Tells whether a request was somebody's, who was let in."""
-    return caller_kind in _PEOPLE and 200 <= status < 300
+        if activity.caller_kind not in PEOPLE or not 200 <= activity.http_response_status_code < 300:
+            return False
+        return self.meets((activity.actor_hash, activity.client_address_hash), activity.time.seconds)
 
 
 def network_of(address: str) -> str:

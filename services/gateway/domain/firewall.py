@@ -4,7 +4,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
@@ -33,7 +33,7 @@ _NEVER = float("inf")
 _WORD = frozenset(string.ascii_letters + string.digits + "_-.")
 
 
-class Phase(Enum):
+class Phase(IntEnum):
     """When a rule is looked at."""
 
     BEFORE = 0
@@ -135,6 +135,11 @@ class Ruleset:
         """Of the bundle."""
         return self.bundle.version
 
+    @property
+    def asks_callers(self) -> bool:
+        """Whether any rule is looked at once the caller is known."""
+        return bool(self._phases[Phase.AFTER].tests)
+
     def judge(self, facts: Any, phase: Phase, now: float) -> Outcome:
         """Returns what follows for a request.
 
@@ -142,7 +147,7 @@ class Ruleset:
         """
         if now >= self._changes_at:
             self._settle(now)
-        here = self._phases[phase.value]
+        here = self._phases[phase]
         waiting = here.candidates(facts)
         if waiting == self._nothing and not facts.tags:
             return PASSED
@@ -224,7 +229,7 @@ class Ruleset:
         for facts in (empty, Facts(client_address="192.0.2.1"), full):
             for phase in Phase:
                 self.judge(facts, phase, 0.0)
-                for test in self._phases[phase.value].tests.values():
+                for test in self._phases[phase].tests.values():
                     test(facts)
         self._hits = [0] * len(self._rules)
         self._failures = [0] * len(self._rules)

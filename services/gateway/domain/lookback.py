@@ -55,18 +55,16 @@ class Lookback(Generic[Fields]):
         self._wall = wall
         self._chance = chance
         self._minutes: deque[_Minute[Fields]] = deque(maxlen=MINUTES)
-        self._over_at = wall()
+        self._over_at = 0.0
 
-    def note(self, capture: Callable[[], Fields]) -> None:
+    def note(self, capture: Callable[[], Fields], at: float) -> None:
         """Takes a request into the sample, or not; what rules read of it is copied only then.
 
-        The copy holds on to nothing of the request, and to no credential: it is there for an hour.
+        The copy holds on to nothing of the request, and to no credential: it is there for an hour. `at` is when it
+        came, in seconds of the epoch.
         """
-        now = self._wall()
-        if not self._minutes or now >= self._over_at:
-            self._forget(now)
-            self._minutes.append(_Minute(now))
-            self._over_at = now + _MINUTE
+        if at >= self._over_at or not self._minutes:
+            self._begin()
         minute = self._minutes[-1]
         minute.seen += 1
         if len(minute.kept) < KEPT_A_MINUTE:
@@ -75,6 +73,12 @@ class Lookback(Generic[Fields]):
         place = int(self._chance() * minute.seen)
         if place < KEPT_A_MINUTE:
             minute.kept[place] = capture()
+
+    def _begin(self) -> None:
+        now = self._wall()
+        self._forget(now)
+        self._minutes.append(_Minute(now))
+        self._over_at = (now + _MINUTE).timestamp()
 
     def forget(self) -> None:
         """Drops what is older than an hour; called now and then also while nobody comes."""

@@ -10,11 +10,11 @@ from functools import lru_cache
 from gatefold.activity.v1.activity_pb2 import Activity
 
 from libs import ids
-from libs.activity import ActivityStream, Pseudonyms, device_of, lets_in, shard_at
+from libs.activity import PEOPLE, ActivityStream, Pseudonyms, device_of, shard_at
 from libs.caller import Caller, CallerKind
 from libs.clock import WallClock
 from libs.errors import GatefoldError, Kind
-from services.gateway.http.clients import Clients, Program
+from services.gateway.http.clients import Client, Clients, Program
 from services.gateway.http.exchange import Exchange
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY"})
@@ -26,32 +26,28 @@ _PLATFORM = Activity(reach=Activity.REACH_PLATFORM).SerializeToString()
 
 
 @dataclass(frozen=True, slots=True)
-class _Actor:
-    """What is told of a caller with a program."""
+class _Sender:
+    """Somebody at an address with a program."""
 
+    client: Client
     told: bytes
-    kind: str
-    hash: bytes
-    shard: int | None
-    """Of the account; None where none is known."""
+    """What is told of all three."""
+    shard: int
+    """That of the account, or of the network where no account is known."""
+    met: tuple[bytes, bytes] | None
+    """Hashes of a person and of the address, where the network is watched by another shard than the account."""
 
 
-_NO_ACTOR = _Actor(b"", "", b"", None)
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Still:
     """What an activity has in common with those of requests that are all the same."""
 
+    sender: _Sender
     told: bytes
+    """Of all but the sender."""
+    status: int
     body_bytes: int
     """Of the answer."""
-    shard: int
-    """That of the account, or of the network where no account is known."""
-    around: int
-    """That of the network."""
-    met: tuple[bytes, bytes] | None
-    """Hashes of somebody who was let in, and of the address, where another shard watches the network."""
 
 
 def refused_by_edge(exchange: Exchange, error: GatefoldError) -> bool:
@@ -71,55 +67,55 @@ class Activities:
         self._of = pseudonyms.of
         self._clock = clock
         self._clients = clients
-        self._actors: dict[tuple[bytes, str], _Actor] = {}
+        self._senders: dict[tuple[bytes, str, str], _Sender] = {}
         self._answered = lru_cache(_MOST_ANSWERS)(_answered)
         # One message for all: what moves is set anew in each.
         self._moving = Activity()
         self._time = self._moving.time
 
-    def record(self, exchange: Exchange, status: int, *, seconds: float, body_bytes: int) -> Still:
+    def record(self, exchange: Exchange, status: int, *, seconds: float, body_bytes: int) -> None:
         """Takes a request that was answered after `seconds` with a body of so many bytes."""
-        client, program, caller = exchange.client, exchange.program, exchange.caller
-        actor = _NO_ACTOR if caller is None else self._actor(caller, program)
-        endpoint = exchange.endpoint
-        route = endpoint.template if endpoint is not None else exchange.path if exchange.page else ""
-        answered = self._answered(exchange.request.method, route, status)
-        told = client.told + program.told + actor.told + answered + self._more(exchange)
-        shard, met = client.shard, None
-        if actor.shard is not None:
-            shard = actor.shard
-            if shard != client.shard and client.network_hash and lets_in(actor.kind, status):
-                met = (actor.hash, client.address_hash)
-        still = Still(told, body_bytes, shard, client.shard, met)
-        self.repeat(still, exchange.request_id, exchange.at, seconds)
-        return still
+        told = self._told(exchange, status)
+        self._tell(self._sender(exchange), told, status, body_bytes, exchange.request_id, exchange.at, seconds)
+
+    def still(self, exchange: Exchange, status: int, *, body_bytes: int) -> Still:
+        """Returns what is the same in all activities of requests like this, to be told by `repeat`."""
+        return Still(self._sender(exchange), self._told(exchange, status), status, body_bytes)
 
     def repeat(self, still: Still, request_id: str, at: float, seconds: float) -> None:
         """Takes a request that was all the same as a former one, at a time in seconds of the epoch."""
+        self._tell(still.sender, still.told, still.status, still.body_bytes, request_id, at, seconds)
+
+    def record_unreadable(self, address: str, request_id: str, status: int, reason: str) -> None:
+        """Takes what was no HTTP request, or one that never arrived whole, and was answered with a problem."""
+        client = self._clients.of(address)
+        told = self._answered("", "", status) + Activity(problem_reason=reason).SerializeToString()
+        sender = _Sender(client, client.told, client.shard, None)
+        self._tell(sender, told, status, 0, request_id, self._clock.wall().timestamp(), 0.0)
+
+    def _tell(
+        self, sender: _Sender, still: bytes, status: int, body_bytes: int, request_id: str, at: float, seconds: float
+    ) -> None:
         moving, time = self._moving, self._time
         time.seconds = whole = int(at)
         time.nanos = int((at - whole) * 1_000_000_000)
         moving.request_id = request_id
         moving.duration_micros = int(seconds * 1_000_000)
-        moving.http_response_body_size = still.body_bytes
-        told = still.told + moving.SerializeToString()
-        self._stream.tell(still.shard, told)
-        if still.met is not None and self._stream.routing.meets(*still.met, whole):
-            self._stream.tell(still.around, told + _PLATFORM)
+        moving.http_response_body_size = body_bytes
+        told = sender.told + still + moving.SerializeToString()
+        self._stream.tell(sender.shard, told)
+        # Who was let in is told where the network is watched, too, now and then.
+        if sender.met is not None and 200 <= status < 300 and self._stream.routing.meets(sender.met, whole):
+            self._stream.tell(sender.client.shard, told + _PLATFORM)
 
-    def record_unreadable(self, address: str, request_id: str, status: int, reason: str) -> None:
-        """Takes what was no HTTP request, or one that never arrived whole, and was answered with a problem."""
-        client = self._clients.of(address)
-        told = client.told + self._answered("", "", status) + Activity(problem_reason=reason).SerializeToString()
-        still = Still(told, 0, client.shard, client.shard, None)
-        self.repeat(still, request_id, self._clock.wall().timestamp(), 0.0)
-
-    def _more(self, exchange: Exchange) -> bytes:
-        """Returns what is told of few requests."""
-        facts = exchange.facts
+    def _told(self, exchange: Exchange, status: int) -> bytes:
+        """Returns what is told of a request and its answer, but for what moves."""
+        endpoint, facts = exchange.endpoint, exchange.facts
+        route = endpoint.template if endpoint is not None else exchange.path if exchange.page else ""
+        told = self._answered(exchange.request.method, route, status)
         of_rules = facts is not None and (facts.verdict_id or facts.client_verified_crawler)
         if not (exchange.values or exchange.problem or exchange.refused or exchange.body_bytes or of_rules):
-            return b""
+            return told
         more = Activity()
         if exchange.values:
             more.target_hash = self._of("target", "/".join(exchange.values))
@@ -129,30 +125,39 @@ class Activities:
         if facts is not None:
             more.verdict_id = facts.verdict_id
             more.verified_crawler = facts.client_verified_crawler
-        return more.SerializeToString()
+        return told + more.SerializeToString()
 
-    def _actor(self, caller: Caller, program: Program) -> _Actor:
-        # All that lasts of a caller, without what is of one request.
-        key = (caller.lasting_claims, program.text)
-        found = self._actors.get(key)
-        if found is None:
-            if len(self._actors) >= _MOST_REMEMBERED:
-                self._actors.clear()
-            found = self._actors[key] = self._told_of(caller, program.text)
+    def _sender(self, exchange: Exchange) -> _Sender:
+        caller, client = exchange.caller, exchange.client
+        # The claims are all that lasts of a caller, without what is of one request.
+        key = (b"" if caller is None else caller.lasting_claims, exchange.program.text, exchange.address)
+        found = self._senders.get(key)
+        # Another is known at the address when its place has changed.
+        if found is None or found.client is not client:
+            if len(self._senders) >= _MOST_REMEMBERED:
+                self._senders.clear()
+            found = self._senders[key] = self._met(caller, client, exchange.program)
         return found
 
-    def _told_of(self, caller: Caller, agent: str) -> _Actor:
-        told = Activity(caller_kind=caller.kind.name)
+    def _met(self, caller: Caller | None, client: Client, program: Program) -> _Sender:
+        told = client.told + program.told
+        if caller is None:
+            return _Sender(client, told, client.shard, None)
+        actor = Activity(caller_kind=caller.kind.name)
         if caller.account is not None:
-            told.account_id = ids.encode("acct", caller.account)
+            actor.account_id = ids.encode("acct", caller.account)
         if caller.kind is not CallerKind.ANONYMOUS:
-            told.actor_hash = self._of("actor", caller.actor)
+            actor.actor_hash = self._of("actor", caller.actor)
         if caller.session is not None:
-            told.session_hash = self._of("session", ids.encode("ses", caller.session))
-            if agent:
-                told.device_hash = self._of("device", device_of(caller.actor, agent))
-        shard = shard_at(told.account_id.encode()) if told.account_id else None
-        return _Actor(told.SerializeToString(), told.caller_kind, told.actor_hash, shard)
+            actor.session_hash = self._of("session", ids.encode("ses", caller.session))
+            if program.text:
+                actor.device_hash = self._of("device", device_of(caller.actor, program.text))
+        told += actor.SerializeToString()
+        if not actor.account_id:
+            return _Sender(client, told, client.shard, None)
+        shard = shard_at(actor.account_id.encode())
+        apart = client.network_hash and shard != client.shard and actor.caller_kind in PEOPLE
+        return _Sender(client, told, shard, (actor.actor_hash, client.address_hash) if apart else None)
 
 
 def _answered(method: str, route: str, status: int) -> bytes:

@@ -10,6 +10,8 @@ _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in
 _END = "\r\n"
 _WITHOUT_BODY = frozenset({204, 304})
 _HTTP_10 = HttpVersion10
+_OWN = frozenset({"RateLimit", "RateLimit-Policy", "X-Request-Id"})
+"""Headers whose text is of our own making, or was checked when it came."""
 
 
 @dataclass(slots=True)
@@ -33,9 +35,13 @@ class Answer:
         control characters, which would end its line.
         """
         lines = [_LINES[self.status]]
-        lines += [f"{name}: {value}" for name, value in self.headers.items()]
-        for cookie in self.cookies:
-            lines.append(f"Set-Cookie: {cookie}")
+        others = ""
+        for name, value in self.headers.items():
+            lines.append(f"{name}: {value}")
+            if name not in _OWN:
+                others += value
+        if self.cookies:
+            lines += [f"Set-Cookie: {cookie}" for cookie in self.cookies]
         lines.append(f"Date: {rfc822_formatted_time()}")
         if self.status not in _WITHOUT_BODY:
             lines.append(f"Content-Length: {len(self.body)}")
@@ -43,7 +49,7 @@ class Answer:
             lines.append("Connection: close")
         elif version == _HTTP_10:
             lines.append("Connection: keep-alive")
-        if not ("".join(self.headers.values()).isprintable() and "".join(self.cookies).isprintable()):
+        if not others.isprintable() or (self.cookies and not "".join(self.cookies).isprintable()):
             raise ValueError("a header must hold nothing but text, and no end of a line")
         block = f"{_END.join(lines)}{self.standard}{_END}{_END}".encode()
         return block if head or self.status in _WITHOUT_BODY else block + self.body

@@ -291,7 +291,8 @@ class App:
         return response
 
     def _finish(self, exchange: Exchange, response: Answer) -> Answer:
-        response.headers = {**exchange.headers, **response.headers}
+        if exchange.headers:
+            response.headers = {**exchange.headers, **response.headers}
         self._edge.headers.add(response, exchange.request_id)
         response.cookies += exchange.cookies
         elapsed = time.monotonic() - exchange.began
@@ -299,11 +300,12 @@ class App:
         seconds = self._seconds(exchange.route, verb, response.status)
         seconds.observe(elapsed)
         size = len(response.body)
-        activity = self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=size)
+        self._edge.activities.record(exchange, response.status, seconds=elapsed, body_bytes=size)
         self._edge.firewall.remember(exchange)
         if exchange.problem in REASONS:
+            still = self._edge.activities.still(exchange, response.status, body_bytes=size)
             remember = partial(self._edge.firewall.remember, exchange)
-            self._edge.refusals.keep(exchange, response, activity, seconds, remember)
+            self._edge.refusals.keep(exchange, response, still, seconds, remember)
         if response.status >= 500:
             self._log.warning("answered", extra=_line(exchange, response.status, elapsed))
         elif self._debugging:

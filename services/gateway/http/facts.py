@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 from urllib.parse import unquote
 
 from libs import ids
@@ -77,10 +78,14 @@ class RequestFacts:
 
     def kept(self) -> Facts:
         """Returns everything that rules may ask for, as it is to be kept: without what proves who somebody is."""
-        found = {name: getattr(self, name) for name in _KEPT}
-        headers = Headers(self.request)
-        shown = {name: headers[name] for name in headers if name not in _CREDENTIALS}
-        return Facts(**{**found, "request_headers": shown})
+        known = self.__dict__
+        shown: dict[str, str] = {}
+        for name, value in self.request.headers.items():
+            written = name.lower()
+            if written not in _CREDENTIALS:
+                shown[written] = f"{shown[written]}, {text_of(value)}" if written in shown else text_of(value)
+        found: dict[str, Any] = {name: known[name] if name in known else _FINDERS[name](self) for name in _KEPT}
+        return Facts(request_headers=shown, **found)
 
 
 class Headers(Mapping[str, str]):

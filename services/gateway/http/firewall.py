@@ -89,7 +89,7 @@ class Firewall:
         """Takes a request that was answered into the sample, or not."""
         facts = exchange.facts
         if facts is not None and exchange.path not in _PROBES:
-            self.lookback.note(facts.kept)
+            self.lookback.note(facts.kept, exchange.at)
 
     def check_request(self, exchange: Exchange) -> None:
         """Judges a request by its head.
@@ -106,7 +106,8 @@ class Firewall:
         facts = exchange.facts
         if facts is not None and not facts.allowed:
             facts.know(caller)
-            self._check(exchange, facts, Phase.AFTER)
+            if self._rules.asks_callers or self._sources.verdicts:
+                self._check(exchange, facts, Phase.AFTER)
 
     def _check(self, exchange: Exchange, facts: RequestFacts, phase: Phase) -> None:
         outcome = PASSED if facts.ends else self._rules.judge(facts, phase, exchange.at)

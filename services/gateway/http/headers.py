@@ -32,6 +32,9 @@ _USUAL: Mapping[str, str] = {
 }
 
 
+_OF_USUAL = frozenset(_USUAL)
+
+
 class StandardHeaders:
     """Adds what browsers and clients are told with every answer."""
 
@@ -56,7 +59,7 @@ class StandardHeaders:
         """
         headers = answer.headers
         headers["X-Request-Id"] = request_id
-        if _USUAL.keys().isdisjoint(headers):
+        if _OF_USUAL.isdisjoint(headers):
             answer.standard = self._usual
         else:
             answer.standard = self._fixed

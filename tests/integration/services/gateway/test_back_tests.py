@@ -53,7 +53,7 @@ class Fleet:
         board = BackTestBoard(self._redis, self._blocking())
         lookback: Lookback[Any] = Lookback(self._clock.wall, random.Random(7).random)
         for fields in seen:
-            lookback.note(partial(str, fields))
+            lookback.note(partial(str, fields), self._clock.wall().timestamp())
         tests = BackTests(board, self.roll_call, lookback, matcher, self._clock, self._ids)
         gateway = firewall_pb2.Gateway(name=name)
         gateway.seen_at.FromDatetime(self._clock.wall())

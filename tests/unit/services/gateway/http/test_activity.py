@@ -88,7 +88,8 @@ def test_what_moves_is_said_anew_each_time() -> None:
     world = World()
     exchange = world.exchange(READER)
     exchange.problem, exchange.values, exchange.body_bytes = "not_found", ("a", "b"), 3
-    still = world.activities.record(exchange, 404, seconds=0.5, body_bytes=12)
+    world.activities.record(exchange, 404, seconds=0.5, body_bytes=12)
+    still = world.activities.still(exchange, 404, body_bytes=12)
     world.activities.repeat(still, "again", 2_000_000.0, 0.25)
     (_, first), (_, again) = world.told()
     assert (first.request_id, first.duration_micros, first.time.seconds, first.time.nanos) == (
@@ -145,7 +146,7 @@ def test_callers_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -
     world = World()
     for number in range(100):
         world.one(replace(READER, actor=f"subj_{number}"))
-        assert len(world.activities._actors) <= 10
+        assert len(world.activities._senders) <= 10
 
 
 def test_what_could_not_be_read_is_told_without_a_method() -> None:

@@ -15,6 +15,7 @@ from services.gateway.http.limits.refusal import Refusal
 from services.gateway.http.refusals import KEPT_SECONDS, LONGEST_KEPT, MOST_KEPT, Refusals
 
 SECONDS = Durations(BOUNDS)
+STILL: Any = None
 
 
 class World:
@@ -45,7 +46,7 @@ class World:
         for name, value in rest.items():
             setattr(exchange, name, value)
         answer = Answer(404, {"X-Request-Id": "first"}, b'{"instance":"urn:first","end":1}')
-        self.refusals.keep(exchange, answer, Still(b"", 0, 0, 0, None), SECONDS, self.remember)
+        self.refusals.keep(exchange, answer, STILL, SECONDS, self.remember)
 
 
 def request(path: str = "/a", *headers: tuple[bytes, bytes], peer: str = "192.0.2.1", **rest: Any) -> Any:
