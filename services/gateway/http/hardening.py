@@ -18,7 +18,7 @@ VERSION = "2026-11-01"
 # Names that are looked for in every request: as these, nobody has to write them in small letters first.
 _VERSION, _CONTENT_LENGTH = istr("Gatefold-Version"), istr("Content-Length")
 _CONTENT_ENCODING, _TRANSFER_ENCODING = istr("Content-Encoding"), istr("Transfer-Encoding")
-_TARGET = re.compile(r"[\x21-\x7e]{1,8000}")
+_TARGET = re.compile(r"[\x21-\x7e]{1,8000}").fullmatch
 _LENGTH = re.compile(r"[0-9]{1,19}")
 
 
@@ -28,7 +28,7 @@ def check(exchange: Exchange) -> None:
     Raises `malformed("target_malformed")`, `malformed("version_unknown")` and `unsupported_media` for an encoded body,
     whether it is the content that is encoded or the transfer: what a few bytes unfold to is never found out here.
     """
-    if _TARGET.fullmatch(exchange.request.raw_path) is None:
+    if _TARGET(exchange.request.raw_path) is None:
         raise errors.malformed("target_malformed", "The path and query must be printable ASCII, percent-encoded.")
     headers = exchange.request.headers
     version = headers.get(_VERSION)

@@ -1,5 +1,6 @@
 """Owns what one caller's requests are held against, and what is known of it from one request to the next."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from services.gateway.http.limits.in_flight import Places
@@ -15,7 +16,9 @@ _ANY = 1 << 62
 class Held:
     """What one caller's requests are held against."""
 
-    __slots__ = ("_least", "_left", "_policies", "in_flight", "leases", "limits", "places", "refusal")
+    __slots__ = (
+        "_figures", "_headers", "_least", "_left", "_policies", "in_flight", "leases", "limits", "places", "refusal"
+    )  # fmt: skip
 
     def __init__(self, limits: tuple[Limit, ...], in_flight: tuple[Limit, ...]) -> None:
         """`in_flight` is how many requests may be under way at one time."""
@@ -29,11 +32,13 @@ class Held:
         """The counters of all the limits, once they were looked up (`Holdings.bind`)."""
         # A request that costs more than a whole quota takes the whole quota.
         self._least = min((limit.amount for limit in limits), default=_ANY)
+        self._figures: list[int] = []
+        self._headers: Mapping[str, str] = {}
         told = [limit for limit in limits if not limit.shadow]
         self._policies = ", ".join(limit.policy for limit in told)
         self._left = ", ".join(f'"{limit.name}";r=%d;t=%d' for limit in told)
 
-    def spend(self, cost: int, now: int) -> dict[str, str] | None:
+    def spend(self, cost: int, now: int) -> Mapping[str, str] | None:
         """Lets a request through that leases suffice for, as they do for nearly all; returns what its headers say.
 
         None, and nothing is moved, for all else. The headers are `RateLimit` and `RateLimit-Policy`, as Decision has
@@ -61,6 +66,8 @@ class Held:
                 figures += (units if units > 0 else 0, -(-backlog // 1_000_000))
             else:
                 figures += (limit.amount, 0)
-        if not figures:
-            return {}
-        return {"RateLimit-Policy": self._policies, "RateLimit": self._left % tuple(figures)}
+        if figures != self._figures:
+            # Who asks now and then finds the same left each time.
+            self._figures = figures
+            self._headers = {"RateLimit-Policy": self._policies, "RateLimit": self._left % tuple(figures)}
+        return self._headers
