@@ -72,7 +72,7 @@ def test_paths_are_read_as_the_routes_read_them() -> None:
 
 
 def test_headers_are_known_by_lower_case_names_and_joined() -> None:
-    headers = Headers(exchange(("X-A", "1"), ("x-a", "2"), ("Odd", "\udcff")))
+    headers = Headers(exchange(("X-A", "1"), ("x-a", "2"), ("Odd", "\udcff")).request)
 
     assert headers["x-a"] == "1, 2"
     assert headers.get("none", "nothing") == "nothing"
