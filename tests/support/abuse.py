@@ -1,6 +1,5 @@
 """Owns abuse as tests run it: its use cases on real stores, and the whole process object."""
 
-import asyncio
 import io
 import json
 import os
@@ -45,6 +44,7 @@ from services.abuse.usecases.reviewer import Reviewer
 from services.abuse.usecases.verdicts import Verdicts
 from services.abuse.usecases.watch import Decided, Sample, Sighting
 from tests.support.activities import BEGIN, hashed
+from tests.support.living import living
 from tests.support.neighbours import Vouching, pair_keys
 from tests.support.stores import ServiceDatabase, role_dsn
 
@@ -305,18 +305,11 @@ async def running(
         telemetry=Telemetry("tests", stream=io.StringIO()),
         kill_points=KillPoints("gateway"),
     )
-    living = asyncio.create_task(process.live(compose(process, environ)))
-    try:
-        while not (folder / "ready").exists():
-            if living.done():
-                living.result()
-                raise AssertionError(log.getvalue())
-            await asyncio.sleep(0.01)
-        yield AbuseHouse(channels, process, clock, log)
-    finally:
-        await channels.close()
-        process.stop()
-        await asyncio.gather(living, return_exceptions=True)
+    async with living(process, compose(process, environ), log):
+        try:
+            yield AbuseHouse(channels, process, clock, log)
+        finally:
+            await channels.close()
 
 
 BEGINNING = datetime.fromtimestamp(BEGIN, UTC)

@@ -68,6 +68,7 @@ from services.auth.usecases.facts import Facts
 from services.auth.usecases.passwords import PasswordHasher
 from services.auth.usecases.secrets import TokenSecrets
 from services.auth.usecases.staff import People
+from tests.support.living import living
 from tests.support.neighbours import SERVICES, Vouching, pair_keys, pair_secrets
 from tests.support.secrecy import Secrecy
 from tests.support.stores import ServiceDatabase, role_dsn
@@ -583,19 +584,14 @@ async def running(
         telemetry=quiet,
         kill_points=KillPoints("gateway"),
     )
-    living = asyncio.create_task(process.live(compose(process, environ)))
     try:
-        while not (folder / "ready").exists():
-            if living.done():
-                living.result()
-                raise AssertionError(log.getvalue())
-            await asyncio.sleep(0.01)
-        house = AuthHouse(clock, database, channels, (subscriber, clocks), environ, log, process.telemetry)
-        yield house
-        await house.check_secrecy()
+        async with living(process, compose(process, environ), log):
+            house = AuthHouse(clock, database, channels, (subscriber, clocks), environ, log, process.telemetry)
+            try:
+                yield house
+                await house.check_secrecy()
+            finally:
+                await channels.close()
     finally:
-        await channels.close()
-        process.stop()
-        await asyncio.gather(living, return_exceptions=True)
         for server in servers:
             await server.drain(1)

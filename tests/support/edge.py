@@ -19,6 +19,7 @@ from services.gateway.http.server import HttpServer
 from tests.support.auth import AuthHouse
 from tests.support.auth_process import SHARED
 from tests.support.gateway import PATIENT, Answer, asked
+from tests.support.living import end
 
 
 @dataclass
@@ -66,11 +67,7 @@ async def running_edge(house: AuthHouse, *, port: int = 0, **environ: str) -> As
         yield Edge(f"http://127.0.0.1:{server.port}", process, client)
     finally:
         await client.close()
-        await process._background.stop()
-        for served in process._servers:
-            await served.drain(2)
-        for hook in reversed(process._on_drain):
-            await hook()
+        await end(process)
 
 
 async def until_refused(edge: Edge, access_token: str, seconds: float = 10.0) -> Answer:

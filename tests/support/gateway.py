@@ -50,6 +50,7 @@ from services.gateway.http.firewall import Firewall
 from services.gateway.http.limits import Limits
 from services.gateway.http.server import HttpServer
 from services.gateway.http.verdicts import Verdicts
+from tests.support.living import end
 
 ISSUER = "https://gatefold.test"
 PEPPER = "a pepper for tests"
@@ -462,11 +463,7 @@ async def running_gateway(
         yield RunningGateway(f"http://127.0.0.1:{edge.port}", edge.port, backend, process, client, servers, told)
     finally:
         await client.close()
-        await process._background.stop()
-        for served in process._servers:
-            await served.drain(2)
-        for hook in reversed(process._on_drain):
-            await hook()
+        await end(process)
         for server in servers.values():
             await server.drain(0.1)
 
