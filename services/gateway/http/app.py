@@ -60,6 +60,10 @@ class Operation:
     endpoint: Endpoint
     transcoder: Transcoder
     call: Call
+    seconds: float
+    """How long the service may take."""
+    headers: Mapping[str, str]
+    """Of all its answers."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,11 @@ def operations(contracts: Contracts, connect: Callable[[str, MethodDescriptor], 
     requests, responses = RequestCodecs(), ResponseCodecs()
     return {
         endpoint.rpc: Operation(
-            endpoint, Transcoder(endpoint, requests, responses), connect(endpoint.peer, endpoint.method)
+            endpoint,
+            Transcoder(endpoint, requests, responses),
+            connect(endpoint.peer, endpoint.method),
+            DEADLINE_SECONDS[endpoint.policy.message.rate],
+            _caching(endpoint),
         )
         for endpoint in contracts.endpoints
     }
@@ -243,20 +251,25 @@ class App:
         body = await edge.bodies.read(exchange.request, endpoint) if exchange.request.body_exists else b""
         exchange.body_bytes = len(body)
         message = operation.transcoder.request(
-            exchange.values, exchange.query, exchange.request.headers, exchange.header("Content-Type"), body
+            exchange.values,
+            exchange.query,
+            exchange.request.headers,
+            exchange.header("Content-Type") if body else "",
+            body,
         )
-        seconds = DEADLINE_SECONDS[endpoint.policy.message.rate]
         edge.overload.begin(endpoint.criticality)
         try:
             exchange.called = True
-            answer: Any = await edge.cookies.answer(exchange, await operation.call(message, seconds, caller))
+            answer: Any = await operation.call(message, operation.seconds, caller)
+            if exchange.wants_cookie or exchange.by_cookie:
+                answer = await edge.cookies.answer(exchange, answer)
         finally:
             edge.overload.end()
         if endpoint.redirects:
             return Answer(endpoint.success_status, {"Location": answer.location})
         written, media_type = operation.transcoder.response(answer)
-        headers = {**_caching(endpoint), **operation.transcoder.headers(answer)}
-        if endpoint.policy.safe and headers.get("ETag", "-") == exchange.header("If-None-Match"):
+        headers = {**operation.headers, **operation.transcoder.headers(answer)}
+        if "ETag" in headers and endpoint.policy.safe and headers["ETag"] == exchange.header("If-None-Match"):
             return Answer(304, headers)
         if written:
             headers["Content-Type"] = media_type

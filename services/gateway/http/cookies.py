@@ -107,8 +107,6 @@ class Cookies:
 
     async def answer(self, exchange: Exchange, message: Message) -> Message:
         """Returns an answer as a page may see it: what tokens it has go into the cookie, and none into the body."""
-        if not (exchange.wants_cookie or exchange.by_cookie):
-            return message
         if message.DESCRIPTOR.full_name == _SIGNED_OUT:
             self._forget(exchange)
             self._take_back(exchange)
