@@ -9,9 +9,8 @@ from functools import lru_cache
 
 from gatefold.activity.v1.activity_pb2 import Activity
 
-from libs import ids
-from libs.activity import PEOPLE, ActivityStream, Pseudonyms, device_of, shard_at
-from libs.caller import Caller, CallerKind
+from libs.activity import PEOPLE, ActivityStream, Pseudonyms, shard_at
+from libs.caller import Caller
 from libs.clock import WallClock
 from libs.errors import GatefoldError, Kind
 from services.gateway.http.clients import Client, Clients, Program
@@ -143,21 +142,13 @@ class Activities:
         told = client.told + program.told
         if caller is None:
             return _Sender(client, told, client.shard, None)
-        actor = Activity(caller_kind=caller.kind.name)
-        if caller.account is not None:
-            actor.account_id = ids.encode("acct", caller.account)
-        if caller.kind is not CallerKind.ANONYMOUS:
-            actor.actor_hash = self._of("actor", caller.actor)
-        if caller.session is not None:
-            actor.session_hash = self._of("session", ids.encode("ses", caller.session))
-            if program.text:
-                actor.device_hash = self._of("device", device_of(caller.actor, program.text))
-        told += actor.SerializeToString()
-        if not actor.account_id:
+        actor = self._clients.actor(caller, program)
+        told += actor.told
+        if not actor.account:
             return _Sender(client, told, client.shard, None)
-        shard = shard_at(actor.account_id.encode())
-        apart = client.network_hash and shard != client.shard and actor.caller_kind in PEOPLE
-        return _Sender(client, told, shard, (actor.actor_hash, client.address_hash) if apart else None)
+        shard = shard_at(actor.account.encode())
+        apart = client.network_hash and shard != client.shard and actor.kind in PEOPLE
+        return _Sender(client, told, shard, (actor.hash, client.address_hash) if apart else None)
 
 
 def _answered(method: str, route: str, status: int) -> bytes:

@@ -1,16 +1,19 @@
-"""Owns what is known of addresses and programs that come again and again: looked up and hashed once."""
+"""Owns what is known of addresses, programs and callers that come again and again: looked up and hashed once."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 
 from gatefold.activity.v1.activity_pb2 import Activity
 
-from libs.activity import USER_AGENT_LENGTH, Pseudonyms, network_of, shard_at
+from libs import ids
+from libs.activity import USER_AGENT_LENGTH, Pseudonyms, device_of, network_of, shard_at
+from libs.caller import Caller, CallerKind
 from services.gateway.http.crawlers import Crawler, claimed
 from services.gateway.http.places import NOWHERE, Place, Places
 
 MOST_CLIENTS = 16_384
 MOST_PROGRAMS = 4_096
+MOST_ACTORS = 16_384
 LONGEST_KEPT = 300
 """Of a User-Agent header; longer ones are few, and would take much memory."""
 
@@ -38,24 +41,41 @@ class Program:
     """As much of it as counts."""
     claim: Crawler | None
     """The crawler it says it is."""
+    hash: bytes
+    told: bytes
+    """What an activity says of it, serialised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """What is known of a caller with a program."""
+
+    kind: str
+    account: str
+    """`acct_…`; empty where none is known."""
+    hash: bytes
+    """Empty for the anonymous."""
+    session_hash: bytes
+    device_hash: bytes
     told: bytes
     """What an activity says of it, serialised."""
 
 
 NOBODY = Client(NOWHERE, b"", b"", b"", shard_at(b""), 0)
 """Where no address is known."""
-UNNAMED = Program("", None, b"")
+UNNAMED = Program("", None, b"", b"")
 """Who sent no User-Agent."""
 
 
 class Clients:
-    """Clients and programs. Of an address nothing changes but its place, and that only with the databases."""
+    """Clients, programs and actors. Of an address nothing changes but its place, and that only with the databases."""
 
     def __init__(self, pseudonyms: Pseudonyms, places: Places) -> None:
         self._hash = pseudonyms.of
         self._places = places
         self._clients: dict[str, Client] = {}
         self._program = lru_cache(MOST_PROGRAMS)(self._made)
+        self._actors: dict[tuple[bytes, str], Actor] = {}
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -77,6 +97,17 @@ class Clients:
             return self._made(agent)
         return self._program(agent)
 
+    def actor(self, caller: Caller, program: Program) -> Actor:
+        """Returns what is known of a caller with a program."""
+        # The claims are all that lasts of a caller, without what is of one request.
+        key = (caller.lasting_claims, program.text)
+        found = self._actors.get(key)
+        if found is None:
+            if len(self._actors) >= MOST_ACTORS:
+                self._actors.clear()
+            found = self._actors[key] = self._met(caller, program.text)
+        return found
+
     def _looked_up(self, address: str) -> Client:
         # Before the place: what is replaced in between is looked up anew.
         edition = self._places.edition
@@ -97,4 +128,17 @@ class Clients:
             return UNNAMED
         text = agent[:USER_AGENT_LENGTH]
         told = Activity(user_agent_hash=self._hash("user_agent", text))
-        return Program(text, claimed(agent), told.SerializeToString())
+        return Program(text, claimed(agent), told.user_agent_hash, told.SerializeToString())
+
+    def _met(self, caller: Caller, agent: str) -> Actor:
+        told = Activity(caller_kind=caller.kind.name)
+        if caller.account is not None:
+            told.account_id = ids.encode("acct", caller.account)
+        if caller.kind is not CallerKind.ANONYMOUS:
+            told.actor_hash = self._hash("actor", caller.actor)
+        if caller.session is not None:
+            told.session_hash = self._hash("session", ids.encode("ses", caller.session))
+            if agent:
+                told.device_hash = self._hash("device", device_of(caller.actor, agent))
+        packed = told.SerializeToString()
+        return Actor(told.caller_kind, told.account_id, told.actor_hash, told.session_hash, told.device_hash, packed)

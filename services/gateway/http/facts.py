@@ -5,10 +5,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import unquote
 
-from libs import ids
-from libs.activity import USER_AGENT_LENGTH, device_of
 from libs.caller import Caller, CallerKind
 from services.gateway.domain.firewall import Facts
+from services.gateway.http.clients import Actor, Clients
 from services.gateway.http.crawlers import VERIFIED, Crawlers, OnList
 from services.gateway.http.exchange import Exchange, text_of
 from services.gateway.http.request import Request
@@ -26,7 +25,7 @@ class Sources:
 
     crawlers: Crawlers
     verdicts: Verdicts
-    network_of: Callable[[str], str]
+    clients: Clients
 
 
 class RequestFacts:
@@ -40,6 +39,8 @@ class RequestFacts:
         # Not the exchange, which holds these facts: each would keep the other, and all of the request, for long.
         self.request = exchange.request
         self.client_address = exchange.address
+        self.client = exchange.client
+        self.program = exchange.program
         place = exchange.client.place
         self.client_country = place.country
         self.client_asn = place.asn
@@ -121,24 +122,23 @@ def _media_type(request: Request) -> str:
     return text_of(request.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
 
 
+def _actor(facts: RequestFacts) -> Actor | None:
+    return None if facts.caller is None else facts.sources.clients.actor(facts.caller, facts.program)
+
+
 def _verdict(facts: RequestFacts) -> Held | None:
     if not facts.sources.verdicts:
         return None
-    address, caller = facts.client_address, facts.caller
+    client, actor = facts.client, _actor(facts)
     known = [
-        ("address", address),
-        ("network", facts.sources.network_of(address)),
-        ("user_agent", facts.request_user_agent[:USER_AGENT_LENGTH]),
+        ("address", client.address_hash),
+        ("network", client.network_hash),
+        ("user_agent", facts.program.hash),
     ]
-    if caller is None:
+    if actor is None:
         return facts.sources.verdicts.of(known)
-    if caller.kind is not CallerKind.ANONYMOUS:
-        known.append(("actor", caller.actor))
-    if caller.session is not None:
-        known.append(("session", ids.encode("ses", caller.session)))
-        known.append(("device", device_of(caller.actor, known[2][1])))
-    account = "" if caller.account is None else ids.encode("acct", caller.account)
-    return facts.sources.verdicts.of(known, account)
+    known += (("actor", actor.hash), ("session", actor.session_hash), ("device", actor.device_hash))
+    return facts.sources.verdicts.of(known, actor.account)
 
 
 def _counting(facts: RequestFacts) -> Held | None:
@@ -159,6 +159,6 @@ _FINDERS: Mapping[str, Callable[[RequestFacts], object]] = {
     "verdict_reasons": lambda facts: found.reasons if (found := _counting(facts)) else (),
     "caller_kind": _of_caller(lambda caller: caller.kind.name),
     "caller_key": _of_caller(lambda caller: caller.actor if caller.kind in _KEYS else ""),
-    "caller_account": _of_caller(lambda caller: ids.encode("acct", caller.account) if caller.account else ""),
+    "caller_account": lambda facts: "" if (actor := _actor(facts)) is None else actor.account,
     "caller_actor": _of_caller(lambda caller: caller.actor),
 }

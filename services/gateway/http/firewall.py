@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from uuid import UUID
 
-from libs import activity, errors, ids
+from libs import errors, ids
 from libs.caller import Caller
 from libs.clock import WallClock
 from libs.telemetry import Telemetry
@@ -174,7 +174,3 @@ class Firewall:
 
 def _blocked(by: str) -> errors.GatefoldError:
     return errors.forbidden("firewall_blocked", f"This request was refused ({by}).")
-
-
-network_of = lru_cache(maxsize=4096)(activity.network_of)
-"""The /24 or /48 around an address, as activities have it."""

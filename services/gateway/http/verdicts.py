@@ -9,7 +9,6 @@ from heapq import heapify, heappop, heappush
 from gatefold.activity.v1 import activity_pb2
 from google.protobuf.message import DecodeError
 
-from libs.activity import Pseudonyms
 from libs.clock import WallClock
 from libs.errors import GatefoldError
 from libs.events import listening
@@ -23,7 +22,6 @@ FIELD = b"batch"
 SCOPES = ("address", "network", "user_agent", "actor", "session", "device", "target")
 MOST_HELD = 500_000
 """Verdicts; beyond them those that end soonest are given up."""
-_MOST_PSEUDONYMS = 10_000
 _MOST_PAGES = 2_000
 
 # Of several that hold for a request the strictest counts.
@@ -64,7 +62,6 @@ class Verdicts:
         self,
         store: Streams,
         fetch: Fetch | None,
-        pseudonyms: Pseudonyms,
         *,
         clock: WallClock,
         monotonic: Monotonic,
@@ -76,13 +73,11 @@ class Verdicts:
         self._changed = changed
         self._store = store
         self._fetch = fetch
-        self._pseudonyms = pseudonyms
         self._clock = clock
         self._most = most
         self._by_id: dict[str, Held] = {}
         self._by_entity: dict[str, dict[bytes, tuple[Held, ...]]] = defaultdict(dict)
         self._ends: list[tuple[float, str]] = []
-        self._hashes: dict[tuple[str, str], bytes] = {}
         self._cursor = ""
         # From the beginning: what is read twice does no harm.
         self._last: listening.Last = "0"
@@ -97,8 +92,8 @@ class Verdicts:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def of(self, known: Iterable[tuple[str, str]], account: str = "") -> Held | None:
-        """Returns the strictest verdict on one of `known`, texts by scope, that counts or would.
+    def of(self, known: Iterable[tuple[str, bytes]], account: str = "") -> Held | None:
+        """Returns the strictest verdict on one of `known`, hashes by scope (libs/activity), that counts or would.
 
         One that is limited to an account counts only where that is the caller's. Shadow verdicts come last.
         """
@@ -106,11 +101,11 @@ class Verdicts:
             return None
         now: float | None = None
         worst: Held | None = None
-        for scope, text in known:
+        for scope, entity in known:
             held = self._by_entity.get(scope)
-            if not held or not text:
+            if not held or not entity:
                 continue
-            for verdict in held.get(self._hash(scope, text), ()):
+            for verdict in held.get(entity, ()):
                 now = self._clock.wall().timestamp() if now is None else now
                 if verdict.ends_at <= now or verdict.account not in ("", account):
                     continue
@@ -209,14 +204,6 @@ class Verdicts:
             # What was changed often left its former ends behind.
             self._ends = [(verdict.ends_at, verdict.id) for verdict in self._by_id.values()]
             heapify(self._ends)
-
-    def _hash(self, scope: str, text: str) -> bytes:
-        found = self._hashes.get((scope, text))
-        if found is None:
-            if len(self._hashes) >= _MOST_PSEUDONYMS:
-                self._hashes.clear()
-            found = self._hashes[scope, text] = self._pseudonyms.of(scope, text)
-        return found
 
     def _failed(self, error: Exception, part: str) -> None:
         self._away.inc()

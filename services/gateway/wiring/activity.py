@@ -23,7 +23,6 @@ class Told:
     activities: Activities
     refusals: Refusals
     request_ids: RequestIds
-    pseudonyms: Pseudonyms
     clients: Clients
 
     @property
@@ -46,4 +45,4 @@ def told(process: Process, settings: GatewayConfig, stores: Stores) -> Told:
     activities = Activities(stream, pseudonyms, clients, clock=process.clock)
     refusals = Refusals(request_ids, activities, clock=process.clock, monotonic=time.monotonic)
     process.background("refusals", refusals.run, in_closed_mode=True)
-    return Told(activities, refusals, request_ids, pseudonyms, clients)
+    return Told(activities, refusals, request_ids, clients)

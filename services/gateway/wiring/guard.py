@@ -17,7 +17,7 @@ from services.gateway.domain.lookback import Lookback
 from services.gateway.http.challenge import Challenges
 from services.gateway.http.crawlers import Crawlers, SystemResolver
 from services.gateway.http.facts import Sources
-from services.gateway.http.firewall import Firewall, network_of
+from services.gateway.http.firewall import Firewall
 from services.gateway.http.verdicts import Verdicts
 from services.gateway.wiring.activity import Told
 from services.gateway.wiring.stores import Stores
@@ -37,7 +37,6 @@ def guard(process: Process, settings: GatewayConfig, stores: Stores, backends: B
         stores.blocking(),
         # Without an abuse service there is nobody to ask; the stream is read all the same.
         backends.verdicts if "abuse" in settings.grpc.addresses() else None,
-        told.pseudonyms,
         clock=process.clock,
         monotonic=time.monotonic,
         telemetry=process.telemetry,
@@ -55,7 +54,7 @@ def guard(process: Process, settings: GatewayConfig, stores: Stores, backends: B
     )
     firewall = Firewall(
         compile_bundle(Bundle(rules=default_rules()), Patterns()),
-        Sources(crawlers, verdicts, network_of),
+        Sources(crawlers, verdicts, told.clients),
         challenges,
         HitCounter(),
         Lookback(process.clock.wall, random.random),

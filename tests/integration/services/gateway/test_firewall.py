@@ -349,7 +349,7 @@ async def test_verdicts_arrive_by_the_stream_and_by_asking(redis: Store) -> None
         batch = activity_pb2.VerdictBatch(verdicts=[found])
         await redis.xadd(STREAM, {FIELD: batch.SerializeToString()})
 
-    found = Verdicts(redis, fetch, Pseudonyms(PEPPER), clock=clock, monotonic=lambda: 0.0, telemetry=Telemetry("tests"))
+    found = Verdicts(redis, fetch, clock=clock, monotonic=lambda: 0.0, telemetry=Telemetry("tests"))
     await tell(verdict(activity_pb2.Verdict.ACTION_BLOCK))
     stop = asyncio.Event()
     following = asyncio.create_task(found.follow(stop))
@@ -364,7 +364,10 @@ async def test_verdicts_arrive_by_the_stream_and_by_asking(redis: Store) -> None
     # Other gateways of these tests would act on it.
     await redis.delete(STREAM)
 
-    worst = found.of([("address", "127.0.0.1"), ("user_agent", "curl")])
+    hidden = Pseudonyms(PEPPER).of
+    worst = found.of(
+        [(scope, hidden(scope, text)) for scope, text in (("address", "127.0.0.1"), ("user_agent", "curl"))]
+    )
     assert worst is not None
     assert worst.id == "verdict_3"
     assert asked[0] == ""

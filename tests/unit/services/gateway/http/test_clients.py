@@ -6,6 +6,7 @@ import pytest
 from gatefold.activity.v1.activity_pb2 import Activity
 
 from libs.activity import Pseudonyms, network_of, shard_of
+from libs.caller import Caller, CallerKind
 from libs.telemetry import Telemetry
 from services.gateway.http import clients
 from services.gateway.http.clients import NOBODY, UNNAMED, Clients
@@ -55,12 +56,15 @@ def test_of_no_address_nothing_is_known() -> None:
     assert NOBODY.shard == shard_of(Activity())
 
 
-def test_addresses_and_programs_take_no_more_room_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_programs_and_callers_take_no_more_room_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "MOST_CLIENTS", 10)
     monkeypatch.setattr(clients, "MOST_PROGRAMS", 10)
     found = nowhere()
+    monkeypatch.setattr(clients, "MOST_ACTORS", 10)
     for number in range(100):
         found.of(f"192.0.2.{number}")
+        found.actor(Caller(CallerKind.SUBSCRIBER, f"subj_{number}"), UNNAMED)
+        assert len(found._actors) <= 10
         found.program(f"program/{number}")
         assert len(found) <= 10
     assert found._program.cache_info().currsize <= 10

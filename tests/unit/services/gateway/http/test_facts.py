@@ -3,34 +3,41 @@
 import time
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
+from gatefold.activity.v1 import activity_pb2
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from libs.activity import Pseudonyms
+from libs import ids
+from libs.activity import Pseudonyms, device_of
+from libs.caller import Caller, CallerKind
 from libs.clock import SystemClock
 from libs.telemetry import Telemetry
 from services.gateway.domain.expression import FIELDS
+from services.gateway.http.clients import Clients
 from services.gateway.http.crawlers import Crawlers
 from services.gateway.http.exchange import Exchange
 from services.gateway.http.facts import Headers, RequestFacts, Sources
-from services.gateway.http.firewall import network_of
+from services.gateway.http.places import Places
 from services.gateway.http.verdicts import Verdicts
 
 
 def exchange(*headers: tuple[str, str], path: str = "/", body: bool = False) -> Exchange:
     sent: Any = SimpleNamespace(headers=CIMultiDictProxy(CIMultiDict(headers)), method="GET", body_exists=body)
     agent = dict(headers).get("User-Agent", "")
-    return Exchange(sent, "r", 0.0, 0.0, path, "", "192.0.2.1", None, agent)
+    known = Clients(Pseudonyms("p"), Places(None, None, Telemetry("tests")))
+    client, program = known.of("192.0.2.1"), known.program(agent)
+    return Exchange(sent, "r", 0.0, 0.0, path, "", "192.0.2.1", None, agent, client, program)
 
 
 def facts(*headers: tuple[str, str], **rest: Any) -> RequestFacts:
     telemetry, clock = Telemetry("tests"), SystemClock()
     # No stream is read and no name looked up here.
     unused: Any = None
-    verdicts = Verdicts(unused, None, Pseudonyms("p"), clock=clock, monotonic=time.monotonic, telemetry=telemetry)
+    verdicts = Verdicts(unused, None, clock=clock, monotonic=time.monotonic, telemetry=telemetry)
     crawlers = Crawlers(unused, monotonic=time.monotonic, telemetry=telemetry)
-    sources = Sources(crawlers, verdicts, network_of)
+    sources = Sources(crawlers, verdicts, Clients(Pseudonyms("p"), Places(None, None, telemetry)))
     return RequestFacts(exchange(*headers, **rest), sources, lambda name, address: None)
 
 
@@ -77,3 +84,36 @@ def test_headers_are_known_by_lower_case_names_and_joined() -> None:
     assert headers.get("none", "nothing") == "nothing"
     assert headers["odd"] == "?"
     assert ("x-a" in headers, "x-b" in headers, len(headers), sorted(headers)) == (True, False, 2, ["odd", "x-a"])
+
+
+def test_verdicts_are_looked_for_on_all_that_a_caller_is_and_anew_once_that_is_known() -> None:
+    clock, hidden = SystemClock(), Pseudonyms("p").of
+    reader = Caller(CallerKind.SUBSCRIBER, "subj_1", account=UUID(int=7), session=UUID(int=9))
+    session, account = ids.encode("ses", UUID(int=9)), ids.encode("acct", UUID(int=7))
+    texts = {
+        "address": "192.0.2.1",
+        "network": "192.0.2.0/24",
+        "user_agent": "Firefox/1",
+        "actor": "subj_1",
+        "session": session,
+        "device": device_of("subj_1", "Firefox/1"),
+    }
+    for scope, text in texts.items():
+        found = facts(("User-Agent", "Firefox/1"))
+        of_caller = scope in ("actor", "session", "device")
+        made = activity_pb2.Verdict(
+            id="verdict_1",
+            scope=scope,
+            entity_hash=hidden(scope, text),
+            action=activity_pb2.Verdict.ACTION_THROTTLE,
+            revision=1,
+            account_id=account if of_caller else "",
+        )
+        made.expires_at.FromSeconds(int(clock.wall().timestamp()) + 60)
+        found.sources.verdicts.apply([made])
+        assert found.verdict_action == ("" if of_caller else "throttle"), scope
+        found.know(reader)
+        assert found.verdict_action == "throttle", scope
+        assert found.caller_account == account
+        found.know(Caller(CallerKind.ANONYMOUS, "anonymous"))
+        assert found.verdict_action == ("" if of_caller else "throttle"), scope

@@ -19,7 +19,10 @@ BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 PSEUDONYMS = Pseudonyms("a pepper for tests")
 BLOCK, CHALLENGE = activity_pb2.Verdict.ACTION_BLOCK, activity_pb2.Verdict.ACTION_CHALLENGE
 THROTTLE, REVOKE = activity_pb2.Verdict.ACTION_THROTTLE, activity_pb2.Verdict.ACTION_REVOKE
-HERE = [("address", "192.0.2.1"), ("network", "192.0.2.0/24"), ("user_agent", "curl")]
+HERE = [
+    (scope, PSEUDONYMS.of(scope, text))
+    for scope, text in (("address", "192.0.2.1"), ("network", "192.0.2.0/24"), ("user_agent", "curl"))
+]
 
 
 class Clock:
@@ -59,12 +62,12 @@ def verdict(
 
 def held(clock: Clock, *verdicts: activity_pb2.Verdict, fetch: Any = None, **rest: Any) -> Verdicts:
     store: Any = None
-    found = Verdicts(store, fetch, PSEUDONYMS, clock=clock, monotonic=lambda: 0.0, telemetry=Telemetry("tests"), **rest)
+    found = Verdicts(store, fetch, clock=clock, monotonic=lambda: 0.0, telemetry=Telemetry("tests"), **rest)
     found.apply(verdicts)
     return found
 
 
-def action(verdicts: Verdicts, account: str = "", known: Sequence[tuple[str, str]] = HERE) -> str:
+def action(verdicts: Verdicts, account: str = "", known: Sequence[tuple[str, bytes]] = HERE) -> str:
     found = verdicts.of(known, account)
     return found.action if found else ""
 
