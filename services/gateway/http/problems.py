@@ -109,7 +109,9 @@ def _headers(error: GatefoldError) -> Mapping[str, str]:
 
 
 def _challenge(error: GatefoldError) -> str:
-    parameters = dict(error.metadata)
-    if error.reason == "scope_missing":
-        parameters["error"] = "insufficient_scope"
-    return REALM + "".join([f', {name}="{parameters[name]}"' for name in _CHALLENGE if name in parameters])
+    metadata, challenge = error.metadata, REALM
+    for name in _CHALLENGE:
+        value = "insufficient_scope" if name == "error" and error.reason == "scope_missing" else metadata.get(name)
+        if value is not None:
+            challenge += f', {name}="{value}"'
+    return challenge
