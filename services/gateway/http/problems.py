@@ -19,6 +19,10 @@ QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded
 """The type of `rate_limited`, as clients of RateLimit headers know it (draft-ietf-httpapi-ratelimit-headers-11)."""
 BASIC = 'Basic realm="gatefold", charset="UTF-8"'
 
+# Python 3.11 looks a member up by a call each time that it is named.
+_INTERNAL, _UNAUTHENTICATED, _NOT_ALLOWED = Kind.INTERNAL, Kind.UNAUTHENTICATED, Kind.METHOD_NOT_ALLOWED
+_AWAY = frozenset({Kind.UNAVAILABLE, Kind.TIMEOUT})
+
 # HTTP has a status of its own for what RPCs have no kind for.
 _STATUSES = {"body_timeout": 408, "header_timeout": 408, "version_mismatch": 412}
 # Neither protocol of others knows 422.
@@ -45,7 +49,7 @@ class Problems:
 
         Its detail and violations are shown; of its metadata only what a protocol has a place for.
         """
-        if error.kind is Kind.INTERNAL:
+        if error.kind is _INTERNAL:
             # What failed inside is for the log.
             error = errors.internal("internal_error", "Something failed on our side.")
         status = _STATUSES.get(error.reason, error.kind.http_status)
@@ -59,7 +63,7 @@ class Problems:
             "instance": f"urn:gatefold:request:{request_id}",
             "reason": error.reason,
         }
-        if "violated_policies" in error.metadata:
+        if error.metadata and "violated_policies" in error.metadata:
             problem["violated-policies"] = error.metadata["violated_policies"].split(",")
             if error.reason == "rate_limited":
                 problem["type"] = QUOTA_EXCEEDED
@@ -89,23 +93,25 @@ def _as_others_do(error: GatefoldError, status: int, wire: int) -> Answer:
 
 def _headers(error: GatefoldError) -> Mapping[str, str]:
     headers: dict[str, str] = {}
-    if error.metadata.get("error") == "invalid_client":
+    kind, metadata = error.kind, error.metadata
+    if metadata and metadata.get("error") == "invalid_client":
         # Clients prove who they are by RFC 7617, where they do so in a header (RFC 6749 section 5.2).
         headers["WWW-Authenticate"] = BASIC
-    elif error.kind is Kind.UNAUTHENTICATED or error.reason == "scope_missing":
+    elif kind is _UNAUTHENTICATED or error.reason == "scope_missing":
         headers["WWW-Authenticate"] = _challenge(error)
-    if error.kind is Kind.METHOD_NOT_ALLOWED and "allow" in error.metadata:
-        headers["Allow"] = error.metadata["allow"]
+    if kind is _NOT_ALLOWED and "allow" in metadata:
+        headers["Allow"] = metadata["allow"]
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
-    elif error.kind in (Kind.UNAVAILABLE, Kind.TIMEOUT):
+    elif kind in _AWAY:
         headers["Retry-After"] = "1"
     return headers
 
 
 def _challenge(error: GatefoldError) -> str:
-    parameters = dict(error.metadata)
-    if error.reason == "scope_missing":
-        parameters["error"] = "insufficient_scope"
-    given = [f'{name}="{parameters[name]}"' for name in _CHALLENGE if name in parameters]
-    return ", ".join([REALM, *given])
+    metadata, challenge = error.metadata, REALM
+    for name in _CHALLENGE:
+        value = "insufficient_scope" if name == "error" and error.reason == "scope_missing" else metadata.get(name)
+        if value is not None:
+            challenge += f', {name}="{value}"'
+    return challenge
