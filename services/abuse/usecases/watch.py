@@ -82,9 +82,10 @@ def read(entries: Iterable[tuple[int, bytes | None]]) -> Read:
         batches.append(batch)
         received += [at] * batch.starts.size
     activities = Activities.joined(batches)
-    for row in reversed(activities.unreadable):
-        del received[row]
-    dropped += len(activities.unreadable)
+    unreadable = set(activities.unreadable)
+    if unreadable:
+        dropped += len(unreadable)
+        received = [at for row, at in enumerate(received) if row not in unreadable]
     return Read(activities, received, dropped, sum(max(0, batch.lost) for batch in batches))
 
 
