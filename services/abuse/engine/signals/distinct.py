@@ -46,11 +46,18 @@ class Distinct:
         self._now = np.zeros((size, registers), np.uint8)
         self._flat = self._now.reshape(-1)
         self._before = np.zeros((size, registers), np.uint8)
+        # Where there is anything in it: the rest is never touched, and so takes no memory.
+        self._had_before = np.zeros(size, np.bool_)
         # At most so many are empty where there are few enough of them for the raw estimate.
         self._most_empty = (self._least_of_few - 1) >> _HIGHEST_RANK
         # Sums of all registers: of this window, and of it together with the one before.
         self._sums = np.zeros((size, 2), np.int64)
-        self.state: State = {"now": self._now, "before": self._before, "sums": self._sums}
+        self.state: State = {
+            "now": self._now,
+            "before": self._before,
+            "had_before": self._had_before,
+            "sums": self._sums,
+        }
 
     def step(self, segments: Segments, counted: Flags, of: Any) -> Floats:
         """Returns the estimates."""
@@ -171,7 +178,8 @@ class Distinct:
             kept = kept | (np.isin(last, runs.chained) & runs.goes_on[np.maximum(last - 1, 0)])
         keep, clear = slots[kept & old], slots[~kept & old]
         self._before[keep] = self._now[keep]
-        self._before[clear] = 0
+        self._before[clear[self._had_before[clear]]] = 0
+        self._had_before[keep], self._had_before[clear] = True, False
         self._now[slots[old]] = 0
 
     def _write(self, runs: Runs, news: "_News") -> None:
@@ -184,7 +192,9 @@ class Distinct:
             past = np.zeros(runs.starts.size, np.bool_)
             past[runs.chained[last[runs.chained]] - 1] = True
             then = past[news.run]
-            self._before[runs.slots[news.run[then]], news.register[then]] = news.peak[then]
+            slots = runs.slots[news.run[then]]
+            self._before[slots, news.register[then]] = news.peak[then]
+            self._had_before[slots] = True
 
     def _estimate(self, sums: Ints) -> tuple[Floats, Floats]:
         """Returns the estimates of this window, and of it together with the one before."""
