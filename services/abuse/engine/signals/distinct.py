@@ -177,9 +177,9 @@ class Distinct:
         if runs.chained.size:
             kept = kept | (np.isin(last, runs.chained) & runs.goes_on[np.maximum(last - 1, 0)])
         keep, clear = slots[kept & old], slots[~kept & old]
-        self._before[keep] = self._now[keep]
         self._before[clear[self._had_before[clear]]] = 0
-        self._had_before[keep], self._had_before[clear] = True, False
+        self._before[keep] = kept_now = self._now[keep]
+        self._had_before[clear], self._had_before[keep] = False, kept_now.any(axis=1)
         self._now[slots[old]] = 0
 
     def _write(self, runs: Runs, news: "_News") -> None:
