@@ -6,8 +6,10 @@ import numpy as np
 
 from services.abuse.domain.detector import Condition, Signal, SignalKind
 from services.abuse.domain.finding import Entity, Scope
-from services.abuse.engine.columns import Keys, entity_key, text_key
+from services.abuse.engine.arrays import Keys
+from services.abuse.engine.columns import text_key
 from services.abuse.engine.groups import Group
+from services.abuse.engine.packed import entity_key
 from services.abuse.engine.signals.distinct import Distinct
 from services.abuse.engine.table import mixed
 from services.abuse.engine.view import View, where

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 from services.abuse.domain.detector import Action, Condition, Detector, Given, Mode, Rung, Signal, SignalKind
 from services.abuse.domain.finding import Scope
 from services.abuse.engine.columns import FIELDS, HASHES, KEYS, NUMBERS, TEXTS
+from services.abuse.engine.signals.distinct import HIGHEST_PRECISION
 
 FOLDER = Path(__file__).resolve().parents[1] / "detectors"
 DEFAULT_SLOTS = 1 << 15
@@ -39,7 +40,6 @@ _MAY = {
 }
 _RUNG = {"action", "confidence", "strikes", "seconds"}
 _RANGE = {"least", "most", "not"}
-_BOUNDS = {"least", "most"}
 _OVERRIDES = {"mode", "steps"}
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ class _Reading:
             of=of,
             over=self._a(f"{at}.over", told.get("over", ""), str),
             least=self._number(f"{at}.least", told.get("least", 0.0)),
-            precision=self._between(f"{at}.precision", told.get("precision", 7), 4, 12),
+            precision=self._between(f"{at}.precision", told.get("precision", 7), 4, HIGHEST_PRECISION),
             steps=self._steps(f"{at}.steps", told.get("steps", [])),
         )
 
@@ -184,7 +184,7 @@ class _Reading:
             other = above.get(name)
             if other is None or other.kind is SignalKind.RATIO or other.given:
                 self._refuse(f"{at}.{name}", "names a signal above it that counts, and is itself given nothing")
-            self._known(f"{at}.{name}", self._a(f"{at}.{name}", bounds, dict), _BOUNDS, set())
+            self._known(f"{at}.{name}", self._a(f"{at}.{name}", bounds, dict), _RANGE - {"not"}, set())
             least, most = (
                 None if bounds.get(bound) is None else self._number(f"{at}.{name}", bounds[bound])
                 for bound in ("least", "most")

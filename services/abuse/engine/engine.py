@@ -5,14 +5,15 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-from gatefold.activity.v1 import activity_pb2
 
 from services.abuse.domain.detector import Condition, Mode, confidence_of
 from services.abuse.domain.finding import Entity, Finding, Scope
 from services.abuse.engine.acquaintance import Acquaintance
+from services.abuse.engine.arrays import Ints
 from services.abuse.engine.catalogue import Catalogue
-from services.abuse.engine.columns import LONGEST_TEXT, MOST_EVENTS, SITE, Activity, Ints, Reader, text_key
+from services.abuse.engine.columns import HASH_FIELDS, LONGEST_TEXT, MOST_EVENTS, SITE, Reader, text_key
 from services.abuse.engine.groups import Group
+from services.abuse.engine.packed import Activities, Activity
 from services.abuse.engine.sights import Suspicions, sights_of
 from services.abuse.engine.snapshot import pack, unpack
 from services.abuse.engine.view import View, where
@@ -39,7 +40,7 @@ class Engine:
         self._told: OrderedDict[tuple[str, str, bytes], tuple[int, int]] = OrderedDict()
 
     def feed(
-        self, activities: Sequence[activity_pb2.Activity], received_at: Sequence[int] | None = None
+        self, activities: Activities | Sequence[Activity], received_at: Sequence[int] | None = None
     ) -> list[Finding]:
         """Takes events in the order of their stream and returns what detectors say, in that order.
 
@@ -47,10 +48,10 @@ class Engine:
         it is later, or more than an hour earlier, is taken to be from then. Without it events are believed.
         """
         found: list[Finding] = []
+        packed = activities if isinstance(activities, Activities) else Activities.of(activities)
         for start in range(0, len(activities), MOST_EVENTS):
-            part = activities[start : start + MOST_EVENTS]
             arrived = None if received_at is None else received_at[start : start + MOST_EVENTS]
-            found += self._look(part, arrived)
+            found += self._look(packed.part(start, start + MOST_EVENTS), arrived)
         return found
 
     def known(self, findings: Iterable[Finding]) -> dict[Entity, int]:
@@ -83,7 +84,7 @@ class Engine:
         ]
         return {group.identity(sight): group for sight, group in held}
 
-    def _look(self, activities: Sequence[activity_pb2.Activity], received_at: Sequence[int] | None) -> list[Finding]:
+    def _look(self, activities: Activities, received_at: Sequence[int] | None) -> list[Finding]:
         columns = self._reader.read(activities)
         everything = View(columns, np.arange(len(activities)), self._reader.times(activities, received_at))
         # What the platform itself refused says nothing about whoever asked.
@@ -104,7 +105,7 @@ class Engine:
 
     def _tell(
         self,
-        activities: Sequence[activity_pb2.Activity],
+        activities: Activities,
         times: Ints,
         heard: Iterable[tuple[int, int, int, Suspicions]],
     ) -> list[Finding]:
@@ -117,7 +118,7 @@ class Engine:
 
     def _heard(
         self,
-        activity: activity_pb2.Activity,
+        activity: Activity,
         at_ms: int,
         number: int,
         suspicions: Suspicions,
@@ -169,20 +170,7 @@ class _ByEvent:
         return self._view.only(np.logical_or.reduce([self._flags[name] for name in wanted]))
 
 
-def hash_of(activity: activity_pb2.Activity, scope: Scope) -> bytes:
+def hash_of(activity: Activity, scope: Scope) -> bytes:
     """Returns the keyed hash of an activity's entity in a scope."""
-    match scope:
-        case Scope.ADDRESS:
-            return activity.client_address_hash
-        case Scope.NETWORK:
-            return activity.client_network_hash
-        case Scope.ACTOR:
-            return activity.actor_hash
-        case Scope.TARGET:
-            return activity.target_hash
-        case Scope.DEVICE:
-            return activity.device_hash
-        case Scope.SESSION:
-            return activity.session_hash
-        case Scope.USER_AGENT:
-            return activity.user_agent_hash
+    held: bytes = getattr(activity, HASH_FIELDS[scope.value])
+    return held

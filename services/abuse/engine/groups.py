@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from services.abuse.domain.detector import Signal, SignalKind
-from services.abuse.engine.columns import Flags, Floats
+from services.abuse.engine.arrays import Flags, Floats
 from services.abuse.engine.signals.kernel import Kernel, kernel_of
 from services.abuse.engine.table import Table
 from services.abuse.engine.view import View

@@ -8,7 +8,7 @@ import numpy as np
 
 from services.abuse.domain.detector import Detector, Mode, Signal, SignalKind
 from services.abuse.domain.finding import Measure
-from services.abuse.engine.columns import Flags, Floats
+from services.abuse.engine.arrays import Flags, Floats
 from services.abuse.engine.groups import Group
 from services.abuse.engine.view import View, where
 

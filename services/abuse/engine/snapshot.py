@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from services.abuse.engine.groups import Group
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def pack(groups: Mapping[str, Group], told: Mapping[str, Any]) -> bytes:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.abuse.engine.columns import MOST_EVENTS, Flags, Floats, Ints, Keys
+from services.abuse.engine.arrays import Flags, Floats, Ints, Keys
+from services.abuse.engine.columns import MOST_EVENTS
 
 WAYS = 8
 _WAY_BITS = 3

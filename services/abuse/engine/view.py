@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from services.abuse.domain.detector import Condition
-from services.abuse.engine.columns import SITE, TEXTS, Columns, Flags, Ints, Keys, text_key
+from services.abuse.engine.arrays import Flags, Ints, Keys
+from services.abuse.engine.columns import SITE, TEXTS, Columns, text_key
 from services.abuse.engine.signals.distinct import ranked
 from services.abuse.engine.table import finished, mixed, scattered
 

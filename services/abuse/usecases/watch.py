@@ -6,16 +6,17 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gatefold.activity.v1 import activity_pb2
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from services.abuse.domain.finding import Entity, Scope
 from services.abuse.domain.judge import Decision, Judge, Suppressions
+from services.abuse.engine.arrays import Flags
 from services.abuse.engine.catalogue import Catalogue
+from services.abuse.engine.columns import HASH_FIELDS
 from services.abuse.engine.engine import LONGEST_REQUEST_ID, Engine, hash_of
+from services.abuse.engine.packed import Activities, Activity, Batch, entity_key, split
 
-MOST_ACTIVITY_BYTES = 2_048
-"""An activity has hashes and short names; one that is larger was made to do harm."""
 MOST_BATCH_BYTES = 4 * 1024 * 1024
 AUDITS_A_DAY = 3
 MOST_ACCOUNTS = 50_000
@@ -58,36 +59,34 @@ class Sighting:
 class Read:
     """Activities of some entries with when each was received, and how many entries or activities were no good."""
 
-    activities: list[activity_pb2.Activity] = field(default_factory=list)
-    received_ms: list[int] = field(default_factory=list)
+    activities: Activities = field(default_factory=lambda: Activities.of(()))
+    received_ms: Sequence[int] = ()
     dropped: int = 0
     lost: int = 0
 
 
 def read(entries: Iterable[tuple[int, bytes | None]]) -> Read:
     """Reads entries (time, bytes) strictly: what cannot be read, or is larger than any honest activity, is dropped."""
-    activities: list[activity_pb2.Activity] = []
+    batches: list[Batch] = []
     received: list[int] = []
-    dropped = lost = 0
+    dropped = 0
     for at, packed in entries:
-        if packed is None or len(packed) > MOST_BATCH_BYTES:
-            dropped += 1
-            continue
         try:
-            batch = activity_pb2.ActivityBatch.FromString(packed)
-        except (DecodeError, ValueError):
+            if packed is None or len(packed) > MOST_BATCH_BYTES:
+                raise DecodeError("no batch of ours")
+            batch = split(packed)
+        except DecodeError:
             dropped += 1
             continue
-        good = [activity for activity in batch.activities if _is_good(activity)]
-        dropped += len(batch.activities) - len(good)
-        lost += max(0, batch.lost)
-        activities += good
-        received += [at] * len(good)
-    return Read(activities, received, dropped, lost)
-
-
-def _is_good(activity: activity_pb2.Activity) -> bool:
-    return activity.ByteSize() <= MOST_ACTIVITY_BYTES
+        dropped += batch.dropped
+        batches.append(batch)
+        received += [at] * batch.starts.size
+    activities = Activities.joined(batches)
+    unreadable = set(activities.unreadable)
+    if unreadable:
+        dropped += len(unreadable)
+        received = [at for row, at in enumerate(received) if row not in unreadable]
+    return Read(activities, received, dropped, sum(max(0, batch.lost) for batch in batches))
 
 
 class Watch:
@@ -103,17 +102,12 @@ class Watch:
         """Looks at activities in their order; first it forgets what was forgiven."""
         for entity in forgiven:
             self._judge.forgive(entity)
-        if not seen.activities:
+        if not len(seen.activities):
             return Sighting()
         findings = self._engine.feed(seen.activities, seen.received_ms)
         decisions = self._judge.decide(findings, self._engine.known(findings)) if findings else []
         decided = _with_events([decision for decision in decisions if len(decision.entity) == 16], seen.activities)
-        refused = [
-            (activity.request_id, activity.verdict_id)
-            for activity in seen.activities
-            if activity.verdict_id and activity.request_id and activity.reach != activity_pb2.Activity.REACH_PLATFORM
-        ]
-        return Sighting(decided, refused[:MOST_REFUSED], self._samples(seen))
+        return Sighting(decided, self._refused(seen.activities), self._samples(seen))
 
     def snapshot(self) -> bytes:
         """Returns all that is known."""
@@ -135,23 +129,35 @@ class Watch:
             return False
         return True
 
+    def _refused(self, activities: Activities) -> list[tuple[str, str]]:
+        refused = activities.has("verdict_id") & activities.has("request_id") & _told_for_accounts(activities)
+        found = [activities[row] for row in refused.nonzero()[0][:MOST_REFUSED].tolist()]
+        return [(activity.request_id, activity.verdict_id) for activity in found if activity.verdict_id]
+
     def _samples(self, seen: Read) -> list[Sample]:
         """Picks the first activity after a moment of each account's turn that nobody can foresee or choose."""
         found: list[Sample] = []
-        for activity, at in zip(seen.activities, seen.received_ms, strict=True):
-            account = activity.account_id
-            if activity.reach == activity_pb2.Activity.REACH_PLATFORM:
+        activities = seen.activities
+        refused = activities.has("verdict_id") | (activities.numbers("refused_by_edge") != 0)
+        ordinary = (~refused & ~activities.has("event_name") & _told_for_accounts(activities)).tolist()
+        accounts: dict[bytes, str] = {}
+        rows, packed = activities.texts(("account_id",))
+        for row, own in zip(rows.tolist(), packed, strict=True):
+            if not ordinary[row]:
                 continue
-            if not account or activity.verdict_id or activity.refused_by_edge or activity.event_name:
-                continue
+            account = accounts.get(own)
+            if account is None:
+                account = accounts[own] = activities[row].account_id
+            at = seen.received_ms[row]
             turn = at // _TURN_MS
             if self._sampled.get(account, -1) >= turn:
                 continue
             if at % _TURN_MS < zlib.crc32(f"{account}:{turn}".encode()) % _TURN_MS:
                 continue
+            activity = activities[row]
             scope = Scope.ACTOR if activity.actor_hash else Scope.ADDRESS
             entity = activity.actor_hash or activity.client_address_hash
-            if len(entity) != 16:
+            if not account or len(entity) != 16:
                 continue
             self._sampled[account] = turn
             self._sampled.move_to_end(account)
@@ -161,23 +167,29 @@ class Watch:
         return found
 
 
-def _with_events(decisions: Sequence[Decision], activities: Sequence[activity_pb2.Activity]) -> list[Decided]:
+def _told_for_accounts(activities: Activities) -> Flags:
+    flags: Flags = activities.numbers("reach") != Activity.REACH_PLATFORM
+    return flags
+
+
+def _with_events(decisions: Sequence[Decision], activities: Activities) -> list[Decided]:
     """Returns decisions with what was seen in the events that led to them."""
     about = {(decision.scope, decision.entity) for decision in decisions}
-    scopes = {scope for scope, _ in about}
-    told: dict[tuple[Scope, bytes], list[activity_pb2.Activity]] = {}
-    for activity in activities if about else ():
-        for scope in scopes:
-            key = scope, hash_of(activity, scope)
-            if key in about:
-                told.setdefault(key, []).append(activity)
+    told: dict[tuple[Scope, bytes], list[Activity]] = {}
+    for scope in {scope for scope, _ in about}:
+        keys = [entity_key(entity) for other, entity in about if other is scope]
+        for row in (
+            np.isin(activities.hashes(HASH_FIELDS[scope.value]), np.array(keys, np.uint64)).nonzero()[0].tolist()
+        ):
+            activity = activities[row]
+            told.setdefault((scope, hash_of(activity, scope)), []).append(activity)
     return [
         Decided(decision, _entities(_events(decision, told.get((decision.scope, decision.entity), ()))))
         for decision in decisions
     ]
 
 
-def _events(decision: Decision, about: Sequence[activity_pb2.Activity]) -> list[activity_pb2.Activity]:
+def _events(decision: Decision, about: Sequence[Activity]) -> list[Activity]:
     """Returns, of the events about an entity, what led to a decision: all that one request became.
 
     The edge tells of a request and a service of what happened in it, and only one of them says all. Records of a
@@ -193,7 +205,7 @@ def _events(decision: Decision, about: Sequence[activity_pb2.Activity]) -> list[
     return [one for one in found if one.time.seconds * 1000 + one.time.nanos // 1_000_000 == at][-1:] or found[-1:]
 
 
-def _entities(events: Sequence[activity_pb2.Activity]) -> dict[Scope, bytes]:
+def _entities(events: Sequence[Activity]) -> dict[Scope, bytes]:
     found: dict[Scope, bytes] = {}
     for activity in events:
         for scope in Scope:

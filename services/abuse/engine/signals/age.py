@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from services.abuse.engine.columns import Flags, Floats
+from services.abuse.engine.arrays import Flags, Floats
 from services.abuse.engine.signals.total import State
 from services.abuse.engine.table import NEVER, Segments
 

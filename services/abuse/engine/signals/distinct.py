@@ -5,13 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from services.abuse.engine.columns import Flags, Floats, Ints, Keys
+from services.abuse.engine.arrays import Flags, Floats, Ints, Keys
 from services.abuse.engine.signals.total import State, within
 from services.abuse.engine.table import Runs, Segments, ends_of
 
 _HIGHEST_RANK = 40
-_POWERS = np.array([1 << (_HIGHEST_RANK - rank) for rank in range(_HIGHEST_RANK + 1)], np.int64)
-"""2^-rank as a whole number of 2^-40: sums of them are exact in any order."""
+HIGHEST_PRECISION = 11
+_EMPTY_BITS, _EMPTIES = 12, 4095
+_WEIGHTS = np.array([1, *(1 << (_EMPTY_BITS + rank) for rank in range(_HIGHEST_RANK - 1, -1, -1))], np.int64)
+"""What a register is in a sum, by its rank: 1 where it is empty, otherwise 2^-rank as a whole number of 2^-40, above
+the bits that the number of empty ones takes. Sums of them are exact in any order.
+"""
 _RANK_BITS, _RANKS = 6, 63
 
 
@@ -42,10 +46,18 @@ class Distinct:
         self._now = np.zeros((size, registers), np.uint8)
         self._flat = self._now.reshape(-1)
         self._before = np.zeros((size, registers), np.uint8)
-        self._empty = np.array([registers << _HIGHEST_RANK, registers] * 2, np.int64)
-        # Sum of 2^-register and number of empty ones: of this window, and of it together with the one before.
-        self._sums = np.zeros((size, 4), np.int64)
-        self.state: State = {"now": self._now, "before": self._before, "sums": self._sums}
+        # Where there is anything in it: the rest is never touched, and so takes no memory.
+        self._had_before = np.zeros(size, np.bool_)
+        # At most so many are empty where there are few enough of them for the raw estimate.
+        self._most_empty = (self._least_of_few - 1) >> _HIGHEST_RANK
+        # Sums of all registers: of this window, and of it together with the one before.
+        self._sums = np.zeros((size, 2), np.int64)
+        self.state: State = {
+            "now": self._now,
+            "before": self._before,
+            "had_before": self._had_before,
+            "sums": self._sums,
+        }
 
     def step(self, segments: Segments, counted: Flags, of: Any) -> Floats:
         """Returns the estimates."""
@@ -104,11 +116,9 @@ class Distinct:
         prior[news.starts] = base
         either = before[news.group]
         after_either, prior_either = np.maximum(after, either), np.maximum(prior, either)
-        deltas, at = np.empty((after.size, 4), np.int64), news.position
-        deltas[at, 0] = _POWERS[after] - _POWERS[prior]
-        deltas[at, 1] = (after == 0).astype(np.int64) - (prior == 0)
-        deltas[at, 2] = _POWERS[after_either] - _POWERS[prior_either]
-        deltas[at, 3] = (after_either == 0).astype(np.int64) - (prior_either == 0)
+        deltas, at = np.empty((after.size, 2), np.int64), news.position
+        deltas[at, 0] = _WEIGHTS[after] - _WEIGHTS[prior]
+        deltas[at, 1] = _WEIGHTS[after_either] - _WEIGHTS[prior_either]
         return deltas
 
     def _held(self, segments: Segments, runs: Runs) -> Ints:
@@ -117,15 +127,15 @@ class Distinct:
         if runs.steady:
             return held
         begin = self._begun(runs, held)
-        begin[runs.chained, 2:] = begin[runs.chained - 1, :2]
+        begin[runs.chained, 1] = begin[runs.chained - 1, 0]
         self._sums[segments.slots] = begin[runs.last]
         return begin
 
     def _begun(self, runs: Runs, held: Ints) -> Ints:
         """Makes of the sums that are held those with which runs begin, but for those that are chained."""
-        followed = held[runs.following, :2]
-        held[runs.apart] = self._empty
-        held[runs.following, 2:] = followed
+        followed = held[runs.following, 0]
+        held[runs.apart] = self._registers
+        held[runs.following, 1] = followed
         return held
 
     def _summed(self, segments: Segments, runs: Runs, news: "_News", events: Ints) -> tuple[Ints, Ints]:
@@ -143,9 +153,9 @@ class Distinct:
             self._sums[runs.slots[changed]] = sums[ends]
         else:
             begin = self._begun(runs, held)
-            alone = begin[:, :2].copy()
-            alone[changed] += sums[ends, :2]
-            begin[runs.chained, 2:] = alone[runs.chained - 1]
+            alone = begin[:, 0].copy()
+            alone[changed] += sums[ends, 0]
+            begin[runs.chained, 1] = alone[runs.chained - 1]
             sums += begin[run]
             done = begin.copy()
             done[changed] = sums[ends]
@@ -167,8 +177,9 @@ class Distinct:
         if runs.chained.size:
             kept = kept | (np.isin(last, runs.chained) & runs.goes_on[np.maximum(last - 1, 0)])
         keep, clear = slots[kept & old], slots[~kept & old]
-        self._before[keep] = self._now[keep]
-        self._before[clear] = 0
+        self._before[clear[self._had_before[clear]]] = 0
+        self._before[keep] = kept_now = self._now[keep]
+        self._had_before[clear], self._had_before[keep] = False, kept_now.any(axis=1)
         self._now[slots[old]] = 0
 
     def _write(self, runs: Runs, news: "_News") -> None:
@@ -181,18 +192,23 @@ class Distinct:
             past = np.zeros(runs.starts.size, np.bool_)
             past[runs.chained[last[runs.chained]] - 1] = True
             then = past[news.run]
-            self._before[runs.slots[news.run[then]], news.register[then]] = news.peak[then]
+            slots = runs.slots[news.run[then]]
+            self._before[slots, news.register[then]] = news.peak[then]
+            self._had_before[slots] = True
 
     def _estimate(self, sums: Ints) -> tuple[Floats, Floats]:
         """Returns the estimates of this window, and of it together with the one before."""
-        return self._estimated(sums[:, 0], sums[:, 1]), self._estimated(sums[:, 2], sums[:, 3])
+        return self._estimated(sums[:, 0]), self._estimated(sums[:, 1])
 
-    def _estimated(self, sums: Ints, empty: Ints) -> Floats:
+    def _estimated(self, sums: Ints) -> Floats:
+        empty = sums & _EMPTIES
         estimates: Floats = self._few.take(empty)
         # Nearly all have few values.
-        many = ((sums < self._least_of_few) | (empty <= 0)).nonzero()[0]
-        if many.size:
-            estimates[many] = self._scale / sums[many]
+        near = (empty <= self._most_empty).nonzero()[0]
+        if near.size:
+            whole = (sums[near] >> _EMPTY_BITS) + (empty[near] << _HIGHEST_RANK)
+            many = (whole < self._least_of_few) | (empty[near] == 0)
+            estimates[near[many]] = self._scale / whole[many]
         return estimates
 
 

@@ -4,7 +4,7 @@ import math
 from typing import Any, Protocol
 
 from services.abuse.domain.detector import Signal, SignalKind
-from services.abuse.engine.columns import Flags, Floats
+from services.abuse.engine.arrays import Flags, Floats
 from services.abuse.engine.signals.age import Age
 from services.abuse.engine.signals.distinct import Distinct
 from services.abuse.engine.signals.surprise import Surprise

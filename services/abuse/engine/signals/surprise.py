@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from services.abuse.engine.columns import Flags, Floats, Ints
+from services.abuse.engine.arrays import Flags, Floats, Ints
 from services.abuse.engine.signals.total import State, within
 from services.abuse.engine.table import NEVER, Segments
 

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from services.abuse.engine.columns import Flags, Floats, Ints
+from services.abuse.engine.arrays import Flags, Floats, Ints
 from services.abuse.engine.table import Segments
 
 State: TypeAlias = dict[str, NDArray[Any]]

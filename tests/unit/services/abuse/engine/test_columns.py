@@ -7,14 +7,15 @@ import pytest
 from gatefold.activity.v1 import activity_pb2
 
 from services.abuse.domain.detector import Condition
-from services.abuse.engine.columns import FIELDS, HASHES, LONGEST_TEXT, TEXTS, Reader, entity_key, text_key
+from services.abuse.engine.columns import FIELDS, HASHES, LONGEST_TEXT, TEXTS, Reader, text_key
+from services.abuse.engine.packed import Activities, entity_key
 from services.abuse.engine.view import View, where
 from tests.support.activities import BEGIN, activity, hashed
 
 
 def view_of(events: list[activity_pb2.Activity]) -> View:
-    reader = Reader()
-    return View(reader.read(events), np.arange(len(events)), reader.times(events, None))
+    reader, packed = Reader(), Activities.of(events)
+    return View(reader.read(packed), np.arange(len(events)), reader.times(packed, None))
 
 
 def test_hashes_and_texts_become_64_bits_and_0_where_there_is_none() -> None:
@@ -46,7 +47,7 @@ def test_a_field_is_the_same_read_whole_or_in_parts(field: str) -> None:
         )
         for at in range(100)
     ]
-    columns, parts = Reader().read(events), Reader().read(events)
+    columns, parts = Reader().read(Activities.of(events)), Reader().read(Activities.of(events))
     everything = np.arange(100)
     whole = columns.take(field, everything)
     for rows in (everything[::9], everything[50:60], everything):
@@ -96,6 +97,6 @@ def test_several_conditions_hold_together_however_few_are_left() -> None:
 
 def test_times_are_bounded_by_arrival_and_replaced_where_they_are_none() -> None:
     now = BEGIN * 1000
-    events = [activity("", at) for at in (0, 10, -7200)] + [activity_pb2.Activity()]
+    events = Activities.of([activity("", at) for at in (0, 10, -7200)] + [activity_pb2.Activity()])
     assert (Reader().times(events, [now] * 4) - now).tolist() == [0, 0, -3_600_000, 0]
     assert (Reader().times(events, None) - now).tolist() == [0, 10_000, -7_200_000, 10_000]

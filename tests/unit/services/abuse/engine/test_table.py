@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.abuse.engine.columns import Ints, Keys
+from services.abuse.engine.arrays import Ints, Keys
 from services.abuse.engine.table import WAYS, Table, mixed
 
 

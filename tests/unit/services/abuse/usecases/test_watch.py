@@ -5,6 +5,7 @@ from gatefold.activity.v1 import activity_pb2
 
 from services.abuse.domain.finding import Entity, Scope
 from services.abuse.engine.catalogue import Catalogue
+from services.abuse.engine.packed import Activities
 from services.abuse.usecases.watch import AUDITS_A_DAY, MOST_BATCH_BYTES, MOST_REFUSED, Decided, Read, Watch, read
 from tests.support.activities import BEGIN, Story, hashed
 
@@ -27,7 +28,7 @@ def watch() -> Watch:
 
 def seen(story: Story) -> Read:
     events = story.in_order()
-    return Read(events, [event.time.seconds * 1000 for event in events])
+    return Read(Activities.of(events), [event.time.seconds * 1000 for event in events])
 
 
 def stuffing(first: int, number: int) -> Story:
@@ -118,7 +119,7 @@ def test_entries_that_cannot_be_read_are_dropped_one_by_one() -> None:
     found = read(
         [(1, None), (2, b"\xff\xff"), (3, packed(good, huge, lost=7)), (4, b"\0" * (MOST_BATCH_BYTES + 1)), (5, b"")]
     )
-    assert (found.activities, found.received_ms, found.dropped, found.lost) == ([good], [3], 4, 7)
+    assert (list(found.activities), found.received_ms, found.dropped, found.lost) == ([good], [3], 4, 7)
 
 
 def test_requests_that_a_verdict_refused_are_named_up_to_a_bound() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.abuse.engine.columns import Floats
+from services.abuse.engine.arrays import Floats
 from services.abuse.engine.signals.age import Age
 from services.abuse.engine.signals.distinct import Distinct, ranked
 from services.abuse.engine.signals.kernel import Kernel
