@@ -33,8 +33,6 @@ from tests.support.stores import RunDirectory, TestPostgres, new_valkey
 ATTACKERS = 200
 AT_ONCE = 4
 GATEWAYS = 2
-WARMING = 40
-"""Attackers before that, so that every shard has had some."""
 PEOPLE = 20
 """Whose passwords an attacker tries; fewer suffice for a verdict."""
 LOOK_SECONDS = 0.01
@@ -58,8 +56,6 @@ async def measure(bench: Bench) -> None:
                 seconds = await _attack(edge, client, f"198.51.{number}.1")
                 taken.append(seconds)
 
-        # Memory that no shard has touched yet is not what is measured.
-        await asyncio.gather(*(_attack(edge, client, f"203.0.{number}.1") for number in range(WARMING)))
         await asyncio.gather(*(one_after_another() for _ in range(AT_ONCE)))
     bench.add(
         "verdict-enforced",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.abuse.engine.arrays import Flags, Floats, Ints, Keys
+from services.abuse.engine.arrays import Flags, Floats, Ints, Keys, table
 from services.abuse.engine.columns import MOST_EVENTS
 
 WAYS = 8
@@ -183,11 +183,11 @@ class Table:
         self.size = max(WAYS, 1 << (slots - 1).bit_length())
         # By the highest bits: keys in order are places in order, and memory is walked through in one direction.
         self._shift = np.uint64(_KEY_BITS_NUMBER - (self.size // WAYS - 1).bit_length())
-        self.keys: Keys = np.zeros(self.size, np.uint64)
+        self.keys: Keys = table(self.size, np.uint64)
         self._ways = self.keys.reshape(-1, WAYS)
-        self.latest: Ints = np.zeros(self.size, np.int64)
+        self.latest: Ints = table(self.size, np.int64)
         """Unix milliseconds of each key's latest event."""
-        self.owners: NDArray[np.uint16] = np.zeros(self.size, np.uint16)
+        self.owners: NDArray[np.uint16] = table(self.size, np.uint16)
 
     def place(self, keys: Keys, times: Ints, owners: Keys) -> tuple[Segments, Ints]:
         """Returns events beside their places, and the positions of those that have to be asked about again, in their

@@ -116,6 +116,14 @@ def test_a_batch_of_what_was_serialised_is_the_batch_of_what_it_was() -> None:
         assert activity_pb2.ActivityBatch.FromString(batch) == activity_pb2.ActivityBatch(activities=made, lost=lost)
 
 
+def test_activities_of_parts_in_any_order_are_sent_as_the_library_writes_them() -> None:
+    parts = [{"session_hash": b"s"}, {"client_address_hash": b"a"}, {"duration_micros": 5}, {"account_id": "acct_1"}]
+    packed = b"".join(activity_pb2.Activity(**part).SerializeToString() for part in parts)
+    whole = activity_pb2.Activity(**{name: value for part in parts for name, value in part.items()})
+
+    assert batch_of([packed]) == activity_pb2.ActivityBatch(activities=[whole]).SerializeToString() != packed
+
+
 WHOLE, ACCOUNT, PLATFORM = (
     activity_pb2.Activity.REACH_UNSPECIFIED,
     activity_pb2.Activity.REACH_ACCOUNT,

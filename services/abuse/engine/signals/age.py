@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from services.abuse.engine.arrays import Flags, Floats
+from services.abuse.engine.arrays import Flags, Floats, table
 from services.abuse.engine.signals.total import State
 from services.abuse.engine.table import NEVER, Segments
 
@@ -13,7 +13,7 @@ class Age:
     """Seconds since a key was first counted; 0 before that, and at that moment."""
 
     def __init__(self, size: int) -> None:
-        self._born = np.zeros(size, np.int64)
+        self._born = table(size, np.int64)
         self.state: State = {"born": self._born}
 
     def step(self, segments: Segments, counted: Flags, of: Any) -> Floats:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from services.abuse.engine.arrays import Flags, Floats, Ints, Keys
+from services.abuse.engine.arrays import Flags, Floats, Ints, Keys, table
 from services.abuse.engine.signals.total import State, within
 from services.abuse.engine.table import Runs, Segments, ends_of
 
@@ -43,15 +43,15 @@ class Distinct:
         self._least_of_few = int(self._scale / (2.5 * registers)) - 4
         while self._scale / self._least_of_few > 2.5 * registers:
             self._least_of_few += 1
-        self._now = np.zeros((size, registers), np.uint8)
+        self._now = table((size, registers), np.uint8)
         self._flat = self._now.reshape(-1)
-        self._before = np.zeros((size, registers), np.uint8)
+        self._before = table((size, registers), np.uint8)
         # Where there is anything in it: the rest is never touched, and so takes no memory.
-        self._had_before = np.zeros(size, np.bool_)
+        self._had_before = table(size, np.bool_)
         # At most so many are empty where there are few enough of them for the raw estimate.
         self._most_empty = (self._least_of_few - 1) >> _HIGHEST_RANK
         # Sums of all registers: of this window, and of it together with the one before.
-        self._sums = np.zeros((size, 2), np.int64)
+        self._sums = table((size, 2), np.int64)
         self.state: State = {
             "now": self._now,
             "before": self._before,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from services.abuse.engine.arrays import Flags, Floats, Ints
+from services.abuse.engine.arrays import Flags, Floats, Ints, table
 from services.abuse.engine.signals.total import State, within
 from services.abuse.engine.table import NEVER, Segments
 
@@ -28,9 +28,9 @@ class Surprise:
         self._window_ms = window_ms
         self._least = least
         self._surprising = surprising
-        self._count = np.zeros(size, np.int64)
+        self._count = table(size, np.int64)
         # Per hour of the week, and last for all hours: mean, variance, windows learnt, windows not learnt in a row.
-        self._used_to = np.zeros((size, _HOURS + 1, 4), np.float32)
+        self._used_to = table((size, _HOURS + 1, 4), np.float32)
         self._a_day, self._an_hour = (hours * _HOUR_MS // window_ms for hours in (24, 1))
         self.state: State = {"count": self._count, "used_to": self._used_to}
 

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from services.abuse.engine.arrays import Flags, Floats, Ints
+from services.abuse.engine.arrays import Flags, Floats, Ints, table
 from services.abuse.engine.table import Segments
 
 State: TypeAlias = dict[str, NDArray[Any]]
@@ -17,8 +17,8 @@ class Total:
 
     def __init__(self, size: int, window_ms: int) -> None:
         self._window_ms = window_ms
-        self._now = np.zeros(size, np.int64)
-        self._before = np.zeros(size, np.int64)
+        self._now = table(size, np.int64)
+        self._before = table(size, np.int64)
         self.state: State = {"now": self._now, "before": self._before}
 
     def step(self, segments: Segments, counted: Flags, of: Any) -> Floats:

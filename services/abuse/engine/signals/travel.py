@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from services.abuse.engine.arrays import Flags, Floats, Ints
+from services.abuse.engine.arrays import Flags, Floats, Ints, table
 from services.abuse.engine.signals.total import State
 from services.abuse.engine.table import NEVER, Segments
 
@@ -19,8 +19,8 @@ class Travel:
     """Speed, in km/h, from the place of the event before to this one's; `of` has latitude and longitude."""
 
     def __init__(self, size: int) -> None:
-        self._place = np.zeros((size, 2), np.int16)
-        self._at = np.zeros(size, np.int64)
+        self._place = table((size, 2), np.int16)
+        self._at = table(size, np.int64)
         self.state: State = {"place": self._place, "at": self._at}
 
     def step(self, segments: Segments, counted: Flags, of: Any) -> Floats:
