@@ -1,7 +1,7 @@
 """Owns activities as the stream has them, packed: their fields are read in columns, and a message is made of few."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 
 import numpy as np
@@ -19,8 +19,6 @@ _HASH_BYTES = 16
 _NONE = np.zeros(0, np.int64)
 MOST_ACTIVITY_BYTES = 2_048
 """An activity has hashes and short names; one that is larger was made to do harm."""
-_ITEM = 0x0A
-"""Tag of each activity in a batch."""
 
 
 def entity_key(entity_hash: bytes) -> int:
@@ -30,11 +28,10 @@ def entity_key(entity_hash: bytes) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """A packed ActivityBatch: where each of its activities begins and ends."""
+    """A packed ActivityBatch, as far as it counts."""
 
-    packed: bytes
-    starts: Ints
-    ends: Ints
+    items: Sequence[bytes]
+    """Its activities, packed."""
     lost: int
     dropped: int
     """Activities that are larger than any honest one."""
@@ -42,33 +39,10 @@ class Batch:
 
 def split(packed: bytes) -> Batch:
     """Finds the activities of a packed batch. Raises DecodeError for what is none."""
-    tags: list[int] = []
-    at, size = 0, len(packed)
-    try:
-        while at < size and packed[at] == _ITEM:
-            octet = packed[at + 1]
-            if octet < 128:
-                length = octet + 2
-            elif packed[at + 2] < 128:
-                length = (packed[at + 2] << 7) + octet - 125
-            else:
-                break
-            tags.append(at)
-            at += length
-    except IndexError:
-        at = size + 1
-    if at > size:
-        raise DecodeError("a batch that is cut off")
-    rest = activity_pb2.ActivityBatch.FromString(packed[at:])
-    if rest.activities:
-        # One is huge, or whoever wrote this had another order.
-        small = [activity for activity in rest.activities if activity.ByteSize() <= MOST_ACTIVITY_BYTES]
-        batch = split(packed[:at] + activity_pb2.ActivityBatch(activities=small).SerializeToString())
-        return replace(batch, lost=rest.lost, dropped=batch.dropped + len(rest.activities) - len(small))
-    begins, ends = np.array(tags, np.int64), np.array([*tags[1:], at], np.int64)[: len(tags)]
-    starts = begins + 2 + (np.frombuffer(packed, np.uint8)[begins + 1] > 127)
-    good = ends - starts <= MOST_ACTIVITY_BYTES
-    return Batch(packed, starts[good], ends[good], rest.lost, int((~good).sum()))
+    batch = activity_pb2.PackedActivityBatch.FromString(packed)
+    items: list[bytes] = list(batch.activities)
+    small = [item for item in items if len(item) <= MOST_ACTIVITY_BYTES]
+    return Batch(small, batch.lost, len(items) - len(small))
 
 
 class Activities:
@@ -91,14 +65,20 @@ class Activities:
         """Positions, among all that there were, of what was left out since it is no activity."""
 
     @classmethod
-    def joined(cls, batches: Sequence[Batch]) -> "Activities":
+    def joined(cls, batches: Iterable[Batch]) -> "Activities":
         """Returns the activities of some batches."""
-        begins = np.cumsum([0, *(len(batch.packed) for batch in batches)])
-        starts, ends = (
-            np.concatenate([_NONE, *(offset + side for offset, side in zip(begins.tolist(), sides, strict=False))])
-            for sides in ([batch.starts for batch in batches], [batch.ends for batch in batches])
-        )
-        return cls._at(Octets(batch.packed for batch in batches), starts, ends)
+        return cls._of([item for batch in batches for item in batch.items])
+
+    @classmethod
+    def of(cls, activities: Iterable[Activity]) -> "Activities":
+        """Packs activities."""
+        return cls._of([activity.SerializeToString() for activity in activities])
+
+    @classmethod
+    def _of(cls, packed: Sequence[bytes]) -> "Activities":
+        sizes = np.fromiter(map(len, packed), np.int64, len(packed))
+        ends = sizes.cumsum()
+        return cls._at(Octets(packed), ends - sizes, ends)
 
     @classmethod
     def _at(cls, octets: Octets, starts: Ints, ends: Ints) -> "Activities":
@@ -115,14 +95,6 @@ class Activities:
             readable.unreadable = unreadable
             return readable
         return cls(octets, found, moments, {row: activity for row, activity in odd.items() if activity is not None})
-
-    @classmethod
-    def of(cls, activities: Iterable[Activity]) -> "Activities":
-        """Packs activities."""
-        packed = [activity.SerializeToString() for activity in activities]
-        sizes = np.fromiter(map(len, packed), np.int64, len(packed))
-        ends = sizes.cumsum()
-        return cls._at(Octets(packed), ends - sizes, ends)
 
     def part(self, start: int, end: int) -> "Activities":
         """Returns some neighbours."""

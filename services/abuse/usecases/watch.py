@@ -80,7 +80,7 @@ def read(entries: Iterable[tuple[int, bytes | None]]) -> Read:
             continue
         dropped += batch.dropped
         batches.append(batch)
-        received += [at] * batch.starts.size
+        received += [at] * len(batch.items)
     activities = Activities.joined(batches)
     unreadable = set(activities.unreadable)
     if unreadable:
