@@ -40,7 +40,11 @@ class Histogram(Collector):
         """Returns those with such values of the labels, in their order; raises ValueError for too few or many."""
         if len(values) != len(self._labels):
             raise ValueError(f"{self._name} has the labels {', '.join(self._labels)}")
-        return self._made.setdefault(tuple(map(str, values)), Durations(self._bounds))
+        key = tuple(map(str, values))
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = Durations(self._bounds)
+        return found
 
     def observe(self, seconds: float) -> None:
         """Takes one duration, where there are no labels."""
