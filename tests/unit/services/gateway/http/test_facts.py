@@ -1,6 +1,8 @@
 """What rules know of a request, and that it is found out only where a rule asks."""
 
+import gc
 import time
+import weakref
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -48,6 +50,20 @@ def test_every_field_is_there_with_its_type() -> None:
         assert type(getattr(found, field.attribute)) is kinds.get(field.kind.value, str), field.name
     with pytest.raises(AttributeError):
         _ = found.request_pth
+
+
+def test_a_request_is_freed_as_soon_as_nobody_has_it() -> None:
+    """A cycle would keep thousands of them, until the collector comes."""
+    found = facts(path="/a")
+    made = exchange(path="/a")
+    made.facts = RequestFacts(made, found.sources, lambda name, address: None)
+    known = weakref.ref(made.facts)
+    gc.disable()
+    try:
+        del made
+        assert known() is None
+    finally:
+        gc.enable()
 
 
 def test_what_costs_something_waits_until_it_is_asked_for() -> None:
